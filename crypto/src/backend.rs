@@ -1,0 +1,187 @@
+//! Batches of ristretto255 operations, on the fastest engine this CPU has.
+//!
+//! The protocol calls batches only. [`Backend`] is the one dispatcher: it is chosen once, and every variant computes
+//! byte-identical results.
+
+mod messages;
+mod portable;
+#[cfg(test)]
+mod tests;
+
+pub use curve25519_dalek::{ristretto::RistrettoPoint, scalar::Scalar};
+pub use messages::Messages;
+
+/// The canonical 32-byte encoding of a group element (RFC 9496 §4.3.2).
+pub type Encoded = [u8; 32];
+
+/// Why bytes are not an acceptable group element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementFault {
+    /// Not the canonical encoding of any element (RFC 9496 §4.3.1).
+    NonCanonical,
+    /// The identity, which no honest party ever sends (RFC 9497 §2.1 "DeserializeElement").
+    Identity,
+}
+
+/// The first refused element of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// Position in the batch.
+    pub index: usize,
+    /// What was wrong with it.
+    pub fault: ElementFault,
+}
+
+/// The engine that computes a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend(Engine);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Portable,
+}
+
+/// A batch of group elements in the engine's own representation.
+///
+/// Elements stay where the batch put them: index `i` of every result belongs to index `i` of the input.
+pub struct Points(PointsRepr);
+
+enum PointsRepr {
+    Portable(Vec<RistrettoPoint>),
+}
+
+/// A public base with whatever table the engine needs to multiply it by many scalars.
+pub struct FixedBase(FixedBaseRepr);
+
+enum FixedBaseRepr {
+    Portable(portable::FixedBase),
+}
+
+impl Points {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            PointsRepr::Portable(points) => points.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Backend {
+    /// The fastest engine this CPU can run.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::portable()
+    }
+
+    /// The engine that runs everywhere, on curve25519-dalek.
+    #[must_use]
+    pub const fn portable() -> Self {
+        Self(Engine::Portable)
+    }
+
+    /// Every engine this CPU can run, the portable one first: for tests and benchmarks.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        vec![Self::portable()]
+    }
+
+    /// The name shown in logs and settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Engine::Portable => "portable",
+        }
+    }
+
+    /// Hashes each message to the group: `hash_to_ristretto255` with expand_message_xmd over SHA-512 (RFC 9380 appendix B).
+    ///
+    /// `dst` is at most 255 bytes long.
+    #[must_use]
+    pub fn hash_to_group(self, dst: &[u8], messages: &Messages) -> Points {
+        match self.0 {
+            Engine::Portable => Points(PointsRepr::Portable(portable::hash_to_group(dst, messages))),
+        }
+    }
+
+    /// Hashes each message to a scalar (RFC 9497 §4.1 "HashToScalar"). Not for secret messages.
+    #[must_use]
+    pub fn hash_to_scalars(self, dst: &[u8], messages: &Messages) -> Vec<Scalar> {
+        match self.0 {
+            Engine::Portable => portable::hash_to_scalars(dst, messages),
+        }
+    }
+
+    /// SHA-512 of each message.
+    #[must_use]
+    pub fn sha512(self, messages: &Messages) -> Vec<[u8; 64]> {
+        match self.0 {
+            Engine::Portable => portable::sha512(messages),
+        }
+    }
+
+    /// Decodes elements that came from elsewhere.
+    ///
+    /// # Errors
+    /// The first element whose encoding is not canonical, or that is the identity.
+    pub fn decode(self, encoded: &[Encoded]) -> Result<Points, DecodeError> {
+        match self.0 {
+            Engine::Portable => portable::decode(encoded).map(|points| Points(PointsRepr::Portable(points))),
+        }
+    }
+
+    /// Encodes each element (RFC 9496 §4.3.2).
+    #[must_use]
+    pub fn encode(self, points: &Points) -> Vec<Encoded> {
+        match (self.0, &points.0) {
+            (Engine::Portable, PointsRepr::Portable(points)) => portable::encode(points),
+        }
+    }
+
+    /// Multiplies every element by one secret scalar and encodes the products. Constant time in the scalar and the elements.
+    #[must_use]
+    pub fn multiply_encode(self, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
+        match (self.0, &points.0) {
+            (Engine::Portable, PointsRepr::Portable(points)) => portable::multiply_encode(scalar, points),
+        }
+    }
+
+    /// Prepares a public base for [`Backend::offset`].
+    #[must_use]
+    pub fn fixed_base(self, base: &RistrettoPoint) -> FixedBase {
+        match self.0 {
+            Engine::Portable => FixedBase(FixedBaseRepr::Portable(portable::FixedBase::new(base))),
+        }
+    }
+
+    /// Adds `scalars[i] * base` to each element. Constant time in the scalars and the elements.
+    ///
+    /// # Panics
+    /// If there are not as many scalars as elements.
+    pub fn offset(self, points: &mut Points, base: &FixedBase, scalars: &[Scalar]) {
+        assert_eq!(points.len(), scalars.len(), "one scalar an element");
+        match (self.0, &mut points.0, &base.0) {
+            (Engine::Portable, PointsRepr::Portable(points), FixedBaseRepr::Portable(base)) => {
+                portable::offset(points, base, scalars);
+            }
+        }
+    }
+
+    /// The sum of `scalars[i] * points[i]`, in time that depends on both: for public values only.
+    ///
+    /// # Panics
+    /// If there are not as many scalars as elements.
+    #[must_use]
+    pub fn vartime_multiscalar(self, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
+        assert_eq!(points.len(), scalars.len(), "one scalar an element");
+        match (self.0, &points.0) {
+            (Engine::Portable, PointsRepr::Portable(points)) => portable::vartime_multiscalar(scalars, points),
+        }
+    }
+}

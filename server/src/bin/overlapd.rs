@@ -1,0 +1,2 @@
+//! overlapd.
+fn main() {}

@@ -106,7 +106,9 @@ impl Backend {
     #[must_use]
     pub fn hash_to_group(self, dst: &[u8], messages: &Messages) -> Points {
         match self.0 {
-            Engine::Portable => Points(PointsRepr::Portable(portable::hash_to_group(dst, messages))),
+            Engine::Portable => {
+                Points(PointsRepr::Portable(portable::hash_to_group(dst, messages)))
+            }
         }
     }
 
@@ -132,7 +134,9 @@ impl Backend {
     /// The first element whose encoding is not canonical, or that is the identity.
     pub fn decode(self, encoded: &[Encoded]) -> Result<Points, DecodeError> {
         match self.0 {
-            Engine::Portable => portable::decode(encoded).map(|points| Points(PointsRepr::Portable(points))),
+            Engine::Portable => {
+                portable::decode(encoded).map(|points| Points(PointsRepr::Portable(points)))
+            }
         }
     }
 
@@ -148,7 +152,9 @@ impl Backend {
     #[must_use]
     pub fn multiply_encode(self, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
         match (self.0, &points.0) {
-            (Engine::Portable, PointsRepr::Portable(points)) => portable::multiply_encode(scalar, points),
+            (Engine::Portable, PointsRepr::Portable(points)) => {
+                portable::multiply_encode(scalar, points)
+            }
         }
     }
 
@@ -181,7 +187,9 @@ impl Backend {
     pub fn vartime_multiscalar(self, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
         assert_eq!(points.len(), scalars.len(), "one scalar an element");
         match (self.0, &points.0) {
-            (Engine::Portable, PointsRepr::Portable(points)) => portable::vartime_multiscalar(scalars, points),
+            (Engine::Portable, PointsRepr::Portable(points)) => {
+                portable::vartime_multiscalar(scalars, points)
+            }
         }
     }
 }

@@ -4,3 +4,4 @@
 //! runtime, and takes its randomness from the caller.
 
 pub mod backend;
+pub mod terms;

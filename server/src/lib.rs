@@ -1,1 +1,26 @@
-//! The node.
+//! The Overlap node.
+//!
+//! Layers and invariants: docs/ARCHITECTURE.md.
+
+pub mod admin;
+pub mod assets;
+pub mod attribution;
+pub mod audit;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod customers;
+pub mod demo;
+pub mod engagement;
+pub mod error;
+pub mod exchange;
+pub mod identity;
+pub mod matching;
+pub mod node;
+pub mod overlap;
+pub mod partnership;
+pub mod program;
+pub mod serve;
+pub mod sharing;
+pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! Tokens and what this node says about itself.

@@ -1,0 +1,1 @@
+//! Attribution requests and decisions.

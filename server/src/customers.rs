@@ -1,0 +1,3 @@
+//! This organisation's own customers: import, normalisation, storage.
+
+pub mod rows;

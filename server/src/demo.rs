@@ -1,0 +1,1 @@
+//! Two full nodes on loopback with sample companies.

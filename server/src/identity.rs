@@ -1,0 +1,1 @@
+//! The organisation key and the TLS certificate.

@@ -1,0 +1,1 @@
+//! Plans and drives runs of the matching protocol.

@@ -1,0 +1,1 @@
+//! Listeners, start-up and shutdown.

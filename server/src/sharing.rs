@@ -1,0 +1,3 @@
+//! Sharing permissions.
+
+pub mod policy;

@@ -1,0 +1,1 @@
+-- Tokens, partnerships, notices, audit.

@@ -13,7 +13,10 @@ impl Messages {
     /// An empty batch with room for `count` messages of `bytes_each` bytes.
     #[must_use]
     pub fn with_capacity(count: usize, bytes_each: usize) -> Self {
-        Self { bytes: Vec::with_capacity(count * bytes_each), ends: Vec::with_capacity(count) }
+        Self {
+            bytes: Vec::with_capacity(count * bytes_each),
+            ends: Vec::with_capacity(count),
+        }
     }
 
     /// Appends one message, the concatenation of `parts`.

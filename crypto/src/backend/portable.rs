@@ -18,20 +18,30 @@ impl FixedBase {
 }
 
 pub(super) fn sha512(messages: &Messages) -> Vec<[u8; 64]> {
-    messages.iter().map(|message| Sha512::digest(message).into()).collect()
+    messages
+        .iter()
+        .map(|message| Sha512::digest(message).into())
+        .collect()
 }
 
 pub(super) fn hash_to_group(dst: &[u8], messages: &Messages) -> Vec<RistrettoPoint> {
-    messages.iter().map(|message| RistrettoPoint::from_uniform_bytes(&expand_message(dst, message))).collect()
+    messages
+        .iter()
+        .map(|message| RistrettoPoint::from_uniform_bytes(&expand_message(dst, message)))
+        .collect()
 }
 
 pub(super) fn hash_to_scalars(dst: &[u8], messages: &Messages) -> Vec<Scalar> {
-    messages.iter().map(|message| Scalar::from_bytes_mod_order_wide(&expand_message(dst, message))).collect()
+    messages
+        .iter()
+        .map(|message| Scalar::from_bytes_mod_order_wide(&expand_message(dst, message)))
+        .collect()
 }
 
 /// expand_message_xmd with SHA-512 and `len_in_bytes` = 64 (RFC 9380 §5.3.1): one output block.
 fn expand_message(dst: &[u8], message: &[u8]) -> [u8; 64] {
-    let dst_length = [u8::try_from(dst.len()).expect("a domain separation tag is at most 255 bytes")];
+    let dst_length =
+        [u8::try_from(dst.len()).expect("a domain separation tag is at most 255 bytes")];
     let b0 = Sha512::new()
         .chain_update([0_u8; 128])
         .chain_update(message)
@@ -39,7 +49,13 @@ fn expand_message(dst: &[u8], message: &[u8]) -> [u8; 64] {
         .chain_update(dst)
         .chain_update(dst_length)
         .finalize();
-    Sha512::new().chain_update(b0).chain_update([1]).chain_update(dst).chain_update(dst_length).finalize().into()
+    Sha512::new()
+        .chain_update(b0)
+        .chain_update([1])
+        .chain_update(dst)
+        .chain_update(dst_length)
+        .finalize()
+        .into()
 }
 
 pub(super) fn decode(encoded: &[Encoded]) -> Result<Vec<RistrettoPoint>, DecodeError> {
@@ -49,9 +65,15 @@ pub(super) fn decode(encoded: &[Encoded]) -> Result<Vec<RistrettoPoint>, DecodeE
         .map(|(index, bytes)| {
             let point = CompressedRistretto(*bytes)
                 .decompress()
-                .ok_or(DecodeError { index, fault: ElementFault::NonCanonical })?;
+                .ok_or(DecodeError {
+                    index,
+                    fault: ElementFault::NonCanonical,
+                })?;
             if point.is_identity() {
-                return Err(DecodeError { index, fault: ElementFault::Identity });
+                return Err(DecodeError {
+                    index,
+                    fault: ElementFault::Identity,
+                });
             }
             Ok(point)
         })
@@ -59,14 +81,20 @@ pub(super) fn decode(encoded: &[Encoded]) -> Result<Vec<RistrettoPoint>, DecodeE
 }
 
 pub(super) fn encode(points: &[RistrettoPoint]) -> Vec<Encoded> {
-    points.iter().map(|point| point.compress().to_bytes()).collect()
+    points
+        .iter()
+        .map(|point| point.compress().to_bytes())
+        .collect()
 }
 
 pub(super) fn multiply_encode(scalar: &Scalar, points: &[RistrettoPoint]) -> Vec<Encoded> {
     // Batch compression doubles, so half the scalar goes in.
     let half = scalar * Scalar::from(2_u8).invert();
     let halves: Vec<RistrettoPoint> = points.iter().map(|point| point * half).collect();
-    RistrettoPoint::double_and_compress_batch(&halves).iter().map(CompressedRistretto::to_bytes).collect()
+    RistrettoPoint::double_and_compress_batch(&halves)
+        .iter()
+        .map(CompressedRistretto::to_bytes)
+        .collect()
 }
 
 pub(super) fn offset(points: &mut [RistrettoPoint], base: &FixedBase, scalars: &[Scalar]) {

@@ -8,13 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for package in ["overlap/v1", "overlap/exchange/v1"] {
         println!("cargo:rerun-if-changed={package}");
-        let mut names = fs::read_dir(package)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<PathBuf>>>()?;
-        names.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "proto")
-        });
+        let mut names = fs::read_dir(package)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+        names.retain(|path| path.extension().is_some_and(|extension| extension == "proto"));
         names.sort();
         files.extend(names);
     }

@@ -21,6 +21,9 @@ struct Arguments {
     /// Measure only functions whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Measure only this engine; ratios are then to itself.
+    #[arg(long)]
+    backend: Option<String>,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -213,8 +216,13 @@ impl Bench {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let is_wanted = |backend: &Backend| match &arguments.backend {
+        Some(name) => backend.name() == name,
+        None => true,
+    };
     let benches: Vec<Bench> = Backend::available()
         .into_iter()
+        .filter(is_wanted)
         .map(|backend| Bench::new(backend, arguments.items))
         .collect();
     let mut report = Vec::new();

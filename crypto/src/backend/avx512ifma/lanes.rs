@@ -9,13 +9,13 @@
 #![expect(unsafe_code, reason = "vector intrinsics")]
 
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpeq_epi64_mask, _mm512_cmplt_epu64_mask,
-    _mm512_load_si512, _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_mask_blend_epi64, _mm512_mask_sub_epi64, _mm512_mullo_epi64, _mm512_or_si512,
-    _mm512_permutex2var_epi64, _mm512_ror_epi64, _mm512_set1_epi64, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-    _mm512_sub_epi64, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_cmpeq_epi64_mask, _mm512_cmplt_epu64_mask, _mm512_load_si512, _mm512_loadu_si512,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_mask_sub_epi64,
+    _mm512_mullo_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64,
+    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64,
+    _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use zeroize::Zeroize;
@@ -295,6 +295,13 @@ pub(super) fn transpose(rows: [Lanes; LANES]) -> [Lanes; LANES] {
 pub(super) struct Row(pub(super) [u64; LANES]);
 
 impl Row {
+    /// Starts fetching the row into the first-level cache.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        // SAFETY: a prefetch has no effect on the program, and needs no more than SSE.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast()) };
+    }
+
     /// The rows' bytes, in memory order.
     pub(super) fn bytes_mut(rows: &mut [Self]) -> &mut [u8] {
         let length = size_of_val(rows);

@@ -9,13 +9,16 @@ use curve25519_dalek::scalar::Scalar;
 use super::{
     Cpu,
     comb::{affine_cached, normalize},
-    edwards::{AffineCached, Augend, Completed, Extended},
+    edwards::{AffineCached, Extended},
     field::{Fe, ONE},
     lanes::{LANES, Lanes, Mask, Row, transpose},
 };
 
 /// Bits of a scalar below the group order.
 const SCALAR_BITS: usize = 253;
+
+/// How far ahead of the additions the points are fetched: they come in random order from the second-level cache or beyond.
+const PREFETCH_STEPS: usize = 3;
 
 /// (y - x, y + x, 2dxy) of one point, five limbs each and one word of padding.
 type PackedAffine = [Row; 2];
@@ -43,14 +46,17 @@ pub(super) fn vartime_sum(cpu: Cpu, scalars: &[Scalar], points: &[Extended]) -> 
     let windows = SCALAR_BITS.div_ceil(bits);
     let half = 1_usize << (bits - 1);
     let packed = pack(cpu, scalars.len(), points);
-    let digits = signed_digits(scalars, bits, windows);
-    let mut sorter = Sorter::new(scalars.len(), half);
+    let words = shifted_words(scalars, bits, windows);
+    let mut digits = vec![0; scalars.len()];
+    let mut schedule = Schedule::new(scalars.len(), half);
+    let nothing = u32::try_from(scalars.len()).expect("fewer points than 2^32");
     // Bucket `d - 1` of window `w` is at `w * half + d - 1`; those past the last window are there to fill the lanes.
     let identity = pack_extended(&Extended::identity(cpu))[0];
     let mut buckets = vec![identity; windows.next_multiple_of(LANES) * half];
     for (window, buckets) in buckets.chunks_mut(half).take(windows).enumerate() {
-        sorter.sort(&digits[window * scalars.len()..(window + 1) * scalars.len()]);
-        fill_buckets(cpu, &packed, &sorter, buckets);
+        window_digits(&words, bits, window, window + 1 == windows, &mut digits);
+        schedule.plan(&digits, nothing);
+        fill_buckets(cpu, &packed, &schedule, buckets);
     }
     let mut sum = Extended::identity(cpu);
     for (chunk, buckets) in buckets.chunks(LANES * half).enumerate().rev() {
@@ -181,52 +187,107 @@ fn unpack_extended(cpu: Cpu, p: [&PackedExtended; LANES]) -> Extended {
     }
 }
 
-/// Signed digits of `bits` bits, all scalars of the lowest window first. The highest window is not recentred: it holds at
-/// most the scalar's top bits and a carry.
-fn signed_digits(scalars: &[Scalar], bits: usize, windows: usize) -> Vec<i16> {
-    let mut digits = vec![0; windows * scalars.len()];
-    let half = 1_i32 << (bits - 1);
-    let mask = (1_u64 << bits) - 1;
-    for (index, scalar) in scalars.iter().enumerate() {
-        let mut words = [0; 5];
-        for (word, bytes) in words.iter_mut().zip(scalar.as_bytes().as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        let mut carry = 0;
-        for window in 0..windows {
-            let (word, shift) = (bits * window / 64, bits * window % 64);
-            let pair = u128::from(words[word]) | u128::from(words[word + 1]) << 64;
-            let value = ((pair >> shift) as u64 & mask) as i32 + carry;
-            let is_last = window + 1 == windows;
-            carry = i32::from(!is_last && value >= half);
-            digits[window * scalars.len() + index] = (value - (carry << bits)) as i16;
-        }
+/// The scalars plus 2^(`bits` - 1) in every window but the highest: then each window's bits less 2^(`bits` - 1) are a
+/// signed digit, without carries between them. The highest window keeps its bits, which are at most 2^(`bits` - 1).
+fn shifted_words(scalars: &[Scalar], bits: usize, windows: usize) -> Vec<[u64; 5]> {
+    let mut offset = [0; 5];
+    for window in 0..windows - 1 {
+        let bit = bits * window + bits - 1;
+        offset[bit / 64] |= 1_u64 << (bit % 64);
     }
-    digits
+    let add_offset = |scalar: &Scalar| {
+        let mut words = [0; 5];
+        let mut carry = 0;
+        let chunks = scalar.as_bytes().as_chunks::<8>().0;
+        for ((word, bytes), offset) in words.iter_mut().zip(chunks).zip(offset) {
+            let sum = u128::from(u64::from_le_bytes(*bytes)) + u128::from(offset) + carry;
+            *word = sum as u64;
+            carry = sum >> 64;
+        }
+        words
+    };
+    scalars.iter().map(add_offset).collect()
 }
 
-/// One window's points in the order of their buckets.
-struct Sorter {
+/// The signed digits of one window.
+fn window_digits(
+    words: &[[u64; 5]],
+    bits: usize,
+    window: usize,
+    is_last: bool,
+    digits: &mut [i16],
+) {
+    let (word, shift) = (bits * window / 64, bits * window % 64);
+    let mask = (1_u64 << bits) - 1;
+    let half = if is_last { 0 } else { 1 << (bits - 1) };
+    for (digit, words) in digits.iter_mut().zip(words) {
+        let pair = u128::from(words[word]) | u128::from(words[word + 1]) << 64;
+        *digit = ((pair >> shift) as u64 & mask) as i16 - half;
+    }
+}
+
+/// Points to add to eight buckets at a time: the schedule of one window.
+struct Schedule {
     /// Where bucket `d` begins in `entries`, for each digit `d` from 0, and the end.
     starts: Vec<u32>,
     /// Twice a point's position, plus one if its digit is negative.
     entries: Vec<u32>,
-    /// The buckets (digits from 1) by falling size, without the empty ones.
+    /// The buckets (digits from 1) that are not empty, by falling size.
     order: Vec<u32>,
+    /// For each step, what goes into eight buckets: positions of points, and where to subtract.
+    steps: Vec<([u32; LANES], u8)>,
+    /// For each eight buckets in `order`, how many steps they take.
+    lengths: Vec<u32>,
     next: Vec<u32>,
+    sizes: Vec<u32>,
 }
 
-impl Sorter {
+impl Schedule {
     fn new(points: usize, half: usize) -> Self {
         Self {
             starts: vec![0; half + 2],
             entries: vec![0; points],
             order: Vec::with_capacity(half),
+            steps: Vec::with_capacity(points / LANES * 5 / 4 + half),
+            lengths: Vec::with_capacity(half / LANES + 1),
             next: vec![0; half + 2],
+            sizes: Vec::new(),
         }
     }
 
-    fn sort(&mut self, digits: &[i16]) {
+    /// Sorts one window's points into buckets, and buckets by size, so that those that share a step are about as large;
+    /// `nothing` is the position of the identity.
+    fn plan(&mut self, digits: &[i16], nothing: u32) {
+        self.sort_points(digits);
+        self.sort_buckets();
+        self.steps.clear();
+        self.lengths.clear();
+        for numbers in self.order.chunks(LANES) {
+            let bucket = |number: u32| {
+                let (start, end) = (
+                    self.starts[number as usize],
+                    self.starts[number as usize + 1],
+                );
+                &self.entries[start as usize..end as usize]
+            };
+            // The first is the largest.
+            let length = bucket(numbers[0]).len();
+            let first_step = self.steps.len();
+            self.steps
+                .resize(first_step + length, ([nothing; LANES], 0));
+            for (lane, number) in numbers.iter().enumerate() {
+                for (step, entry) in self.steps[first_step..].iter_mut().zip(bucket(*number)) {
+                    step.0[lane] = entry / 2;
+                    step.1 |= ((entry & 1) as u8) << lane;
+                }
+            }
+            self.lengths
+                .push(u32::try_from(length).expect("fewer points than 2^32"));
+        }
+    }
+
+    /// Counting sort of the points by the magnitude of their digits.
+    fn sort_points(&mut self, digits: &[i16]) {
         self.starts.fill(0);
         for digit in digits {
             self.starts[usize::from(digit.unsigned_abs()) + 1] += 1;
@@ -242,19 +303,34 @@ impl Sorter {
             self.entries[*next as usize] = 2 * position + u32::from(*digit < 0);
             *next += 1;
         }
-        self.order.clear();
-        let starts = &self.starts;
-        let size = |bucket: u32| starts[bucket as usize + 1] - starts[bucket as usize];
-        let last = u32::try_from(starts.len() - 2).expect("a window has at most 16 bits");
-        self.order
-            .extend((1..=last).filter(|bucket| size(*bucket) != 0));
-        self.order
-            .sort_unstable_by_key(|bucket| core::cmp::Reverse(size(*bucket)));
     }
 
-    fn bucket(&self, bucket: u32) -> &[u32] {
-        &self.entries
-            [self.starts[bucket as usize] as usize..self.starts[bucket as usize + 1] as usize]
+    /// Counting sort of the buckets, from that of digit 1, by falling size.
+    fn sort_buckets(&mut self) {
+        let sizes = || self.starts[1..].windows(2).map(|pair| pair[1] - pair[0]);
+        let largest = sizes().max().unwrap_or(0) as usize;
+        // How many buckets are larger than each size: where the buckets of that size begin.
+        self.sizes.clear();
+        self.sizes.resize(largest + 1, 0);
+        for size in sizes() {
+            self.sizes[size as usize] += 1;
+        }
+        let mut sum = 0;
+        for size in self.sizes.iter_mut().rev() {
+            let count = *size;
+            *size = sum;
+            sum += count;
+        }
+        let filled = self.sizes[0];
+        self.order.clear();
+        self.order.resize(filled as usize, 0);
+        for (number, size) in (1_u32..).zip(sizes()) {
+            if size != 0 {
+                let next = &mut self.sizes[size as usize];
+                self.order[*next as usize] = number;
+                *next += 1;
+            }
+        }
     }
 }
 
@@ -264,37 +340,34 @@ impl Sorter {
 fn fill_buckets(
     cpu: Cpu,
     packed: &[PackedAffine],
-    sorter: &Sorter,
+    schedule: &Schedule,
     buckets: &mut [PackedExtended],
 ) {
     let zero = Lanes::splat(cpu, 0);
-    let nothing = 2 * (packed.len() - 1);
     let identity = Extended::identity(cpu).augend();
-    for numbers in sorter.order.chunks(LANES) {
-        let mut lists: [&[u32]; LANES] = [&[]; LANES];
-        for (list, number) in lists.iter_mut().zip(numbers) {
-            *list = sorter.bucket(*number);
-        }
-        let mut sum: Augend = identity;
-        let mut completed: Option<Completed> = None;
-        // The first is the longest.
-        for step in 0..lists[0].len() {
-            let mut rows = [&packed[0]; LANES];
-            let mut negative = 0;
-            for (lane, (row, list)) in rows.iter_mut().zip(&lists).enumerate() {
-                let entry = list.get(step).map_or(nothing, |entry| *entry as usize);
-                *row = &packed[entry / 2];
-                negative |= ((entry & 1) as u8) << lane;
+    let mut position = 0;
+    for (numbers, length) in schedule.order.chunks(LANES).zip(&schedule.lengths) {
+        let end = position + *length as usize;
+        let mut sum = identity;
+        loop {
+            let (at, negative) = &schedule.steps[position];
+            if let Some((ahead, _)) = schedule.steps.get(position + PREFETCH_STEPS) {
+                for point in ahead {
+                    packed[*point as usize][0].prefetch();
+                    packed[*point as usize][1].prefetch();
+                }
             }
-            if let Some(completed) = completed {
-                sum = completed.augend();
+            let rows = at.map(|point| &packed[point as usize]);
+            let point = unpack_affine(zero, rows);
+            let completed = sum.add_affine(&point, Mask::from_bits(*negative));
+            position += 1;
+            if position == end {
+                for (number, point) in numbers.iter().zip(pack_extended(&completed.extended())) {
+                    buckets[*number as usize - 1] = point;
+                }
+                break;
             }
-            completed = Some(sum.add_affine(&unpack_affine(zero, rows), Mask::from_bits(negative)));
-        }
-        if let Some(completed) = completed {
-            for (number, point) in numbers.iter().zip(pack_extended(&completed.extended())) {
-                buckets[*number as usize - 1] = point;
-            }
+            sum = completed.augend();
         }
     }
 }
@@ -304,16 +377,19 @@ fn fill_buckets(
 #[inline(never)]
 fn weigh_buckets(cpu: Cpu, buckets: &[PackedExtended], half: usize) -> Extended {
     const POSITIVE: Mask = Mask::from_bits(0);
-    let mut above = Extended::identity(cpu);
-    let mut weighted = Extended::identity(cpu);
-    for bucket in (0..half).rev() {
+    let mut above = Extended::identity(cpu).cached();
+    let mut weighted = Extended::identity(cpu).augend();
+    let mut bucket = half;
+    loop {
+        bucket -= 1;
         let at = |window: usize| &buckets[window * half + bucket];
-        let next = unpack_extended(
-            cpu,
-            [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)],
-        );
-        above = next.augend().add(&above.cached(), POSITIVE).extended();
-        weighted = weighted.augend().add(&above.cached(), POSITIVE).extended();
+        let rows = [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)];
+        let next = unpack_extended(cpu, rows);
+        above = next.augend().add(&above, POSITIVE).extended().cached();
+        let completed = weighted.add(&above, POSITIVE);
+        if bucket == 0 {
+            return completed.extended();
+        }
+        weighted = completed.augend();
     }
-    weighted
 }

@@ -187,31 +187,32 @@ fn unpack_extended(cpu: Cpu, p: [&PackedExtended; LANES]) -> Extended {
     }
 }
 
-/// The scalars plus 2^(`bits` - 1) in every window but the highest: then each window's bits less 2^(`bits` - 1) are a
-/// signed digit, without carries between them. The highest window keeps its bits, which are at most 2^(`bits` - 1).
-fn shifted_words(scalars: &[Scalar], bits: usize, windows: usize) -> Vec<[u64; 5]> {
-    let mut offset = [0; 5];
+/// The scalars plus 2^(`bits` - 1) in every window but the highest, first words first: then each window's bits less
+/// 2^(`bits` - 1) are a signed digit, without carries between them. The highest window keeps its bits, which are at most
+/// 2^(`bits` - 1).
+fn shifted_words(scalars: &[Scalar], bits: usize, windows: usize) -> [Vec<u64>; 5] {
+    let mut offset = [0; 4];
     for window in 0..windows - 1 {
         let bit = bits * window + bits - 1;
         offset[bit / 64] |= 1_u64 << (bit % 64);
     }
-    let add_offset = |scalar: &Scalar| {
-        let mut words = [0; 5];
+    let mut columns = [(); 5].map(|()| vec![0; scalars.len()]);
+    for (index, scalar) in scalars.iter().enumerate() {
         let mut carry = 0;
         let chunks = scalar.as_bytes().as_chunks::<8>().0;
-        for ((word, bytes), offset) in words.iter_mut().zip(chunks).zip(offset) {
+        for ((column, bytes), offset) in columns.iter_mut().zip(chunks).zip(offset) {
             let sum = u128::from(u64::from_le_bytes(*bytes)) + u128::from(offset) + carry;
-            *word = sum as u64;
+            column[index] = sum as u64;
             carry = sum >> 64;
         }
-        words
-    };
-    scalars.iter().map(add_offset).collect()
+    }
+    columns
 }
 
-/// The signed digits of one window.
+/// The signed digits of one window. The loop is left to the compiler to vectorise.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 fn window_digits(
-    words: &[[u64; 5]],
+    words: &[Vec<u64>; 5],
     bits: usize,
     window: usize,
     is_last: bool,
@@ -220,37 +221,33 @@ fn window_digits(
     let (word, shift) = (bits * window / 64, bits * window % 64);
     let mask = (1_u64 << bits) - 1;
     let half = if is_last { 0 } else { 1 << (bits - 1) };
-    for (digit, words) in digits.iter_mut().zip(words) {
-        let pair = u128::from(words[word]) | u128::from(words[word + 1]) << 64;
-        *digit = ((pair >> shift) as u64 & mask) as i16 - half;
+    for ((digit, low), high) in digits.iter_mut().zip(&words[word]).zip(&words[word + 1]) {
+        // Two shifts, since one by 64 would be none.
+        let value = (low >> shift) | ((high << 1) << (63 - shift));
+        *digit = (value & mask) as i16 - half;
     }
 }
 
-/// Points to add to eight buckets at a time: the schedule of one window.
+/// Which points to add to eight buckets at a time: the schedule of one window.
 struct Schedule {
-    /// Where bucket `d` begins in `entries`, for each digit `d` from 0, and the end.
-    starts: Vec<u32>,
-    /// Twice a point's position, plus one if its digit is negative.
-    entries: Vec<u32>,
+    /// Points in the bucket of each digit, from 0; then the entry for the next of them.
+    counts: Vec<u32>,
     /// The buckets (digits from 1) that are not empty, by falling size.
     order: Vec<u32>,
-    /// For each step, what goes into eight buckets: positions of points, and where to subtract.
-    steps: Vec<([u32; LANES], u8)>,
+    /// For each step, what goes into eight buckets: twice a point's position, plus one if it is subtracted.
+    steps: Vec<[u32; LANES]>,
     /// For each eight buckets in `order`, how many steps they take.
     lengths: Vec<u32>,
-    next: Vec<u32>,
     sizes: Vec<u32>,
 }
 
 impl Schedule {
     fn new(points: usize, half: usize) -> Self {
         Self {
-            starts: vec![0; half + 2],
-            entries: vec![0; points],
+            counts: vec![0; half + 1],
             order: Vec::with_capacity(half),
             steps: Vec::with_capacity(points / LANES * 5 / 4 + half),
             lengths: Vec::with_capacity(half / LANES + 1),
-            next: vec![0; half + 2],
             sizes: Vec::new(),
         }
     }
@@ -258,75 +255,58 @@ impl Schedule {
     /// Sorts one window's points into buckets, and buckets by size, so that those that share a step are about as large;
     /// `nothing` is the position of the identity.
     fn plan(&mut self, digits: &[i16], nothing: u32) {
-        self.sort_points(digits);
-        self.sort_buckets();
-        self.steps.clear();
-        self.lengths.clear();
-        for numbers in self.order.chunks(LANES) {
-            let bucket = |number: u32| {
-                let (start, end) = (
-                    self.starts[number as usize],
-                    self.starts[number as usize + 1],
-                );
-                &self.entries[start as usize..end as usize]
-            };
-            // The first is the largest.
-            let length = bucket(numbers[0]).len();
-            let first_step = self.steps.len();
-            self.steps
-                .resize(first_step + length, ([nothing; LANES], 0));
-            for (lane, number) in numbers.iter().enumerate() {
-                for (step, entry) in self.steps[first_step..].iter_mut().zip(bucket(*number)) {
-                    step.0[lane] = entry / 2;
-                    step.1 |= ((entry & 1) as u8) << lane;
-                }
-            }
-            self.lengths
-                .push(u32::try_from(length).expect("fewer points than 2^32"));
-        }
-    }
-
-    /// Counting sort of the points by the magnitude of their digits.
-    fn sort_points(&mut self, digits: &[i16]) {
-        self.starts.fill(0);
+        self.counts.fill(0);
         for digit in digits {
-            self.starts[usize::from(digit.unsigned_abs()) + 1] += 1;
+            self.counts[usize::from(digit.unsigned_abs())] += 1;
         }
-        let mut sum = 0;
-        for start in &mut self.starts {
-            sum += *start;
-            *start = sum;
+        let zeros = self.counts[0];
+        self.sort_buckets();
+        self.lengths.clear();
+        let mut first_step = 0;
+        for numbers in self.order.chunks(LANES) {
+            // The first is the largest.
+            let length = self.counts[numbers[0] as usize];
+            for (number, lane) in numbers.iter().zip(0..) {
+                self.counts[*number as usize] = 8 * first_step + lane;
+            }
+            self.lengths.push(length);
+            first_step += length;
         }
-        self.next.copy_from_slice(&self.starts);
+        // The points of digit zero go to steps behind the last, which nobody reads.
+        self.counts[0] = 8 * first_step;
+        self.steps.clear();
+        self.steps
+            .resize((first_step + zeros) as usize, [2 * nothing; LANES]);
+        let entries = self.steps.as_flattened_mut();
         for (position, digit) in (0_u32..).zip(digits) {
-            let next = &mut self.next[usize::from(digit.unsigned_abs())];
-            self.entries[*next as usize] = 2 * position + u32::from(*digit < 0);
-            *next += 1;
+            let next = &mut self.counts[usize::from(digit.unsigned_abs())];
+            entries[*next as usize] = 2 * position + u32::from(*digit < 0);
+            *next += 8;
         }
+        self.steps.truncate(first_step as usize);
     }
 
     /// Counting sort of the buckets, from that of digit 1, by falling size.
     fn sort_buckets(&mut self) {
-        let sizes = || self.starts[1..].windows(2).map(|pair| pair[1] - pair[0]);
-        let largest = sizes().max().unwrap_or(0) as usize;
-        // How many buckets are larger than each size: where the buckets of that size begin.
+        let sizes = &self.counts[1..];
+        let largest = sizes.iter().max().copied().unwrap_or(0);
         self.sizes.clear();
-        self.sizes.resize(largest + 1, 0);
-        for size in sizes() {
-            self.sizes[size as usize] += 1;
+        self.sizes.resize(largest as usize + 1, 0);
+        for size in sizes {
+            self.sizes[*size as usize] += 1;
         }
+        // How many buckets are larger than each size: where the buckets of that size begin.
         let mut sum = 0;
         for size in self.sizes.iter_mut().rev() {
             let count = *size;
             *size = sum;
             sum += count;
         }
-        let filled = self.sizes[0];
         self.order.clear();
-        self.order.resize(filled as usize, 0);
-        for (number, size) in (1_u32..).zip(sizes()) {
-            if size != 0 {
-                let next = &mut self.sizes[size as usize];
+        self.order.resize(self.sizes[0] as usize, 0);
+        for (number, size) in (1_u32..).zip(sizes) {
+            if *size != 0 {
+                let next = &mut self.sizes[*size as usize];
                 self.order[*next as usize] = number;
                 *next += 1;
             }
@@ -350,16 +330,19 @@ fn fill_buckets(
         let end = position + *length as usize;
         let mut sum = identity;
         loop {
-            let (at, negative) = &schedule.steps[position];
-            if let Some((ahead, _)) = schedule.steps.get(position + PREFETCH_STEPS) {
-                for point in ahead {
-                    packed[*point as usize][0].prefetch();
-                    packed[*point as usize][1].prefetch();
+            let entries = &schedule.steps[position];
+            if let Some(ahead) = schedule.steps.get(position + PREFETCH_STEPS) {
+                for entry in ahead {
+                    packed[*entry as usize / 2][0].prefetch();
+                    packed[*entry as usize / 2][1].prefetch();
                 }
             }
-            let rows = at.map(|point| &packed[point as usize]);
-            let point = unpack_affine(zero, rows);
-            let completed = sum.add_affine(&point, Mask::from_bits(*negative));
+            let rows = entries.map(|entry| &packed[entry as usize / 2]);
+            let mut negative = 0;
+            for (lane, entry) in entries.iter().enumerate() {
+                negative |= ((entry & 1) as u8) << lane;
+            }
+            let completed = sum.add_affine(&unpack_affine(zero, rows), Mask::from_bits(negative));
             position += 1;
             if position == end {
                 for (number, point) in numbers.iter().zip(pack_extended(&completed.extended())) {

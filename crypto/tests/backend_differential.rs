@@ -1,4 +1,5 @@
 //! Every engine against the portable one, byte for byte.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use overlap_crypto::backend::{Backend, DecodeError, Encoded, Messages, RistrettoPoint, Scalar};
 use rand_chacha::{

@@ -15,6 +15,8 @@ mod msm;
 mod ristretto;
 mod scalar_mul;
 mod sha512;
+#[cfg(test)]
+mod tests;
 
 use curve25519_dalek::{
     ristretto::{CompressedRistretto, RistrettoPoint},

@@ -115,12 +115,6 @@ impl Extended {
             t: self.t.or_where(mask, &other.t),
         }
     }
-
-    /// Where the point encodes to the identity of ristretto255: X = 0 or Y = 0 (RFC 9496 §4.3.3, against (0, 1)).
-    #[inline(always)]
-    pub(super) fn is_identity(&self) -> Mask {
-        self.x.is_zero().or(self.y.is_zero())
-    }
 }
 
 impl Projective {

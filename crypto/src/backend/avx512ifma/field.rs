@@ -375,11 +375,6 @@ impl Fe {
         l0.or(l1).or(l2).or(l3).or(l4).equals(l0.zero())
     }
 
-    #[inline(always)]
-    pub(super) fn equals(&self, other: &Self) -> Mask {
-        self.sub(other).is_zero()
-    }
-
     /// The limbs of the one representative in [0, p).
     #[inline(always)]
     pub(super) fn canonical(&self) -> [Lanes; 5] {

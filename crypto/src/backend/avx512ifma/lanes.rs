@@ -59,11 +59,6 @@ impl Mask {
     pub(super) const fn not(self) -> Self {
         Self(!self.0)
     }
-
-    #[inline(always)]
-    pub(super) const fn xor(self, other: Self) -> Self {
-        Self(self.0 ^ other.0)
-    }
 }
 
 impl Lanes {
@@ -307,6 +302,14 @@ impl Row {
         let length = size_of_val(rows);
         // SAFETY: a row is 64 bytes without padding, any of which may have any value; the borrow is unique and lasts on.
         unsafe { core::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), length) }
+    }
+}
+
+impl Zeroize for Row {
+    fn zeroize(&mut self) {
+        // SAFETY: the reference is valid for writes.
+        unsafe { core::ptr::write_volatile(self, Self([0; LANES])) };
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn hash_group(
         }
     }
     for row in scratch.iter_mut() {
-        row.0.zeroize();
+        row.zeroize();
     }
     state
 }

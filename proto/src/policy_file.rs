@@ -30,11 +30,8 @@ pub const DEFAULT_LABEL_BYTES: u32 = 256;
 /// Evaluations granted per epoch where the policy does not say.
 pub const DEFAULT_MAX_EVALUATIONS: u64 = 1 << 24;
 /// Key types where the policy does not say. External ids are left out: equal ids of unrelated systems would match.
-pub const DEFAULT_MATCH_ON: [v1::KeyType; 3] = [
-    v1::KeyType::Email,
-    v1::KeyType::Phone,
-    v1::KeyType::Domain,
-];
+pub const DEFAULT_MATCH_ON: [v1::KeyType; 3] =
+    [v1::KeyType::Email, v1::KeyType::Phone, v1::KeyType::Domain];
 
 /// What is wrong with a policy file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +76,8 @@ pub fn parse(text: &str, file: &str) -> Result<v1::SharingPolicy, PolicyFileErro
             problem,
         }
     };
-    let policy: File = toml::from_str(text)
-        .map_err(|error| located(error.span(), one_line(error.message())))?;
+    let policy: File =
+        toml::from_str(text).map_err(|error| located(error.span(), one_line(error.message())))?;
     let Limits {
         min_count,
         max_evaluations_per_epoch,

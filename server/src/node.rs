@@ -50,7 +50,7 @@ pub struct Node {
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
     /// Held for as long as the node lives: no two processes use one directory.
-    _lock: File,
+    lock: File,
 }
 
 /// What happened to the terms with a partner.
@@ -192,7 +192,7 @@ impl Node {
             outbox: Outbox::new(),
             registry,
             stop: watch::Sender::new(false),
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -259,6 +259,12 @@ impl Node {
 
     pub(crate) fn notice_handlers(&self) -> &notices::Handlers {
         &self.registry.notices
+    }
+
+    /// Releases the directory for another process, after everything that runs has stopped.
+    pub(crate) fn release(&self) {
+        // It is released with the file at the latest.
+        let _ = self.lock.unlock();
     }
 
     /// Asks everything that runs to stop.

@@ -50,7 +50,10 @@ impl<T> Messages<T> {
         match self.0.blocking_recv() {
             Some(Item::Message(message)) => Ok(Some(message)),
             Some(Item::End) => Ok(None),
-            None => Err(Error::new(Reason::Cancelled, "the stream broke off before its end: nothing was changed")),
+            None => Err(Error::new(
+                Reason::Cancelled,
+                "the stream broke off before its end: nothing was changed",
+            )),
         }
     }
 }
@@ -67,12 +70,17 @@ where
     let (sender, receiver) = mpsc::channel(QUEUE);
     let result = tokio::spawn(crate::storage::blocking(move || work(Messages(receiver))));
     loop {
-        let message = tokio::time::timeout(IDLE, stream.message()).await.map_err(|_| {
-            Error::new(
-                Reason::DeadlineExceeded,
-                format!("no message for {} seconds: nothing was changed", IDLE.as_secs()),
-            )
-        })??;
+        let message = tokio::time::timeout(IDLE, stream.message())
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Reason::DeadlineExceeded,
+                    format!(
+                        "no message for {} seconds: nothing was changed",
+                        IDLE.as_secs()
+                    ),
+                )
+            })??;
         let last = message.is_none();
         let item = message.map_or(Item::End, Item::Message);
         // A closed queue means that the work ended, with an error that says more.
@@ -80,7 +88,9 @@ where
             break;
         }
     }
-    let result = result.await.map_err(|error| Error::internal(format!("a stream's work ended abnormally: {error}")))?;
+    let result = result
+        .await
+        .map_err(|error| Error::internal(format!("a stream's work ended abnormally: {error}")))?;
     Ok(result?)
 }
 
@@ -91,7 +101,10 @@ fn check_length(field: &str, length: usize) -> Result<(), Error> {
     }
     Err(Error::invalid(
         field,
-        format!("{length} in one message: at most {} are allowed", limits::MAX_MESSAGE_ROWS),
+        format!(
+            "{length} in one message: at most {} are allowed",
+            limits::MAX_MESSAGE_ROWS
+        ),
     ))
 }
 
@@ -103,7 +116,9 @@ pub(super) fn upsert(
     service: &Customers,
     mut messages: Messages<UpsertCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
-    let known = service.store.read_blocking(|connection| stages::numbered(connection))?;
+    let known = service
+        .store
+        .read_blocking(|connection| stages::numbered(connection))?;
     let mut spool = Spool::new(&service.store)?;
     let mut encoder = Encoder::new(&known, service.default_region);
     let mut replace_all = false;
@@ -116,8 +131,15 @@ pub(super) fn upsert(
             encoder = Encoder::new(&known, service.region(&message.default_region)?);
             replace_all = message.replace_all;
         } else if !message.default_region.is_empty() || message.replace_all {
-            let field = if message.replace_all { "replace_all" } else { "default_region" };
-            return Err(in_message(Error::invalid(field, "only the first message of a stream may set it")));
+            let field = if message.replace_all {
+                "replace_all"
+            } else {
+                "default_region"
+            };
+            return Err(in_message(Error::invalid(
+                field,
+                "only the first message of a stream may set it",
+            )));
         }
         check_length("customers", message.customers.len()).map_err(in_message)?;
         let mut block = Block::default();
@@ -149,8 +171,14 @@ pub(super) fn upsert(
     };
     let unusable = spool.unusable;
     let mut merge = spool.merge()?;
-    let applied =
-        import::write(&service.store, &*service.clock, &mut merge, replace_all, &duplicate, &mut |_| ())?;
+    let applied = import::write(
+        &service.store,
+        &*service.clock,
+        &mut merge,
+        replace_all,
+        &duplicate,
+        &mut |_| (),
+    )?;
     Ok(ImportSummary::new(applied, &unusable, Vec::new()))
 }
 
@@ -223,14 +251,17 @@ pub(super) fn delete(
         number += 1;
         check_length("ids", message.ids.len()).map_err(|error| error.with("message", number))?;
         for (index, id) in message.ids.iter().enumerate() {
-            let id = draft::id(id)
-                .map_err(|problem| Error::invalid(format!("ids[{index}]"), problem).with("message", number))?;
+            let id = draft::id(id).map_err(|problem| {
+                Error::invalid(format!("ids[{index}]"), problem).with("message", number)
+            })?;
             ids.push(id.to_owned());
         }
         if ids.len() > MAX_DELETED {
             return Err(Error::invalid(
                 "ids",
-                format!("more than {MAX_DELETED} in one stream: use several, or import with replace_all"),
+                format!(
+                    "more than {MAX_DELETED} in one stream: use several, or import with replace_all"
+                ),
             ));
         }
     }
@@ -247,7 +278,10 @@ pub(super) fn import(
     mut messages: Messages<ImportCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
     let Some(Part::Start(start)) = messages.next()?.and_then(|message| message.part) else {
-        return Err(Error::invalid("start", "the first message of the stream says what the file is"));
+        return Err(Error::invalid(
+            "start",
+            "the first message of the stream says what the file is",
+        ));
     };
     let file = file_name(&start.file_name)?;
     let format = Format::find(&start.format, file)?;
@@ -255,7 +289,13 @@ pub(super) fn import(
         default_region: service.region(&start.default_region)?,
         replace_all: start.replace_all,
     };
-    let mut bytes = Bytes { messages, chunk: Vec::new(), at: 0, error: None, ended: false };
+    let mut bytes = Bytes {
+        messages,
+        chunk: Vec::new(),
+        at: 0,
+        error: None,
+        ended: false,
+    };
     let result = import::import_reader(
         &service.store,
         &*service.clock,
@@ -279,7 +319,10 @@ fn file_name(name: &str) -> Result<&str, Error> {
     if name.is_empty() || name.len() > limits::MAX_ID_BYTES || name.chars().any(char::is_control) {
         return Err(Error::invalid(
             "start.file_name",
-            format!("give a name of 1 to {} bytes without control characters", limits::MAX_ID_BYTES),
+            format!(
+                "give a name of 1 to {} bytes without control characters",
+                limits::MAX_ID_BYTES
+            ),
         ));
     }
     Ok(name)
@@ -302,12 +345,17 @@ impl Read for Bytes {
                     self.ended = true;
                     continue;
                 }
-                Ok(Some(ImportCustomersRequest { part: Some(Part::Chunk(chunk)) })) => {
+                Ok(Some(ImportCustomersRequest {
+                    part: Some(Part::Chunk(chunk)),
+                })) => {
                     self.chunk = chunk;
                     self.at = 0;
                     continue;
                 }
-                Ok(Some(_)) => Error::invalid("chunk", "every message after the first carries bytes of the file"),
+                Ok(Some(_)) => Error::invalid(
+                    "chunk",
+                    "every message after the first carries bytes of the file",
+                ),
                 Err(error) => error,
             };
             self.error = Some(problem);

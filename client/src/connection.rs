@@ -142,13 +142,6 @@ impl Client {
         request
     }
 
-    /// A request that streams customers, with the deadline of a transfer.
-    pub(crate) fn transfer_request<T>(&self, messages: T) -> Request<T> {
-        let mut request = Request::new(messages);
-        request.set_timeout(self.transfer_timeout);
-        request
-    }
-
     /// Waits for one answer, also if the node keeps the connection but never gives it.
     pub(crate) async fn answer<T>(
         &self,

@@ -229,13 +229,14 @@ impl Client {
                 customers,
                 ..Default::default()
             });
-        let messages = stream::once(async { header }).chain(batches);
-        let request = self.transfer_request(messages);
+        let messages = stream::once(async { header }).chain(batches).map(Ok);
+        let nobody = v1::UpsertCustomersRequest {
+            customers: vec![v1::Customer::default()],
+            ..Default::default()
+        };
+        let (request, cause) = self.upload(messages, nobody);
         let answer = self
-            .answer_within(
-                self.transfer_timeout,
-                self.customer_api().upsert_customers(request),
-            )
+            .uploaded(cause, self.customer_api().upsert_customers(request))
             .await?;
         Ok(UpsertReport {
             inserted: answer.inserted,
@@ -256,13 +257,13 @@ impl Client {
     ) -> Result<u64, Error> {
         let messages = ids
             .chunks(BATCH)
-            .map(|ids| v1::DeleteCustomersRequest { ids });
-        let request = self.transfer_request(messages);
+            .map(|ids| Ok(v1::DeleteCustomersRequest { ids }));
+        let nobody = v1::DeleteCustomersRequest {
+            ids: vec![String::new()],
+        };
+        let (request, cause) = self.upload(messages, nobody);
         let answer = self
-            .answer_within(
-                self.transfer_timeout,
-                self.customer_api().delete_customers(request),
-            )
+            .uploaded(cause, self.customer_api().delete_customers(request))
             .await?;
         Ok(answer.deleted)
     }

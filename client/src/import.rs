@@ -6,10 +6,10 @@ use std::{
 };
 
 use futures::{
-    channel::oneshot,
     future,
     stream::{self, Stream, StreamExt as _},
 };
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::{
@@ -17,19 +17,42 @@ use crate::{
     v1::{self, import_customers_request::Part},
 };
 
-named_enum! {
-    /// How a file of customers is written.
-    ImportFormat of v1::ImportFormat {
-        /// Comma-separated values with a header line.
-        Csv = "csv",
-        /// One JSON object a line.
-        Ndjson = "ndjson",
-        /// Apache Parquet.
-        Parquet = "parquet",
-    }
+/// How a file of customers is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ImportFormat {
+    /// Comma-separated values with a header line.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// Apache Parquet.
+    Parquet,
 }
 
 impl ImportFormat {
+    /// Every format.
+    pub const ALL: &'static [Self] = &[Self::Csv, Self::Ndjson, Self::Parquet];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The format with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|format| format.name() == name)
+    }
+
     /// The format that a file's extension promises.
     #[must_use]
     pub fn of_path(path: &Path) -> Option<Self> {
@@ -55,6 +78,17 @@ pub struct Import {
     pub replace_all: bool,
 }
 
+/// What importing a file changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// What became of the customers.
+    #[serde(flatten)]
+    pub customers: UpsertReport,
+    /// The columns that became fields.
+    pub field_columns: Vec<String>,
+}
+
 /// Bytes a message.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -68,67 +102,45 @@ impl Client {
         import: Import,
         content: impl AsyncRead + Send + Unpin + 'static,
         mut on_sent: impl FnMut(u64) + Send + 'static,
-    ) -> Result<UpsertReport, Error> {
+    ) -> Result<ImportReport, Error> {
         let path = PathBuf::from(&import.file_name);
-        let header = v1::ImportHeader {
+        let start = Part::Start(v1::ImportCustomersStart {
             file_name: import.file_name,
-            format: import.format.to_proto(),
+            format: import.format.name().to_owned(),
             default_region: import.default_region.unwrap_or_default(),
             replace_all: import.replace_all,
-        };
-        let (report, broken) = oneshot::channel();
-        let mut report = Some(report);
-        let mut sent = 0;
-        let chunks = chunks(content).filter_map(move |chunk| {
-            let part = match chunk {
-                Ok(chunk) => {
-                    sent += chunk.len() as u64;
-                    on_sent(sent);
-                    Some(Part::Chunk(chunk))
-                }
-                Err(error) => {
-                    if let Some(report) = report.take() {
-                        let _ = report.send(error);
-                    }
-                    None
-                }
-            };
-            future::ready(part)
         });
-        let parts = stream::once(future::ready(Part::Header(header)))
+        let mut sent = 0;
+        let chunks = chunks(content).map(move |chunk| {
+            let chunk = chunk.map_err(|error| Error::file(&path, error))?;
+            sent += chunk.len() as u64;
+            on_sent(sent);
+            Ok(Part::Chunk(chunk))
+        });
+        let parts = stream::once(future::ready(Ok(start)))
             .chain(chunks)
-            .map(|part| v1::ImportCustomersRequest { part: Some(part) });
-        let mut api = self.customer_api();
-        let call = self.answer_within(
-            self.transfer_timeout,
-            api.import_customers(self.transfer_request(parts)),
-        );
-        // A file that cannot be read to its end must not look like one that ended: the call is dropped, not finished.
-        tokio::select! {
-            biased;
-            Ok(error) = broken => Err(Error::file(&path, error)),
-            answer = call => {
-                let answer = answer?;
-                Ok(UpsertReport {
-                    inserted: answer.inserted,
-                    updated: answer.updated,
-                    unchanged: answer.unchanged,
-                    deleted: answer.deleted,
-                    unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
-                })
-            }
-        }
+            .map(|part| Ok(v1::ImportCustomersRequest { part: Some(part?) }));
+        let (request, cause) = self.upload(parts, v1::ImportCustomersRequest { part: None });
+        let answer = self
+            .uploaded(cause, self.customer_api().import_customers(request))
+            .await?;
+        Ok(ImportReport {
+            customers: UpsertReport {
+                inserted: answer.inserted,
+                updated: answer.updated,
+                unchanged: answer.unchanged,
+                deleted: answer.deleted,
+                unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
+            },
+            field_columns: answer.field_columns,
+        })
     }
 }
 
-/// The chunks of a reader; after an error it neither ends nor goes on.
 fn chunks(
     content: impl AsyncRead + Send + Unpin + 'static,
 ) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
-    stream::unfold((content, false), |(mut content, broken)| async move {
-        if broken {
-            return future::pending().await;
-        }
+    stream::unfold(content, |mut content| async move {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         let read = (&mut content)
             .take(CHUNK_BYTES as u64)
@@ -136,8 +148,8 @@ fn chunks(
             .await;
         match read {
             Ok(0) => None,
-            Ok(_) => Some((Ok(chunk), (content, false))),
-            Err(error) => Some((Err(error), (content, true))),
+            Ok(_) => Some((Ok(chunk), content)),
+            Err(error) => Some((Err(error), content)),
         }
     })
 }

@@ -33,6 +33,7 @@ mod paging;
 mod partnership;
 mod run;
 mod sharing;
+mod transfer;
 
 pub use admin::{AuditEvent, NewToken, Node, Role, Token, TokenWithSecret};
 pub use config::{BearerToken, ClientConfig};
@@ -42,7 +43,7 @@ pub use customer::{
     UpsertReport,
 };
 pub use error::{Error, FieldViolation, NodeError, Retry};
-pub use import::{Import, ImportFormat};
+pub use import::{Import, ImportFormat, ImportReport};
 pub use overlap::{
     Cell, CellState, EmptyReason, Explanation, KeyExplanation, Matrix, SharedCustomer,
     SharedCustomerPage, SharedFilter,

@@ -103,8 +103,7 @@ mod tests {
             Fault,
             RunState,
             SharingState,
-            Tier,
-            ImportFormat
+            Tier
         );
     }
 }

@@ -129,8 +129,20 @@ fn welch(samples: &[(Class, f64)], threshold: f64) -> f64 {
     (fixed.mean - random.mean) / (fixed.variance_of_mean() + random.variance_of_mean()).sqrt()
 }
 
-/// Measures `function` on every engine.
+/// Measures `function` on every engine, and refuses a statistic over the limit.
 fn investigate(function: &str, measure: &mut Measure<'_>) {
+    for (backend, worst) in statistics(function, measure) {
+        assert!(
+            worst < LIMIT,
+            "{function} on {}: |t| = {worst:.1}",
+            backend.name()
+        );
+    }
+}
+
+/// Measures `function` on every engine: the worst statistic of each.
+fn statistics(function: &str, measure: &mut Measure<'_>) -> Vec<(Backend, f64)> {
+    let mut results = Vec::new();
     let mut rng = ChaCha20Rng::seed_from_u64(10);
     let pool = Pool::new(&mut rng);
     for backend in Backend::available() {
@@ -165,12 +177,9 @@ fn investigate(function: &str, measure: &mut Measure<'_>) {
             at(0.5),
             list.join(", "),
         );
-        assert!(
-            worst < LIMIT,
-            "{function} on {}: |t| = {worst:.1}",
-            backend.name()
-        );
+        results.push((backend, worst));
     }
+    results
 }
 
 #[test]
@@ -241,4 +250,22 @@ fn slow_timing_of_offset() {
             nanoseconds(|| backend.offset(&mut points, base, &secrets.scalars))
         },
     );
+}
+
+/// The control: a function in variable time must be caught.
+#[test]
+#[ignore = "slow: timing statistics, for a quiet machine"]
+fn slow_timing_of_control() {
+    let control = "control: vartime_multiscalar, secret scalars";
+    let results = statistics(control, &mut |backend, secrets| {
+        let points = backend.decode(&secrets.public).expect("these are elements");
+        nanoseconds(|| _ = black_box(backend.vartime_multiscalar(&secrets.scalars, &points)))
+    });
+    for (backend, worst) in results {
+        assert!(
+            worst > LIMIT,
+            "not caught on {}: |t| = {worst:.1}",
+            backend.name()
+        );
+    }
 }

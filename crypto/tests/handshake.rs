@@ -1,5 +1,4 @@
 //! Hellos, confirmations, frame numbers, receipts and resuming between two sides.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

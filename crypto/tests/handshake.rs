@@ -200,6 +200,16 @@ fn a_hello_that_does_not_fit_is_refused_with_its_own_code() {
         fault(receive(|hello, _, _| hello.tags = 1 << 40)),
         Fault::SetTooLarge
     );
+    assert_eq!(
+        fault(receive(|hello, _, _| hello.tags = (1 << 22) + 1)),
+        Fault::SetTooLarge,
+        "more tags than the terms allow in an epoch"
+    );
+    assert_eq!(
+        fault(receive(|hello, _, _| hello.count_queries = (1 << 22) + 1)),
+        Fault::SetTooLarge,
+        "more queries than the terms allow in an epoch"
+    );
 }
 
 #[test]

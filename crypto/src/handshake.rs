@@ -375,10 +375,20 @@ impl Handshake {
                 receiver_stages: receiver_terms.stages_of(Tier::List),
             })
         };
+        let flows = [flow(Role::Initiator), flow(Role::Acceptor)];
+        let [receiving, evaluating] = match self.role {
+            Role::Initiator => &flows,
+            Role::Acceptor => &[flows[1], flows[0]],
+        };
+        let within_caps = receiving.is_none_or(|flow| flow.tags <= peer_terms.max_tags)
+            && evaluating.is_none_or(|flow| flow.queries <= own_terms.max_queries);
+        if !within_caps {
+            return Err(Fault::SetTooLarge.into());
+        }
         let session = Session {
             id,
             role: self.role,
-            flows: [flow(Role::Initiator), flow(Role::Acceptor)],
+            flows,
             plan,
             list_querier,
             own,

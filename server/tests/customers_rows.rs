@@ -171,8 +171,8 @@ fn p10_hidden_rows_are_never_read() {
     let mut fields = Vec::new();
     node.store
         .read_blocking(|connection| {
-            rows::scan_fields(connection, &["Lead"], &["name"], &mut |id, _| {
-                fields.push(id.to_owned());
+            rows::scan_fields(connection, &["Lead"], &["name"], &mut |row| {
+                fields.push(row.id.to_owned());
                 Ok(())
             })
         })
@@ -335,8 +335,8 @@ fn shared_fields_come_in_the_order_asked_for() {
                 &[
                     "tier", "name", "region", "plan", "nonsense", "owner", "industry",
                 ],
-                &mut |id, values| {
-                    found.push(format!("{id}:{}", values.join("|")));
+                &mut |row| {
+                    found.push(format!("{}:{}", row.id, row.values.join("|")));
                     Ok(())
                 },
             )

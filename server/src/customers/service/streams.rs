@@ -121,9 +121,7 @@ pub(super) fn upsert(
     service: &Customers,
     mut messages: Messages<UpsertCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
-    let known = service
-        .store
-        .read_blocking(|connection| stages::numbered(connection))?;
+    let known = service.store.read_blocking(stages::numbered)?;
     let mut spool = Spool::new(&service.store)?;
     let mut encoder = Encoder::new(&known, service.default_region);
     let mut replace_all = false;

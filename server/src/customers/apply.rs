@@ -411,6 +411,3 @@ fn keys_anew(old: &[u8]) -> Result<Vec<u8>, Error> {
     }
     Ok(new)
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ mod ndjson;
 mod parquet;
 mod records;
 
-use std::{io::Read, path::Path};
+use std::path::Path;
 
 use overlap_crypto::terms::KeyType;
 
@@ -159,7 +159,7 @@ pub(super) use parquet::read as read_parquet;
 #[cfg(not(feature = "parquet"))]
 pub(super) fn read_parquet(
     file: &str,
-    _reader: &mut dyn Read,
+    _reader: &mut dyn std::io::Read,
     _directory: &Path,
     _encoder: &Encoder,
     _take: &mut dyn FnMut(Block, u64) -> Result<(), Error>,

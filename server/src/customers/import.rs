@@ -123,7 +123,7 @@ pub fn import_reader(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ImportSummary, Error> {
-    let known = store.read_blocking(|connection| stages::numbered(connection))?;
+    let known = store.read_blocking(stages::numbered)?;
     let encoder = Encoder::new(&known, options.default_region);
     let mut spool = Spool::new(store)?;
     let mut done = Progress {

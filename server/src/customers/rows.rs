@@ -61,8 +61,16 @@ pub fn scan_disclosed(
     Ok(())
 }
 
+/// A disclosed row's fields.
+pub struct FieldsRow<'a> {
+    /// The row's id.
+    pub id: &'a str,
+    /// The values asked for, in the order asked for; one that the row lacks is empty.
+    pub values: &'a [&'a str],
+}
+
 /// Visits the disclosed rows in ascending order of id with the values of `fields`, in their order: the names `name`, `owner`,
-/// `industry` and `region`, and those of further fields. A value that a row lacks is empty.
+/// `industry` and `region`, and those of further fields.
 ///
 /// # Errors
 /// What the store or `visit` reports.
@@ -70,7 +78,7 @@ pub fn scan_fields(
     connection: &Connection,
     disclosed_stages: &[&str],
     fields: &[&str],
-    visit: &mut dyn FnMut(&str, &[&str]) -> Result<(), Error>,
+    visit: &mut dyn FnMut(&FieldsRow<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let stages = DisclosedStages::find(connection, disclosed_stages)?;
     let mut statement = connection.prepare(&format!(
@@ -97,7 +105,10 @@ pub fn scan_fields(
         while !details.is_empty() {
             put(details.text()?, details.text()?);
         }
-        visit(text(row, 0)?, &values)?;
+        visit(&FieldsRow {
+            id: text(row, 0)?,
+            values: &values,
+        })?;
     }
     Ok(())
 }
@@ -256,10 +267,10 @@ pub fn fetch(connection: &Connection, ids: &[&str]) -> Result<Vec<Option<Details
     )?;
     ids.iter()
         .map(|id| {
-            Ok(statement
+            statement
                 .query_row([id], |row| Ok(details(row)))
                 .optional()?
-                .transpose()?)
+                .transpose()
         })
         .collect()
 }

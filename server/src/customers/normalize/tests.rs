@@ -178,6 +178,18 @@ fn a_region_is_an_iso_code() {
     );
 }
 
+/// docs/NORMALISATION.md lists every outcome with its explanation, and the versions.
+#[test]
+fn the_document_is_up_to_date() {
+    let document = include_str!("../../../../docs/NORMALISATION.md");
+    for outcome in Outcome::ALL {
+        let line = format!("| `{}` | {} |", outcome.name(), outcome.explanation());
+        assert!(document.contains(&line), "{line}");
+    }
+    assert!(document.contains(&format!("now `{SUFFIX_LIST_VERSION}`")));
+    assert!(document.contains(&format!("now {NORMALIZER_VERSION})")));
+}
+
 #[test]
 fn outcomes_have_distinct_codes_and_names() {
     for &outcome in Outcome::ALL {

@@ -82,6 +82,11 @@ where
                 )
             })??;
         let last = message.is_none();
+        if last {
+            // hyper reports a stream that the client reset as one that ended, but drops this future at its next pause: pause
+            // here, so that the work sees the stream break off instead.
+            tokio::task::yield_now().await;
+        }
         let item = message.map_or(Item::End, Item::Message);
         // A closed queue means that the work ended, with an error that says more.
         if sender.send(item).await.is_err() || last {
@@ -116,9 +121,7 @@ pub(super) fn upsert(
     service: &Customers,
     mut messages: Messages<UpsertCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
-    let known = service
-        .store
-        .read_blocking(|connection| stages::numbered(connection))?;
+    let known = service.store.read_blocking(stages::numbered)?;
     let mut spool = Spool::new(&service.store)?;
     let mut encoder = Encoder::new(&known, service.default_region);
     let mut replace_all = false;
@@ -295,6 +298,8 @@ pub(super) fn import(
         at: 0,
         error: None,
         ended: false,
+        size: start.size_bytes,
+        taken: 0,
     };
     let result = import::import_reader(
         &service.store,
@@ -302,7 +307,7 @@ pub(super) fn import(
         file,
         format,
         &mut bytes,
-        None,
+        start.size_bytes,
         &options,
         &mut |_| (),
     );
@@ -335,31 +340,53 @@ struct Bytes {
     at: usize,
     error: Option<Error>,
     ended: bool,
+    /// How many there must be.
+    size: Option<u64>,
+    /// How many there were.
+    taken: u64,
+}
+
+impl Bytes {
+    fn next_chunk(&mut self) -> Result<(), Error> {
+        let wrong_size = |carried: String| {
+            Error::invalid(
+                "start.size_bytes",
+                format!("the stream carried {carried}: nothing was changed"),
+            )
+        };
+        match self.messages.next()?.map(|message| message.part) {
+            None => match self.size {
+                Some(size) if size != self.taken => {
+                    return Err(wrong_size(format!("{} bytes, not {size}", self.taken)));
+                }
+                _ => self.ended = true,
+            },
+            Some(Some(Part::Chunk(chunk))) => {
+                self.taken += chunk.len() as u64;
+                if let Some(size) = self.size.filter(|size| self.taken > *size) {
+                    return Err(wrong_size(format!("more than {size} bytes")));
+                }
+                self.chunk = chunk;
+                self.at = 0;
+            }
+            Some(_) => {
+                return Err(Error::invalid(
+                    "chunk",
+                    "every message after the first carries bytes of the file",
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for Bytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() && !self.ended {
-            let problem = match self.messages.next() {
-                Ok(None) => {
-                    self.ended = true;
-                    continue;
-                }
-                Ok(Some(ImportCustomersRequest {
-                    part: Some(Part::Chunk(chunk)),
-                })) => {
-                    self.chunk = chunk;
-                    self.at = 0;
-                    continue;
-                }
-                Ok(Some(_)) => Error::invalid(
-                    "chunk",
-                    "every message after the first carries bytes of the file",
-                ),
-                Err(error) => error,
-            };
-            self.error = Some(problem);
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            if let Err(error) = self.next_chunk() {
+                self.error = Some(error);
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
         let length = buffer.len().min(self.chunk.len() - self.at);
         buffer[..length].copy_from_slice(&self.chunk[self.at..][..length]);

@@ -127,7 +127,7 @@ async fn import_file(
             report = &mut call => {
                 meter.clear();
                 return match report {
-                    Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
+                    Err(Error::File { source, .. }) if source.get_ref().is_some_and(|cause| cause.is::<Stopped>()) => {
                         Err(failed("CANCELLED", "the import was cancelled: nothing was changed"))
                     }
                     report => Ok(report?),
@@ -150,6 +150,11 @@ struct Stoppable {
     stopped: oneshot::Receiver<()>,
 }
 
+/// Somebody broke off the reading; a kind of its own, because an error of the kind "interrupted" is retried.
+#[derive(Debug, thiserror::Error)]
+#[error("reading was broken off")]
+struct Stopped;
+
 impl AsyncRead for Stoppable {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -157,7 +162,7 @@ impl AsyncRead for Stoppable {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if Pin::new(&mut self.stopped).poll(context) == Poll::Ready(Ok(())) {
-            return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            return Poll::Ready(Err(io::Error::other(Stopped)));
         }
         Pin::new(&mut self.file).poll_read(context, buffer)
     }

@@ -59,6 +59,7 @@ pub(super) async fn run(context: &mut Context, command: Customers) -> anyhow::Re
                 format,
                 default_region,
                 replace_all: replace,
+                size_bytes: None,
             };
             let report = import_file(context, &file, import).await?;
             show_report(context, &file, &report)
@@ -98,7 +99,7 @@ pub(super) async fn run(context: &mut Context, command: Customers) -> anyhow::Re
 async fn import_file(
     context: &Context,
     path: &Path,
-    import: Import,
+    mut import: Import,
 ) -> anyhow::Result<ImportReport> {
     let unreadable = |error| failed("FILE_UNREADABLE", format!("{}: {error}", path.display()));
     let file = File::open(path).await.map_err(unreadable)?;
@@ -109,7 +110,9 @@ async fn import_file(
             format!("{}: is a directory", path.display()),
         ));
     }
-    let total = metadata.len();
+    // A pipe has no size that says anything.
+    import.size_bytes = metadata.is_file().then_some(metadata.len());
+    let total = import.size_bytes.unwrap_or_default();
     let client = context.client().await?;
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);

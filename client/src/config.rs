@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -94,7 +94,9 @@ impl ClientConfig {
     pub fn from_node_dir(dir: impl AsRef<Path>) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Addresses {
-            api: String,
+            api: SocketAddr,
+            #[serde(default)]
+            tls: bool,
         }
         let dir = dir.as_ref();
         let path = dir.join("run").join("addresses.json");
@@ -108,7 +110,7 @@ impl ClientConfig {
         })?;
         let addresses: Addresses = serde_json::from_str(&text)
             .map_err(|error| Error::config(format!("{}: {error}", path.display())))?;
-        let mut config = Self::new(local_endpoint(&addresses.api));
+        let mut config = Self::new(local_endpoint(addresses.api, addresses.tls));
         config.token = Some(BearerToken::from_file(dir.join("admin.token"))?);
         Ok(config)
     }
@@ -154,17 +156,18 @@ impl ClientConfig {
     }
 }
 
-/// The endpoint at which this machine reaches a local listener.
-fn local_endpoint(api: &str) -> String {
-    if api.contains("://") {
-        return api.to_owned();
-    }
-    match api.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => format!("http://{address}"),
-        Ok(address) if address.ip().is_unspecified() => {
-            format!("https://localhost:{}", address.port())
+/// The endpoint at which this machine reaches a local listener; certificates name hosts rather than addresses.
+fn local_endpoint(mut api: SocketAddr, tls: bool) -> String {
+    let local = api.ip().is_loopback() || api.ip().is_unspecified();
+    match (tls, local) {
+        (true, true) => format!("https://localhost:{}", api.port()),
+        (true, false) => format!("https://{api}"),
+        (false, _) => {
+            if api.ip().is_unspecified() {
+                api.set_ip(Ipv4Addr::LOCALHOST.into());
+            }
+            format!("http://{api}")
         }
-        _ => format!("https://{api}"),
     }
 }
 
@@ -223,10 +226,15 @@ mod tests {
 
     #[test]
     fn a_local_listener_has_an_endpoint() {
-        assert_eq!(local_endpoint("127.0.0.1:9"), "http://127.0.0.1:9");
-        assert_eq!(local_endpoint("[::1]:9"), "http://[::1]:9");
-        assert_eq!(local_endpoint("0.0.0.0:9"), "https://localhost:9");
-        assert_eq!(local_endpoint("10.1.2.3:9"), "https://10.1.2.3:9");
-        assert_eq!(local_endpoint("https://n:9"), "https://n:9");
+        for (api, tls, endpoint) in [
+            ("127.0.0.1:9", false, "http://127.0.0.1:9"),
+            ("[::1]:9", false, "http://[::1]:9"),
+            ("0.0.0.0:9", false, "http://127.0.0.1:9"),
+            ("0.0.0.0:9", true, "https://localhost:9"),
+            ("127.0.0.1:9", true, "https://localhost:9"),
+            ("10.1.2.3:9", true, "https://10.1.2.3:9"),
+        ] {
+            assert_eq!(local_endpoint(api.parse().unwrap(), tls), endpoint);
+        }
     }
 }

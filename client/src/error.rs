@@ -184,6 +184,9 @@ impl Error {
             })
             .collect();
         let message = match status.message() {
+            "" if status.code() == Code::Unimplemented => {
+                "the node does not know this call: it is older or newer than this client".to_owned()
+            }
             "" => "the node gives no explanation".to_owned(),
             message => message.to_owned(),
         };

@@ -76,6 +76,8 @@ pub struct Import {
     pub default_region: Option<String>,
     /// Delete every customer that the file does not name.
     pub replace_all: bool,
+    /// How large the file is, if known; the node refuses one of another size.
+    pub size_bytes: Option<u64>,
 }
 
 /// What importing a file changed.
@@ -109,6 +111,7 @@ impl Client {
             format: import.format.name().to_owned(),
             default_region: import.default_region.unwrap_or_default(),
             replace_all: import.replace_all,
+            size_bytes: import.size_bytes,
         });
         let mut sent = 0;
         let chunks = chunks(content).map(move |chunk| {

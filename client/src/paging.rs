@@ -72,3 +72,23 @@ where
     })
     .try_flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt as _;
+
+    use super::{Page, entries};
+    use crate::Error;
+
+    #[tokio::test]
+    async fn a_list_that_never_ends_is_refused() {
+        let endless = entries(|page| async move {
+            Ok(Page {
+                items: vec![page.token],
+                next: Some("again".to_owned()),
+            })
+        });
+        let error = endless.try_collect::<Vec<_>>().await.unwrap_err();
+        assert!(matches!(error, Error::Response { .. }), "{error:?}");
+    }
+}

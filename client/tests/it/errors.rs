@@ -82,9 +82,15 @@ fn wrong_fields_follow_the_sentence_unless_it_names_them() {
 #[test]
 fn a_status_without_details_is_named_by_its_code() {
     let node = FakeNode::start();
+    node.refuse("list_tokens", Status::data_loss(""));
+    let line = overlap(&node, &["token", "list"]).failed();
+    assert_eq!(line, "error: the node gives no explanation [DATA_LOSS]");
     node.refuse("list_tokens", Status::unimplemented(""));
     let line = overlap(&node, &["token", "list"]).failed();
-    assert_eq!(line, "error: the node gives no explanation [UNIMPLEMENTED]");
+    assert_eq!(
+        line,
+        "error: the node does not know this call: it is older or newer than this client [UNIMPLEMENTED]"
+    );
 }
 
 #[test]

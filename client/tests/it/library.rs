@@ -112,6 +112,7 @@ fn a_file_that_breaks_off_does_not_look_finished() {
             format: ImportFormat::Csv,
             default_region: None,
             replace_all: true,
+            size_bytes: None,
         };
         let error = client
             .import_customers(import, BreakingDisk(600_000), move |bytes| {
@@ -128,4 +129,33 @@ fn a_file_that_breaks_off_does_not_look_finished() {
         node.requests("import_customers").is_empty(),
         "the node never saw an end"
     );
+}
+
+#[test]
+fn an_upload_past_its_deadline_does_not_look_finished() {
+    let node = FakeNode::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut config = ClientConfig::from_node_dir(node.dir()).unwrap();
+        config.transfer_timeout = Duration::from_millis(100);
+        let client = Client::connect(config).await.unwrap();
+        // A file that never ends.
+        let (_open, content) = tokio::io::duplex(64);
+        let import = Import {
+            file_name: "mine.csv".to_owned(),
+            format: ImportFormat::Csv,
+            default_region: None,
+            replace_all: true,
+            size_bytes: None,
+        };
+        // Calls may run on any thread.
+        let call =
+            tokio::spawn(async move { client.import_customers(import, content, |_| ()).await });
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    });
+    assert!(node.requests("import_customers").is_empty());
 }

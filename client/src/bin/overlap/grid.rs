@@ -52,8 +52,8 @@ const LEGEND: [(CellState, &str, &str); 6] = [
 ];
 
 /// Draws the matrix with a legend of what occurs in it.
-pub(crate) fn draw(paint: Paint, matrix: &Matrix) -> String {
-    let mut text = format!("{}\n", paint.text(Tone::Bold, &title(matrix)));
+pub(crate) fn draw(paint: Paint, partner: &str, matrix: &Matrix) -> String {
+    let mut text = format!("{}\n", paint.text(Tone::Bold, &title(partner, matrix)));
     if matrix.mine.is_empty() || matrix.theirs.is_empty() {
         text.push_str("No stages to compare yet.\n");
         return text;
@@ -140,8 +140,9 @@ pub(crate) fn draw(paint: Paint, matrix: &Matrix) -> String {
     text
 }
 
-fn title(matrix: &Matrix) -> String {
-    let mut title = format!("Shared customers with {}", matrix.partner);
+/// `partner` is what the person calls the partner; the record may have its id.
+fn title(partner: &str, matrix: &Matrix) -> String {
+    let mut title = format!("Shared customers with {partner}");
     if !matrix.run.is_empty() {
         title.push_str(&format!(", run {}", matrix.run));
     }

@@ -59,6 +59,7 @@ pub(super) async fn run(context: &mut Context, command: Customers) -> anyhow::Re
                 format,
                 default_region,
                 replace_all: replace,
+                size_bytes: None,
             };
             let report = import_file(context, &file, import).await?;
             show_report(context, &file, &report)
@@ -98,7 +99,7 @@ pub(super) async fn run(context: &mut Context, command: Customers) -> anyhow::Re
 async fn import_file(
     context: &Context,
     path: &Path,
-    import: Import,
+    mut import: Import,
 ) -> anyhow::Result<ImportReport> {
     let unreadable = |error| failed("FILE_UNREADABLE", format!("{}: {error}", path.display()));
     let file = File::open(path).await.map_err(unreadable)?;
@@ -109,7 +110,9 @@ async fn import_file(
             format!("{}: is a directory", path.display()),
         ));
     }
-    let total = metadata.len();
+    // A pipe has no size that says anything.
+    import.size_bytes = metadata.is_file().then_some(metadata.len());
+    let total = import.size_bytes.unwrap_or_default();
     let client = context.client().await?;
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
@@ -127,7 +130,7 @@ async fn import_file(
             report = &mut call => {
                 meter.clear();
                 return match report {
-                    Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
+                    Err(Error::File { source, .. }) if source.get_ref().is_some_and(|cause| cause.is::<Stopped>()) => {
                         Err(failed("CANCELLED", "the import was cancelled: nothing was changed"))
                     }
                     report => Ok(report?),
@@ -150,6 +153,11 @@ struct Stoppable {
     stopped: oneshot::Receiver<()>,
 }
 
+/// Somebody broke off the reading; a kind of its own, because an error of the kind "interrupted" is retried.
+#[derive(Debug, thiserror::Error)]
+#[error("reading was broken off")]
+struct Stopped;
+
 impl AsyncRead for Stoppable {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -157,7 +165,7 @@ impl AsyncRead for Stoppable {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if Pin::new(&mut self.stopped).poll(context) == Poll::Ready(Ok(())) {
-            return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            return Poll::Ready(Err(io::Error::other(Stopped)));
         }
         Pin::new(&mut self.file).poll_read(context, buffer)
     }

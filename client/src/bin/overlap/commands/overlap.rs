@@ -86,7 +86,7 @@ pub(super) async fn matrix(context: &mut Context, partner: &str) -> anyhow::Resu
             printer.csv(&header, rows)
         }
         Format::Table => {
-            let text = grid::draw(printer.paint, &matrix);
+            let text = grid::draw(printer.paint, partner, &matrix);
             printer.text(&text)
         }
     }

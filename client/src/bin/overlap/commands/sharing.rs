@@ -11,33 +11,41 @@ use crate::{
 };
 
 pub(super) async fn run(context: &mut Context, command: args::Sharing) -> anyhow::Result<()> {
-    let sharing = match command {
+    let (partner, sharing) = match command {
         args::Sharing::Set { partner, file } => {
             let text = read_text(&file)?;
             let policy = policy_file::parse(&text, &file.display().to_string())
                 .map_err(|error| failed("INVALID_ARGUMENT", error.to_string()))?;
             let client = context.client().await?;
-            client.set_policy(&partner, policy.into()).await?
+            let sharing = client.set_policy(&partner, policy.into()).await?;
+            (partner, sharing)
         }
-        args::Sharing::Show { partner } => context.client().await?.sharing(&partner).await?,
+        args::Sharing::Show { partner } => {
+            let sharing = context.client().await?.sharing(&partner).await?;
+            (partner, sharing)
+        }
         args::Sharing::Approve { partner } => {
-            context.client().await?.approve_proposal(&partner).await?
+            let sharing = context.client().await?.approve_proposal(&partner).await?;
+            (partner, sharing)
         }
         args::Sharing::Decline { partner } => {
-            context.client().await?.decline_proposal(&partner).await?
+            let sharing = context.client().await?.decline_proposal(&partner).await?;
+            (partner, sharing)
         }
         args::Sharing::Revoke { partner, yes } => {
             confirm(
                 &format!("Stop sharing with {partner}, both ways, and remove what was found?"),
                 yes,
             )?;
-            context.client().await?.revoke_sharing(&partner).await?
+            let sharing = context.client().await?.revoke_sharing(&partner).await?;
+            (partner, sharing)
         }
     };
-    show(context, &sharing)
+    show(context, &partner, &sharing)
 }
 
-fn show(context: &mut Context, sharing: &Sharing) -> anyhow::Result<()> {
+/// `partner` is what the person calls the partner; the record has its id.
+fn show(context: &mut Context, partner: &str, sharing: &Sharing) -> anyhow::Result<()> {
     let printer = &mut context.printer;
     let sides = [
         ("mine", "You disclose", &sharing.mine, &sharing.my_stages),
@@ -67,7 +75,7 @@ fn show(context: &mut Context, sharing: &Sharing) -> anyhow::Result<()> {
             printer.csv(&header, rows)
         }
         Format::Table => {
-            printer.heading(&format!("Sharing with {}", sharing.partner))?;
+            printer.heading(&format!("Sharing with {partner}"))?;
             let mut lines = vec![("state".to_owned(), state(sharing.state))];
             if !sharing.terms_hash.is_empty() {
                 lines.push(("terms".to_owned(), Value::from(&sharing.terms_hash).entry()));
@@ -102,7 +110,7 @@ fn show(context: &mut Context, sharing: &Sharing) -> anyhow::Result<()> {
                     .collect();
                 printer.properties(2, &lines)?;
             }
-            if let Some(hint) = hint(sharing) {
+            if let Some(hint) = hint(partner, sharing) {
                 printer.line("")?;
                 printer.line(&hint)?;
             }
@@ -122,8 +130,7 @@ fn state(state: SharingState) -> Entry {
 }
 
 /// What to do next.
-fn hint(sharing: &Sharing) -> Option<String> {
-    let partner = &sharing.partner;
+fn hint(partner: &str, sharing: &Sharing) -> Option<String> {
     match sharing.state {
         SharingState::None | SharingState::Declined | SharingState::Revoked => Some(format!(
             "Propose permissions: overlap sharing set {partner} --file FILE"

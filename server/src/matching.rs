@@ -1,1 +1,8 @@
 //! Plans and drives runs of the matching protocol.
+//!
+//! A run reads one snapshot of the disclosed customers ([`local_customers`]), plans which flows it takes ([`planner`]), and
+//! drives them over a link. What it found is handed to [`crate::overlap`].
+
+pub mod local_customers;
+pub mod planner;
+pub mod spool;

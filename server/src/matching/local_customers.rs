@@ -111,6 +111,28 @@ impl StageTiers {
             .map(|(index, _, _)| index)
     }
 
+    /// The number by which a disclosed stage is named on the wire: its position among the disclosed stages.
+    #[must_use]
+    pub fn wire_code(&self, index: u8) -> Option<u8> {
+        if self.tier(index) == Tier::Hidden {
+            return None;
+        }
+        let before = self
+            .iter()
+            .filter(|(other, _, tier)| *other < index && *tier != Tier::Hidden)
+            .count();
+        u8::try_from(before).ok()
+    }
+
+    /// The stage that a number on the wire names.
+    #[must_use]
+    pub fn from_wire_code(&self, code: u8) -> Option<u8> {
+        self.iter()
+            .filter(|(_, _, tier)| *tier != Tier::Hidden)
+            .nth(usize::from(code))
+            .map(|(index, _, _)| index)
+    }
+
     /// Whether any stage has this tier.
     #[must_use]
     pub fn has(&self, tier: Tier) -> bool {
@@ -517,6 +539,12 @@ pub(crate) struct DisjointSets(Vec<u32>);
 impl DisjointSets {
     pub(crate) fn new(count: usize) -> Self {
         Self((0..u32::try_from(count).expect("at most 2^32 rows")).collect())
+    }
+
+    /// Adds an element with the next number.
+    pub(crate) fn push(&mut self) {
+        self.0
+            .push(u32::try_from(self.0.len()).expect("at most 2^32 elements"));
     }
 
     pub(crate) fn find(&mut self, mut element: u32) -> u32 {

@@ -50,14 +50,18 @@ fn damaged(path: &Path) -> Error {
 
 /// Detects accidental change of a file: not a cryptographic hash.
 #[derive(Clone, Copy)]
-struct Checksum(u64);
+pub(crate) struct Checksum(u64);
 
 impl Checksum {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) const fn value(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         let mix = |state: u64, word: u64| {
             (state ^ word)
                 .wrapping_mul(0xff51_afd7_ed55_8ccd)

@@ -2,5 +2,6 @@
 
 mod files;
 pub mod graph;
+pub mod matrix;
 pub mod reader;
 pub mod writer;

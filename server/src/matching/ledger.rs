@@ -81,6 +81,46 @@ impl Ledger {
         })
     }
 
+    /// The highest epoch in which anything was debited; 0 if there is none.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn highest_epoch(directory: &Path) -> Result<u64, Error> {
+        let path = directory.join(FILE_NAME);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(disk(&path, &error)),
+        };
+        let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
+        Ok(records
+            .iter()
+            .filter_map(decode)
+            .map(|(epoch, _)| epoch)
+            .max()
+            .unwrap_or(0))
+    }
+
+    /// Checks that the budget covers `count` evaluations, without debiting them.
+    ///
+    /// # Errors
+    /// `QUOTA_EXHAUSTED`.
+    pub fn require(&self, count: u64) -> Result<(), Error> {
+        if count <= self.remaining() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::QuotaExhausted,
+            format!(
+                "the partner's budget of {} evaluations for this epoch does not cover {count} more: raise max_evaluations_per_epoch or wait for the next epoch",
+                self.budget
+            ),
+        )
+        .with("limit", self.budget)
+        .with("remaining", self.remaining())
+        .with("epoch", self.epoch))
+    }
+
     /// Evaluations the partner may still have in this epoch.
     #[must_use]
     pub const fn remaining(&self) -> u64 {
@@ -92,18 +132,7 @@ impl Ledger {
     /// # Errors
     /// `QUOTA_EXHAUSTED` if the budget does not cover them; what the file system reports.
     pub fn debit(&mut self, count: u64) -> Result<(), Error> {
-        if count > self.remaining() {
-            return Err(Error::new(
-                Reason::QuotaExhausted,
-                format!(
-                    "the partner's budget of {} evaluations for this epoch is used up: raise max_evaluations_per_epoch or wait for the next epoch",
-                    self.budget
-                ),
-            )
-            .with("limit", self.budget)
-            .with("remaining", self.remaining())
-            .with("epoch", self.epoch));
-        }
+        self.require(count)?;
         if count > self.unused {
             let missing = count - self.unused;
             let block = missing

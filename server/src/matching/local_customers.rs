@@ -167,6 +167,10 @@ pub struct LocalCustomers {
     stage_of_row: Vec<u8>,
     /// The naming row of each row's customer.
     customer_of_row: Vec<u32>,
+    /// The customer of each key.
+    customer_of_key: Vec<u32>,
+    /// The code of each key's type.
+    type_of_key: Vec<u8>,
     ids: RecordFile,
     keys: RecordFile,
     salt: [u8; 32],
@@ -257,6 +261,25 @@ impl LocalCustomers {
     #[must_use]
     pub fn customer(&self, row: u32) -> u32 {
         self.customer_of_row[row as usize]
+    }
+
+    /// The local customer of key `index`.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    #[must_use]
+    pub fn customer_of_key(&self, index: u32) -> u32 {
+        self.customer_of_key[index as usize]
+    }
+
+    /// The kind of key `index`.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    #[must_use]
+    pub fn type_of_key(&self, index: u32) -> KeyType {
+        KeyType::from_code(self.type_of_key[index as usize])
+            .expect("the codes were written from key types")
     }
 
     /// How many keys take part, by tier.
@@ -452,6 +475,8 @@ impl Builder {
         let mut snapshot = LocalCustomers {
             stage_of_row: self.stage_of_row,
             customer_of_row,
+            customer_of_key: Vec::new(),
+            type_of_key: Vec::new(),
             ids: self.ids.finish()?,
             keys: groups.keys.finish()?,
             salt: self.salt,
@@ -512,12 +537,17 @@ impl LocalCustomers {
     fn name_keys(&mut self, directory: &Path) -> Result<(), Error> {
         let mut with_key = vec![false; self.stage_of_row.len()];
         let mut named = RecordWriter::create(&directory.join("keys"))?;
+        let keys = usize::try_from(self.keys.len()).unwrap_or(0);
+        self.customer_of_key.reserve_exact(keys);
+        self.type_of_key.reserve_exact(keys);
         let mut reader = self.keys.reader()?;
         while let Some(record) = reader.next_record()? {
             let (row, key) = record.split_at(4);
             let row = u32::from_be_bytes(row.try_into().expect("four bytes"));
             let customer = self.customer_of_row[row as usize];
             named.push(&[&customer.to_be_bytes(), key])?;
+            self.customer_of_key.push(customer);
+            self.type_of_key.push(key[0]);
             match self.tiers.tier(self.stage_of_row[customer as usize]) {
                 Tier::List => self.counts.list += 1,
                 Tier::Count => self.counts.count += 1,

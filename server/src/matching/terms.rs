@@ -34,6 +34,8 @@ pub struct RunTerms {
     pub mine: StageTiers,
     /// The partner's stages.
     pub theirs: StageTiers,
+    /// The fields the partner discloses, in the order of its labels.
+    pub their_fields: Vec<String>,
 }
 
 impl RunTerms {
@@ -67,6 +69,7 @@ impl RunTerms {
             terms,
             mine,
             theirs,
+            their_fields: agreement.theirs.shared_fields.clone(),
         })
     }
 }

@@ -6,13 +6,17 @@
 
 use std::path::Path;
 
-use overlap_crypto::terms::{KeyType, Tier};
+use overlap_crypto::{
+    list::{Label, fields},
+    terms::{KeyType, Tier},
+};
 
 use crate::{
     error::Error,
     matching::{
         local_customers::{DisjointSets, LocalCustomers},
         spool::{RecordFile, RecordWriter, Sorted, Sorter},
+        terms::RunTerms,
     },
 };
 
@@ -57,6 +61,30 @@ impl<'a> Edge<'a> {
             &[self.key_type.code()],
             self.fields,
         ])
+    }
+
+    /// What a label says of the key that matched; `None` if it does not parse or names a stage that is not listed.
+    #[must_use]
+    pub fn from_label(
+        terms: &RunTerms,
+        local: &LocalCustomers,
+        key: u32,
+        label: &Label<'a>,
+    ) -> Option<Self> {
+        let their_stage = terms.theirs.from_wire_code(label.stage)?;
+        if terms.theirs.tier(their_stage) != Tier::List {
+            return None;
+        }
+        let parses = label.fields.is_empty()
+            || fields::decode(label.fields, terms.their_fields.len()).is_some();
+        parses.then(|| Self {
+            handle: label.pseudonym,
+            their_stage,
+            customer: local.customer_of_key(key),
+            key,
+            key_type: local.type_of_key(key),
+            fields: without_filler(label.fields),
+        })
     }
 
     fn parse(record: &'a [u8]) -> Result<Self, Error> {
@@ -335,4 +363,10 @@ fn too_many(_: std::num::TryFromIntError) -> Error {
 
 fn overflow() -> Error {
     Error::internal("more than 2^32 customers")
+}
+
+/// A fields area without the zeros it was filled up with.
+fn without_filler(area: &[u8]) -> &[u8] {
+    let used = area.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &area[..used]
 }

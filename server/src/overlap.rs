@@ -1,6 +1,6 @@
 //! What a run found: matrix, list, explanations.
 
-mod files;
+pub(crate) mod files;
 pub mod graph;
 pub mod matrix;
 pub mod reader;

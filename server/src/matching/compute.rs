@@ -45,11 +45,12 @@ impl Pool {
     ///
     /// # Errors
     /// What `work` reports; `INTERNAL` if it panicked.
-    pub fn run<T, E>(
+    pub fn run<T, E, W>(
         &self,
-        work: impl FnOnce() -> Result<T, E> + Send + 'static,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<T, E>
+        work: W,
+    ) -> impl Future<Output = Result<T, E>> + Send + use<T, E, W>
     where
+        W: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {

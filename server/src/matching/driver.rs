@@ -168,6 +168,10 @@ impl RunDirectory {
         *lock(&self.keep) = true;
         Ok(())
     }
+
+    fn discard(&self) {
+        *lock(&self.keep) = false;
+    }
 }
 
 impl Drop for RunDirectory {

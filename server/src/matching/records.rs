@@ -320,6 +320,31 @@ pub struct ResultRecord {
     pub matrix: Matrix,
     /// The files.
     pub manifest: Manifest,
+    /// The fields the partner discloses, in the order of its labels.
+    pub their_fields: Vec<String>,
+}
+
+impl ResultRecord {
+    /// The bytes a receipt commits to.
+    ///
+    /// # Errors
+    /// `INTERNAL` if they cannot be written.
+    pub fn committed_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = json(&self.matrix)?.into_bytes();
+        bytes.extend_from_slice(json(&self.manifest)?.as_bytes());
+        Ok(bytes)
+    }
+}
+
+/// The receipts of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptRecord {
+    /// Signed here.
+    pub own: SignedReceipt,
+    /// Signed by the partner.
+    pub peer: SignedReceipt,
+    /// Opens the commitment to the result in `own`.
+    pub salt: [u8; 32],
 }
 
 /// The last good result with a partner, if there is one.
@@ -330,21 +355,23 @@ pub fn result(
     connection: &Connection,
     partnership_id: &str,
 ) -> Result<Option<ResultRecord>, Error> {
-    let stored: Option<(String, i64, String, String)> = connection
+    let stored: Option<(String, i64, [String; 3])> = connection
         .prepare_cached(
-            "SELECT run_id, completed_at, matrix, manifest FROM matching_results WHERE partnership_id = ?1",
+            "SELECT run_id, completed_at, matrix, manifest, their_fields FROM matching_results WHERE partnership_id = ?1",
         )?
         .query_row([partnership_id], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            let documents = [row.get(2)?, row.get(3)?, row.get(4)?];
+            Ok((row.get(0)?, row.get(1)?, documents))
         })
         .optional()?;
     stored
-        .map(|(run_id, completed_at, matrix, manifest)| {
+        .map(|(run_id, completed_at, [matrix, manifest, their_fields])| {
             Ok(ResultRecord {
                 run_id,
                 completed_at: instant(completed_at)?,
                 matrix: from_json(&matrix)?,
                 manifest: from_json(&manifest)?,
+                their_fields: from_json(&their_fields)?,
             })
         })
         .transpose()
@@ -368,14 +395,15 @@ pub fn complete(
         )
         .optional()?;
     tx.execute(
-        "INSERT OR REPLACE INTO matching_results (partnership_id, run_id, completed_at, matrix, manifest)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO matching_results (partnership_id, run_id, completed_at, matrix, manifest, their_fields)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             partnership_id,
             result.run_id,
             result.completed_at.as_millisecond(),
             json(&result.matrix)?,
             json(&result.manifest)?,
+            json(&result.their_fields)?,
         ],
     )?;
     tx.execute(
@@ -456,13 +484,28 @@ pub fn partner_state(connection: &Connection, partnership_id: &str) -> Result<Pa
 pub fn remember_receipts(
     tx: &Transaction<'_>,
     partnership_id: &str,
+    run_id: &str,
     run_counter: u64,
-    own: &SignedReceipt,
-    peer: &SignedReceipt,
+    receipts: &ReceiptRecord,
 ) -> Result<(), Error> {
     tx.execute(
         "INSERT OR REPLACE INTO matching_state (partnership_id, runs, chain_head, peer_receipt) VALUES (?1, ?2, ?3, ?4)",
-        params![partnership_id, stored(run_counter)?, own.hash(), peer.encode()],
+        params![
+            partnership_id,
+            stored(run_counter)?,
+            receipts.own.hash(),
+            receipts.peer.encode()
+        ],
+    )?;
+    tx.execute(
+        "INSERT INTO matching_receipts (run_id, partnership_id, own, peer, result_salt) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            run_id,
+            partnership_id,
+            receipts.own.encode(),
+            receipts.peer.encode(),
+            receipts.salt
+        ],
     )?;
     Ok(())
 }

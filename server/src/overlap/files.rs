@@ -26,27 +26,15 @@ use crate::{
     matching::spool::{Checksum, disk, new_file},
 };
 
-/// Every file of a result.
-pub(super) const FILES: [&str; 8] = [
-    "columns",
-    "offsets",
-    "shared",
-    "search",
-    "members",
-    "member_offsets",
-    "handles",
-    "matched_keys",
-];
-
 /// What the database keeps of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileEntry {
-    pub(super) name: String,
-    pub(super) bytes: u64,
-    pub(super) checksum: u64,
+pub(crate) struct FileEntry {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) checksum: u64,
 }
 
-pub(super) struct FileWriter {
+pub(crate) struct FileWriter {
     path: PathBuf,
     file: BufWriter<File>,
     entry: FileEntry,
@@ -54,7 +42,7 @@ pub(super) struct FileWriter {
 }
 
 impl FileWriter {
-    pub(super) fn create(directory: &Path, name: &str) -> Result<Self, Error> {
+    pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, Error> {
         let path = directory.join(name);
         Ok(Self {
             file: BufWriter::with_capacity(1 << 16, new_file(&path)?),
@@ -68,7 +56,7 @@ impl FileWriter {
         })
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.checksum.update(bytes);
         self.entry.bytes += bytes.len() as u64;
         self.file
@@ -76,12 +64,12 @@ impl FileWriter {
             .map_err(|error| disk(&self.path, &error))
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.entry.bytes
     }
 
     /// Makes the file durable.
-    pub(super) fn finish(mut self) -> Result<FileEntry, Error> {
+    pub(crate) fn finish(mut self) -> Result<FileEntry, Error> {
         self.file
             .flush()
             .and_then(|()| self.file.get_ref().sync_all())
@@ -92,14 +80,14 @@ impl FileWriter {
 }
 
 /// A complete file; reading it needs no lock.
-pub(super) struct ResultFile {
+pub(crate) struct ResultFile {
     path: PathBuf,
     file: File,
     bytes: u64,
 }
 
 impl ResultFile {
-    pub(super) fn open(directory: &Path, entry: &FileEntry) -> Result<Self, Error> {
+    pub(crate) fn open(directory: &Path, entry: &FileEntry) -> Result<Self, Error> {
         let path = directory.join(&entry.name);
         let file = File::open(&path).map_err(|error| disk(&path, &error))?;
         let length = file.metadata().map_err(|error| disk(&path, &error))?.len();
@@ -120,24 +108,24 @@ impl ResultFile {
         })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
         self.file
             .read_exact_at(bytes, at)
             .map_err(|error| disk(&self.path, &error))
     }
 
-    pub(super) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], Error> {
+    pub(crate) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], Error> {
         let mut bytes = [0; N];
         self.read(at, &mut bytes)?;
         Ok(bytes)
     }
 
     /// The bytes from `start` to `end`.
-    pub(super) fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+    pub(crate) fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
         let damaged = || Error::internal(format!("{}: offsets are wrong", self.path.display()));
         if end > self.bytes {
             return Err(damaged());
@@ -149,7 +137,7 @@ impl ResultFile {
     }
 
     /// Position of `key` in a file of sorted records of `N` bytes that start with it.
-    pub(super) fn search<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>, Error> {
+    pub(crate) fn search<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>, Error> {
         let (mut low, mut high) = (0, self.bytes / N as u64);
         while low < high {
             let middle = low + (high - low) / 2;

@@ -23,7 +23,17 @@ CREATE TABLE matching_results (
     run_id TEXT NOT NULL,               -- also the directory under runs/
     completed_at INTEGER NOT NULL,
     matrix TEXT NOT NULL,               -- JSON: stages with their tiers, and cells
-    manifest TEXT NOT NULL              -- JSON: the files, with length and checksum
+    manifest TEXT NOT NULL,             -- JSON: the files, with length and checksum
+    their_fields TEXT NOT NULL          -- JSON: names of the fields in the partner's labels
+) STRICT;
+
+-- What both sides signed of each completed run.
+CREATE TABLE matching_receipts (
+    run_id TEXT PRIMARY KEY,
+    partnership_id TEXT NOT NULL,
+    own BLOB NOT NULL,                  -- signed here
+    peer BLOB NOT NULL,                 -- signed by the partner
+    result_salt BLOB NOT NULL           -- opens the commitment to the result in the own receipt
 ) STRICT;
 
 -- The partner's VOPRF key of each epoch: a second one for an epoch is refused, and so is a lower epoch.

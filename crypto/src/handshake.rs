@@ -17,9 +17,6 @@ use crate::{
     wire::{ConfirmBody, Flow, Reader, Writer},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// The longest hello.
 pub const MAX_HELLO_BYTES: usize = 8_192;
 
@@ -319,7 +316,9 @@ impl Handshake {
             Role::Initiator => &own,
             Role::Acceptor => &peer,
         };
-        let plan = Plan::new(terms, &initiator.sender, list_querier)?;
+        let mut plan = Plan::new(terms, &initiator.sender, list_querier)?;
+        // The count flow is "never a delta".
+        plan.count &= own.mode == Mode::Full;
         let peer_key = match &peer.epoch_key {
             Some(key) => Some(check_epoch_key(key, &peer, peer_state)?),
             None if plan.queries(self.role).is_some() => {
@@ -363,6 +362,7 @@ impl Handshake {
             };
             Some(ListFlow {
                 session: id,
+                mode: own.mode,
                 flow: receiving.querying_flow(),
                 context,
                 public_key,

@@ -20,6 +20,7 @@ pub use slice::{SealedSlice, SliceLayout};
 
 use crate::{
     context::{Context, SessionId},
+    handshake::Mode,
     voprf::PublicKey,
     wire::Flow,
 };
@@ -50,6 +51,8 @@ pub const SLICE_WINDOW: u32 = 4;
 pub struct ListFlow {
     /// The session.
     pub session: SessionId,
+    /// Whether the run covers everything or changes.
+    pub mode: Mode,
     /// Which of the two list flows it is.
     pub flow: Flow,
     /// The context of the evaluator's key.

@@ -12,9 +12,6 @@ use crate::{
     wire::{Reader, Writer},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// One side of a run, as a receipt states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiptSide {

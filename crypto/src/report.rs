@@ -1,8 +1,15 @@
 //! Reports: signed counts of the cells in which the receiver of a list flow discloses numbers only (PROTOCOL.md §8).
 
+mod series;
+#[cfg(test)]
+mod tests;
+
+pub use series::{Member, ReleaseInput, ReportRules, SERIES_INTERVAL_S, Series};
+
 use crate::{
     context::SessionId,
     fault::Fault,
+    list::StageSet,
     plan::Role,
     signature::{Signer, verify},
     suite::derive,
@@ -147,4 +154,37 @@ impl SignedReport {
         let message = self.report.message(session, reporter);
         verify(organization_key, &message, &self.signature)
     }
+
+    /// What a reader checks: every cell of the reporter's count tier and the reader's list tier, once, none under the
+    /// reporter's threshold.
+    ///
+    /// # Errors
+    /// [`Fault::ReportInvalid`].
+    pub fn check(
+        &self,
+        reporter_stages: StageSet,
+        reader_stages: StageSet,
+        min_count: u32,
+    ) -> Result<(), Fault> {
+        let expected = cells(reporter_stages, reader_stages);
+        let same = expected.eq(self.report.cells.iter().map(|(cell, _)| *cell));
+        let under = self.report.cells.iter().any(|(_, report)| {
+            matches!(report, CellReport::Released { count, .. } if *count < u64::from(min_count))
+        });
+        if same && !under {
+            Ok(())
+        } else {
+            Err(Fault::ReportInvalid)
+        }
+    }
+}
+
+/// The cells of a report, in its order.
+fn cells(reporter_stages: StageSet, reader_stages: StageSet) -> impl Iterator<Item = Cell> {
+    reporter_stages.iter().flat_map(move |reporter_stage| {
+        reader_stages.iter().map(move |reader_stage| Cell {
+            reporter_stage,
+            reader_stage,
+        })
+    })
 }

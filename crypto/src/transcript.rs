@@ -10,9 +10,6 @@ use crate::{
     wire::{Flow, Frame, FrameKind, ResumeBody},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// SHA-512 of a payload: computed wherever the payload is at hand, so that the chain itself stays short.
 #[must_use]
 pub fn payload_digest(payload: &[u8]) -> [u8; 64] {

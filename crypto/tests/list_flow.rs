@@ -11,8 +11,8 @@ fn customers(range: std::ops::Range<u32>, stages: u8) -> Vec<(u32, u8, Vec<Strin
     range
         .enumerate()
         .map(|(owner, number)| {
-            let owner = u32::try_from(owner).unwrap();
-            let stage = u8::try_from(number % u32::from(stages)).unwrap();
+            let owner = u32::try_from(owner).expect("a small set");
+            let stage = u8::try_from(number % u32::from(stages)).expect("few stages");
             (owner, stage, vec![format!("user{number}@example.com")])
         })
         .collect()

@@ -7,9 +7,10 @@ use super::{Claimed, Labels, ListFlow, SLICE_WINDOW, SealedSlice, SliceLayout, c
 use crate::{
     backend::Backend,
     fault::{Fault, Misuse},
+    handshake::Mode,
     item::{Entry, Items},
     voprf::{SecretKey, Statement, finalize, prove},
-    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody},
+    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, TagsBody},
 };
 
 /// Everything an evaluator's chunk computations need. Shared by reference between threads.
@@ -143,6 +144,42 @@ pub(super) fn in_turn(number: u32, expected: u32) -> Result<(), Fault> {
     }
 }
 
+/// A series of frames with strictly increasing 16-byte values, of which delta runs have one and full runs none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Series16 {
+    previous: Option<[u8; 16]>,
+    complete: bool,
+}
+
+impl Series16 {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self {
+            previous: None,
+            complete: mode == Mode::Full,
+        }
+    }
+
+    pub(super) fn admit(&mut self, body: &TagsBody<'_>) -> Result<(), Fault> {
+        if self.complete {
+            return Err(Fault::UnexpectedFrame);
+        }
+        let continues = match (&self.previous, body.values.first()) {
+            (Some(previous), Some(first)) => previous < first,
+            _ => true,
+        };
+        if !continues || !body.values.is_sorted_by(|a, b| a < b) {
+            return Err(Fault::TagsNotIncreasing);
+        }
+        self.previous = body.values.last().copied().or(self.previous);
+        self.complete = body.last;
+        Ok(())
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
 /// Queries are coming in.
 #[derive(Debug)]
 pub struct Answering {
@@ -204,7 +241,10 @@ impl Answering {
         if u64::from(self.answered) != self.flow.chunks() {
             return Err(Misuse::OutOfOrder);
         }
-        Ok(Committing { flow: self.flow })
+        Ok(Committing {
+            flow: self.flow,
+            removals: Series16::new(self.flow.mode),
+        })
     }
 }
 
@@ -212,16 +252,27 @@ impl Answering {
 #[derive(Debug)]
 pub struct Committing {
     flow: ListFlow,
+    removals: Series16,
 }
 
 impl Committing {
+    /// The body of a REMOVALS frame of a delta run: tags published in this epoch that are void from now on.
+    ///
+    /// # Errors
+    /// [`Misuse::OutOfOrder`] in a full run, after the last, or if the tags do not increase.
+    pub fn remove(&mut self, tags: &[[u8; 16]], last: bool) -> Result<Vec<u8>, Misuse> {
+        let body = TagsBody { last, values: tags };
+        self.removals.admit(&body).map_err(|_| Misuse::OutOfOrder)?;
+        Ok(body.encode())
+    }
+
     /// The body of the COMMITMENTS frame.
     ///
     /// # Errors
     /// [`Misuse::OutOfOrder`] if there is not one hash a slice.
     pub fn commit(self, hashes: &[[u8; 32]]) -> Result<(Vec<u8>, Releasing), Misuse> {
         let layout = self.flow.layout();
-        if hashes.len() != layout.slices() as usize {
+        if hashes.len() != layout.slices() as usize || !self.removals.is_complete() {
             return Err(Misuse::OutOfOrder);
         }
         let payload = CommitmentsBody {
@@ -237,6 +288,7 @@ impl Committing {
                 layout,
                 released: 0,
                 claimed: 0,
+                withdrawals: Series16::new(self.flow.mode),
             },
         ))
     }
@@ -249,9 +301,22 @@ pub struct Releasing {
     layout: SliceLayout,
     released: u32,
     claimed: u32,
+    withdrawals: Series16,
 }
 
 impl Releasing {
+    /// Takes a WITHDRAWALS frame of a delta run: claims of this epoch that are void from now on. They come after the last
+    /// claims; one that this side never accepted is ignored by whoever looks it up.
+    ///
+    /// # Errors
+    /// [`Fault::UnexpectedFrame`] or [`Fault::TagsNotIncreasing`].
+    pub fn admit_withdrawals(&mut self, body: &TagsBody<'_>) -> Result<(), Fault> {
+        if self.claimed != self.layout.slices() {
+            return Err(Fault::UnexpectedFrame);
+        }
+        self.withdrawals.admit(body)
+    }
+
     /// The slice that may be sent now, if any: at most [`SLICE_WINDOW`] are out without their claims.
     pub fn release(&mut self) -> Option<u32> {
         let open = self.released - self.claimed;
@@ -291,9 +356,9 @@ impl Releasing {
         Ok(claimed)
     }
 
-    /// Whether the claims of every slice have arrived.
+    /// Whether the claims of every slice have arrived, and the withdrawals of a delta run.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.claimed == self.layout.slices()
+        self.claimed == self.layout.slices() && self.withdrawals.is_complete()
     }
 }

@@ -161,6 +161,11 @@ impl StageSet {
         self.0[stage as usize / 64] >> (stage % 64) & 1 == 1
     }
 
+    /// The stages in ascending order.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(move |stage| self.contains(*stage))
+    }
+
     /// Whether no stage is in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {

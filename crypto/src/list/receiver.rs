@@ -4,7 +4,9 @@ use rand_core::{CryptoRng, Rng};
 use zeroize::Zeroizing;
 
 use super::{
-    Claims, Label, LabelFormat, LabelsOpened, ListFlow, SliceLayout, evaluator::in_turn, slice,
+    Claims, Label, LabelFormat, LabelsOpened, ListFlow, SliceLayout,
+    evaluator::{Series16, in_turn},
+    slice,
 };
 use crate::{
     backend::{Backend, Encoded, FixedBase, Points, Scalar},
@@ -12,7 +14,7 @@ use crate::{
     item::{Entry, Items},
     suite::HASH_TO_GROUP_DST,
     voprf::{GENERATOR, Statement, finalize, random_scalars, verify},
-    wire::{CommitmentsBody, EvaluationBody, QueryBody, SliceBody},
+    wire::{CommitmentsBody, EvaluationBody, QueryBody, SliceBody, TagsBody},
 };
 
 /// Everything a receiver's chunk computations need. Shared by reference between threads.
@@ -220,7 +222,10 @@ impl Querying {
         if !self.is_complete() {
             return Err(Fault::UnexpectedFrame);
         }
-        Ok(AwaitingCommitments { flow: self.flow })
+        Ok(AwaitingCommitments {
+            flow: self.flow,
+            removals: Series16::new(self.flow.mode),
+        })
     }
 }
 
@@ -228,14 +233,27 @@ impl Querying {
 #[derive(Debug)]
 pub struct AwaitingCommitments {
     flow: ListFlow,
+    removals: Series16,
 }
 
 impl AwaitingCommitments {
+    /// Takes a REMOVALS frame of a delta run.
+    ///
+    /// # Errors
+    /// [`Fault::UnexpectedFrame`] in a full run and after the last, or [`Fault::TagsNotIncreasing`].
+    pub fn admit_removals(&mut self, body: &TagsBody<'_>) -> Result<(), Fault> {
+        self.removals.admit(body)
+    }
+
     /// Takes the commitments.
     ///
     /// # Errors
-    /// [`Fault::WrongCount`] if they are for another number of tags or slices.
+    /// [`Fault::WrongCount`] if they are for another number of tags or slices, [`Fault::UnexpectedFrame`] before the last
+    /// removals of a delta run.
     pub fn admit(self, commitments: &CommitmentsBody<'_>) -> Result<AwaitingSlices, Fault> {
+        if !self.removals.is_complete() {
+            return Err(Fault::UnexpectedFrame);
+        }
         let layout = self.flow.layout();
         if commitments.tags != self.flow.tags || commitments.prefix_bits != layout.prefix_bits() {
             return Err(Fault::WrongCount);
@@ -247,6 +265,7 @@ impl AwaitingCommitments {
             admitted: 0,
             tags: 0,
             done: 0,
+            withdrawals: Series16::new(self.flow.mode),
         })
     }
 }
@@ -260,6 +279,7 @@ pub struct AwaitingSlices {
     admitted: u32,
     tags: u64,
     done: u32,
+    withdrawals: Series16,
 }
 
 impl AwaitingSlices {
@@ -306,13 +326,38 @@ impl AwaitingSlices {
     /// The token that lets labels be opened.
     ///
     /// # Errors
-    /// Gives itself back if a slice is missing.
-    pub fn finish(self) -> Result<SlicesComplete, Self> {
-        if self.done == self.layout.slices() {
+    /// [`Misuse::OutOfOrder`] if a slice is missing.
+    pub fn finish(self) -> Result<SlicesComplete, Misuse> {
+        if self.is_complete() {
             Ok(SlicesComplete { flow: self.flow })
         } else {
-            Err(self)
+            Err(Misuse::OutOfOrder)
         }
+    }
+
+    /// Whether every slice is matched, and every claim withdrawn that a delta run has to withdraw.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.done == self.layout.slices() && self.withdrawals.is_complete()
+    }
+
+    /// The body of a WITHDRAWALS frame of a delta run, after the last claims: claims made in this epoch that are void from
+    /// now on.
+    ///
+    /// # Errors
+    /// [`Misuse::OutOfOrder`] in a full run, before the last claims, after the last frame, or if the claims do not increase.
+    pub fn withdraw(&mut self, claims: &[[u8; 16]], last: bool) -> Result<Vec<u8>, Misuse> {
+        if self.done != self.layout.slices() {
+            return Err(Misuse::OutOfOrder);
+        }
+        let body = TagsBody {
+            last,
+            values: claims,
+        };
+        self.withdrawals
+            .admit(&body)
+            .map_err(|_| Misuse::OutOfOrder)?;
+        Ok(body.encode())
     }
 }
 

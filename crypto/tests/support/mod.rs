@@ -1,5 +1,6 @@
 //! Two sides in one process.
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     missing_docs,

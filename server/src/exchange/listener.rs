@@ -43,8 +43,12 @@ pub(crate) fn accept(
     let permits = Arc::new(Semaphore::new(connections));
     tokio::spawn(async move {
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return;
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => match permit {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                },
+                () = ready.closed() => return,
             };
             let tcp = tokio::select! {
                 accepted = listener.accept() => match accepted {

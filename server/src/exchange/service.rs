@@ -25,7 +25,6 @@ use super::{
 };
 use crate::{
     error::{Error, Reason},
-    matching,
     node::Node,
     notices, partnership,
     partnership::Partnership,
@@ -135,7 +134,7 @@ impl Exchange {
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
             // Nobody listens if the stream broke.
-            let _ = end.send(matching::accept_run(node, link).await);
+            let _ = end.send(node.accept_run(link).await);
         });
         Ok(Box::pin(responses(
             run_id,

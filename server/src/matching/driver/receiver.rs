@@ -151,11 +151,7 @@ async fn take_slices(
         entries: EntrySlices::new(entries.stream()?, awaiting.layout()),
         matches: RecordWriter::create(&flows.directory.scratch().join("matches"))?,
     };
-    let complete = loop {
-        awaiting = match awaiting.finish() {
-            Ok(complete) => break complete,
-            Err(awaiting) => awaiting,
-        };
+    while !awaiting.is_complete() {
         let payload = inbox.expect(FrameKind::Slice).await?;
         let ticket = awaiting.admit(&SliceBody::decode(&payload)?)?;
         let flows_there = Arc::clone(flows);
@@ -205,8 +201,8 @@ async fn take_slices(
             .await?;
         awaiting.done(outcome.done);
         flows.run.meter.advance(RunState::Claims, tags);
-    };
-    Ok((matching.matches.finish()?, complete))
+    }
+    Ok((matching.matches.finish()?, awaiting.finish()?))
 }
 
 /// What matching a slice reads and writes.

@@ -1,4 +1,19 @@
 //! Plans and drives runs of the matching protocol.
+//!
+//! A run reads one snapshot of the disclosed customers ([`local_customers`]) and drives the protocol's flows over a link
+//! ([`driver`]). What it found is handed to [`crate::overlap`].
+
+pub mod compute;
+pub mod driver;
+pub mod failure;
+pub mod keys;
+pub mod ledger;
+pub mod local_customers;
+pub mod progress;
+pub mod records;
+pub mod release;
+pub mod spool;
+pub mod terms;
 
 use std::sync::Arc;
 

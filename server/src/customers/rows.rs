@@ -364,7 +364,23 @@ pub struct Searchable<'a> {
     identifiers: blob::Reader<'a>,
 }
 
-impl Searchable<'_> {
+impl<'a> Searchable<'a> {
+    /// The domains as the source has them.
+    ///
+    /// # Errors
+    /// `STORAGE_FAILED` if the row is damaged.
+    pub fn domains(&self) -> Result<Vec<&'a str>, Error> {
+        let mut domains = Vec::new();
+        let mut reader = self.identifiers;
+        reader.region()?;
+        while let Some(entry) = reader.identifier()? {
+            if entry.key_type == KeyType::Domain {
+                domains.push(entry.raw);
+            }
+        }
+        Ok(domains)
+    }
+
     /// Whether the id, the name, or a domain as the source has it or as it is compared contains `folded`, which is in
     /// lower case, without regard to case.
     ///

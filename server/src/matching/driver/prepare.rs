@@ -226,13 +226,15 @@ fn own_fields(
     FieldStore::write(&path, area_bytes, |push| {
         let mut row = 0_u32;
         let nothing = vec![0; area_bytes];
-        scan_fields(connection, &stages, &names, &mut |id, values| {
+        scan_fields(connection, &stages, &names, &mut |fields_row| {
+            let id = fields_row.id;
             if row as usize >= local.rows() {
                 return Err(Error::internal("there are more rows with fields than rows"));
             }
             // Only a customer's naming row speaks for it.
             if local.customer(row) == row && local.tier(row) == Tier::List {
-                let values: Vec<Option<&str>> = values
+                let values: Vec<Option<&str>> = fields_row
+                    .values
                     .iter()
                     .map(|value| (!value.is_empty()).then_some(*value))
                     .collect();

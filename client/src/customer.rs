@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::{self, Stream, StreamExt as _};
+use futures::{
+    FutureExt as _,
+    stream::{self, Stream, StreamExt as _},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -212,11 +215,11 @@ impl Client {
     ///
     /// # Errors
     /// What the node reports, or the way there; then nothing was changed.
-    pub async fn upsert_customers(
+    pub fn upsert_customers(
         &self,
         options: UpsertOptions,
         customers: impl Stream<Item = Customer> + Send + 'static,
-    ) -> Result<UpsertReport, Error> {
+    ) -> impl Future<Output = Result<UpsertReport, Error>> + Send {
         let header = v1::UpsertCustomersRequest {
             customers: Vec::new(),
             default_region: options.default_region.unwrap_or_default(),
@@ -235,26 +238,29 @@ impl Client {
             ..Default::default()
         };
         let (request, cause) = self.upload(messages, nobody);
-        let answer = self
-            .uploaded(cause, self.customer_api().upsert_customers(request))
-            .await?;
-        Ok(UpsertReport {
-            inserted: answer.inserted,
-            updated: answer.updated,
-            unchanged: answer.unchanged,
-            deleted: answer.deleted,
-            unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
-        })
+        async move {
+            let mut api = self.customer_api();
+            let answer = self
+                .uploaded(cause, api.upsert_customers(request).boxed())
+                .await?;
+            Ok(UpsertReport {
+                inserted: answer.inserted,
+                updated: answer.updated,
+                unchanged: answer.unchanged,
+                deleted: answer.deleted,
+                unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
+            })
+        }
     }
 
     /// Deletes customers by id, all or nothing, and says how many there were.
     ///
     /// # Errors
     /// What the node reports, or the way there; then nothing was changed.
-    pub async fn delete_customers(
+    pub fn delete_customers(
         &self,
         ids: impl Stream<Item = String> + Send + 'static,
-    ) -> Result<u64, Error> {
+    ) -> impl Future<Output = Result<u64, Error>> + Send {
         let messages = ids
             .chunks(BATCH)
             .map(|ids| Ok(v1::DeleteCustomersRequest { ids }));
@@ -262,10 +268,13 @@ impl Client {
             ids: vec![String::new()],
         };
         let (request, cause) = self.upload(messages, nobody);
-        let answer = self
-            .uploaded(cause, self.customer_api().delete_customers(request))
-            .await?;
-        Ok(answer.deleted)
+        async move {
+            let mut api = self.customer_api();
+            let answer = self
+                .uploaded(cause, api.delete_customers(request).boxed())
+                .await?;
+            Ok(answer.deleted)
+        }
     }
 
     /// One page of own customers.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{
-    future,
+    future::{self, FutureExt as _},
     stream::{self, Stream, StreamExt as _},
 };
 use serde::{Deserialize, Serialize};
@@ -99,12 +99,12 @@ impl Client {
     ///
     /// # Errors
     /// What reading `content` or the node reports, or the way there; then nothing was changed.
-    pub async fn import_customers(
+    pub fn import_customers(
         &self,
         import: Import,
         content: impl AsyncRead + Send + Unpin + 'static,
         mut on_sent: impl FnMut(u64) + Send + 'static,
-    ) -> Result<ImportReport, Error> {
+    ) -> impl Future<Output = Result<ImportReport, Error>> + Send {
         let path = PathBuf::from(&import.file_name);
         let start = Part::Start(v1::ImportCustomersStart {
             file_name: import.file_name,
@@ -124,19 +124,22 @@ impl Client {
             .chain(chunks)
             .map(|part| Ok(v1::ImportCustomersRequest { part: Some(part?) }));
         let (request, cause) = self.upload(parts, v1::ImportCustomersRequest { part: None });
-        let answer = self
-            .uploaded(cause, self.customer_api().import_customers(request))
-            .await?;
-        Ok(ImportReport {
-            customers: UpsertReport {
-                inserted: answer.inserted,
-                updated: answer.updated,
-                unchanged: answer.unchanged,
-                deleted: answer.deleted,
-                unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
-            },
-            field_columns: answer.field_columns,
-        })
+        async move {
+            let mut api = self.customer_api();
+            let answer = self
+                .uploaded(cause, api.import_customers(request).boxed())
+                .await?;
+            Ok(ImportReport {
+                customers: UpsertReport {
+                    inserted: answer.inserted,
+                    updated: answer.updated,
+                    unchanged: answer.unchanged,
+                    deleted: answer.deleted,
+                    unusable_identifiers: answer.unusable_identifiers.into_iter().collect(),
+                },
+                field_columns: answer.field_columns,
+            })
+        }
     }
 }
 

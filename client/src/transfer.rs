@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use futures::stream::{self, BoxStream, Stream, StreamExt as _};
+use futures::{
+    future::BoxFuture,
+    stream::{self, BoxStream, Stream, StreamExt as _},
+};
 use tonic::{Request, Response, Status};
 
 use crate::{Client, Error};
@@ -67,11 +70,12 @@ impl Client {
         (request, cause)
     }
 
-    /// Waits for the answer to an upload.
+    /// Waits for the answer to an upload. The call is boxed because the compiler cannot see that the stream in it may move
+    /// between threads.
     pub(crate) async fn uploaded<A>(
         &self,
         cause: Cause,
-        call: impl Future<Output = Result<Response<A>, Status>>,
+        call: BoxFuture<'_, Result<Response<A>, Status>>,
     ) -> Result<A, Error> {
         let answer = self
             .answer_within(self.transfer_timeout + REFUSAL_GRACE, call)

@@ -159,3 +159,27 @@ fn an_upload_past_its_deadline_does_not_look_finished() {
     });
     assert!(node.requests("import_customers").is_empty());
 }
+
+#[test]
+fn every_kind_of_call_may_run_on_any_thread() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        tokio::spawn(async move {
+            client.matrix("Globex").await?;
+            let shared = client.shared_customers("Globex", SharedFilter::default());
+            shared.try_collect::<Vec<_>>().await?;
+            client.partnerships(true).try_collect::<Vec<_>>().await?;
+            client.watch_run("r_1").try_collect::<Vec<_>>().await?;
+            let nobody = stream::iter(Vec::new());
+            client.delete_customers(nobody).await?;
+            let customers = stream::iter(Vec::new());
+            client
+                .upsert_customers(UpsertOptions::default(), customers)
+                .await?;
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    });
+}

@@ -278,9 +278,7 @@ fn listed(mine: &[Local], theirs: &[Local], edges: &Edges) -> Vec<SharedCustomer
                 theirs: partner.stage.clone(),
                 matched_on: edges
                     .iter()
-                    .filter(|(i, j, _)| {
-                        members.contains(i) && members.contains(&(mine.len() + j))
-                    })
+                    .filter(|(i, j, _)| members.contains(i) && members.contains(&(mine.len() + j)))
                     .filter(|(_, j, _)| theirs[*j].tier == Tier::List)
                     .flat_map(|(_, _, types)| types.clone())
                     .collect(),

@@ -127,11 +127,7 @@ async fn exchange_reports(
             .pool
             .run(move || Ok::<_, Failure>(reports::make(&there, &graph)?))
             .await?;
-        let signed = report.sign(
-            &flows.session.id(),
-            role,
-            flows.run.parties.signer.as_ref(),
-        );
+        let signed = report.sign(&flows.session.id(), role, flows.run.parties.signer.as_ref());
         flows
             .outgoing
             .send(Flow::Session, FrameKind::Report, signed.encode())

@@ -106,9 +106,7 @@ impl Prepared {
         run.store.read_blocking(|connection| {
             let state = records::partner_state(connection, &run.partnership_id)?;
             let list_querier = match &keys {
-                Some(keys) => {
-                    records::list_querier(connection, &run.partnership_id, keys.epoch)?
-                }
+                Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
             let local = LocalCustomers::read(
@@ -139,7 +137,12 @@ fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
     let counts = local.key_counts();
     let disclosing = !terms.mine.disclosed().is_empty() && !terms.theirs.disclosed().is_empty();
     if disclosing && counts.list + counts.count == 0 {
-        let types: Vec<&str> = terms.terms.key_types().iter().map(|t| KeyType::name(*t)).collect();
+        let types: Vec<&str> = terms
+            .terms
+            .key_types()
+            .iter()
+            .map(|t| KeyType::name(*t))
+            .collect();
         return Err(Error::new(
             Reason::EmptySet,
             format!(
@@ -254,7 +257,9 @@ fn own_fields(
             Ok(())
         })?;
         if row as usize != local.rows() {
-            return Err(Error::internal("there are fewer rows with fields than rows"));
+            return Err(Error::internal(
+                "there are fewer rows with fields than rows",
+            ));
         }
         Ok(())
     })

@@ -21,9 +21,7 @@ use crate::{
     matching::{
         failure::Failure,
         local_customers::{LocalCustomers, StageTiers},
-        release::{
-            CellNow, Decision, Released, ReleaseIntervals, column_suppressed, decide,
-        },
+        release::{CellNow, Decision, ReleaseIntervals, Released, column_suppressed, decide},
         spool::{Sorted, SortedStream, Sorter, disk, new_directory, sync_directory},
         terms::RunTerms,
     },
@@ -187,10 +185,7 @@ fn name(terms: &RunTerms, mine: u8, theirs: u8) -> Result<(Cell, (String, String
     Ok((cell, names))
 }
 
-fn suppressed(
-    terms: &RunTerms,
-    cells: &[(u8, u8)],
-) -> Result<Vec<(Cell, CellReport)>, Error> {
+fn suppressed(terms: &RunTerms, cells: &[(u8, u8)]) -> Result<Vec<(Cell, CellReport)>, Error> {
     let mut report = cells
         .iter()
         .map(|&(mine, theirs)| Ok((name(terms, mine, theirs)?.0, CellReport::Suppressed)))
@@ -209,7 +204,11 @@ fn members(
     let mut sorter = Sorter::new(scratch, "members_of_cells", sort_bytes);
     let mut ids = local.ids()?;
     let mut row = 0_u32;
-    for component in graph.components().iter().filter(|component| !component.mutual) {
+    for component in graph
+        .components()
+        .iter()
+        .filter(|component| !component.mutual)
+    {
         // Components come by ascending customer, ids by ascending row.
         let id = loop {
             let id = ids
@@ -478,7 +477,8 @@ pub(super) fn admit(
         .partner_of(&flows.run.parties.me())
         .ok_or(Fault::ReportInvalid)?;
     let mut reported = BTreeMap::new();
-    let owed = terms.theirs.with_tier(Tier::Count).count() * terms.mine.with_tier(Tier::List).count();
+    let owed =
+        terms.theirs.with_tier(Tier::Count).count() * terms.mine.with_tier(Tier::List).count();
     if report.cells.len() != owed {
         return Err(Fault::ReportInvalid.into());
     }

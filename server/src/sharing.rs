@@ -6,6 +6,8 @@ mod incoming;
 mod ledger;
 pub mod policy;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use rusqlite::Transaction;
 

@@ -12,10 +12,12 @@ pub mod ledger;
 pub mod local_customers;
 pub mod progress;
 pub mod records;
+pub mod service;
 pub mod spool;
 pub mod terms;
 
 pub use engine::{Engine, accept_run, recover, remove_derived_results};
+pub use service::Service;
 
 use crate::node::Registry;
 

@@ -109,6 +109,14 @@ impl Engine {
         Ok(self.pool.get_or_init(|| pool).clone())
     }
 
+    /// What a snapshot of the node's customers may hold.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn limits(&self, node: &Node) -> Result<SnapshotLimits, Error> {
+        Ok(self.settings(node)?.limits)
+    }
+
     fn settings(&self, node: &Node) -> Result<RunSettings, Error> {
         if let Some(settings) = &*lock(&self.settings) {
             return Ok(settings.clone());

@@ -284,24 +284,22 @@ pub fn by_request(
     )
 }
 
-/// Runs of a partnership, newest first, after (older than) one of them.
+/// Runs of a partnership, newest first, without the first `offset`.
 ///
 /// # Errors
 /// What the store reports.
 pub fn list(
     connection: &Connection,
     partnership_id: &str,
-    after: Option<(i64, &str)>,
+    offset: u64,
     limit: usize,
 ) -> Result<Vec<RunRecord>, Error> {
-    let (time, id) = after.unwrap_or((i64::MAX, ""));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM matching_runs
-         WHERE partnership_id = ?1 AND (started_at, id) < (?2, ?3)
-         ORDER BY started_at DESC, id DESC LIMIT ?4"
+        "SELECT {COLUMNS} FROM matching_runs WHERE partnership_id = ?1
+         ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3"
     ))?;
-    let mut rows = statement.query(params![partnership_id, time, id, limit])?;
+    let mut rows = statement.query(params![partnership_id, limit, stored(offset)?])?;
     let mut runs = Vec::new();
     while let Some(row) = rows.next()? {
         runs.push(read(row)?);

@@ -18,6 +18,7 @@ use crate::{
     auth::Tokens,
     clock::Clock,
     config::Config,
+    customers,
     error::{Error, Reason},
     exchange::{Directory, Link},
     identity::{Identity, Vault},
@@ -53,6 +54,8 @@ pub struct Node {
     pub tokens: Tokens,
     /// What waits to be told to partners.
     pub outbox: Outbox,
+    /// The runs under way.
+    pub matching: matching::Engine,
     registry: Registry,
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
@@ -115,12 +118,13 @@ impl Registry {
         let mut registry = Self {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
-            own_stages: Box::new(|_| Ok(Stage::built_in())),
+            own_stages: Box::new(customers::stages::stages),
             accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
         };
         crate::partnership::register(&mut registry);
         crate::sharing::register(&mut registry);
+        matching::register(&mut registry);
         registry
     }
 
@@ -197,6 +201,8 @@ impl Node {
         let vault = Vault::configured(&config)?;
         let identity = Identity::load(directory, &vault)?;
         let store = Store::open(directory)?;
+        // Keys that other rules made are made again before anything reads them.
+        customers::import::bring_keys_up_to_date(&store, &*clock)?;
         let (partners, tokens) = store.read_blocking(|connection| {
             Ok((
                 Directory::load(connection, config.limits.max_runs_per_partner)?,
@@ -214,6 +220,7 @@ impl Node {
             partners,
             tokens,
             outbox: Outbox::new(),
+            matching: matching::Engine::default(),
             registry,
             stop: watch::Sender::new(false),
             lock,

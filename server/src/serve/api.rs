@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc};
 use overlap_proto::{
     DESCRIPTORS,
     v1::{
-        admin_service_server::AdminServiceServer,
+        admin_service_server::AdminServiceServer, customer_service_server::CustomerServiceServer,
+        match_service_server::MatchServiceServer, overlap_service_server::OverlapServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
     },
@@ -24,10 +25,11 @@ use crate::{
     admin,
     auth::AuthenticationLayer,
     config::Config,
+    customers::service::Customers,
     error::{Error, Reason},
-    exchange,
+    exchange, matching,
     node::Node,
-    partnership, sharing,
+    overlap, partnership, sharing,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -46,12 +48,18 @@ macro_rules! services {
 }
 
 /// Every service of the API, with its names for health checks: the one place where services are added.
-pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
-    services! { node,
+///
+/// # Errors
+/// What the configuration has wrong.
+pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error> {
+    Ok(services! { node,
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
+        CustomerServiceServer(Customers::of_node(node)?);
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
-    }
+        MatchServiceServer(matching::Service::new(Arc::clone(node)));
+        OverlapServiceServer(overlap::Service::new(Arc::clone(node)));
+    })
 }
 
 fn name<S: NamedService>(_: &S) -> &'static str {
@@ -63,7 +71,7 @@ pub(super) fn server(
     node: &Arc<Node>,
     streams: u32,
 ) -> Result<Router<Stack<AuthenticationLayer, Identity>>, Error> {
-    let (routes, names) = api_routes(node);
+    let (routes, names) = api_routes(node)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)

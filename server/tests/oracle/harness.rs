@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use overlap_crypto::{backend::Backend, signature::Signer};
@@ -15,7 +18,9 @@ use overlap_server::{
     },
     matching::{
         compute::Pool,
-        driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
+        driver::{
+            Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive,
+        },
         failure::Failure,
         local_customers::SnapshotLimits,
         progress::Meter,
@@ -27,7 +32,7 @@ use overlap_server::{
     storage::Store,
 };
 use ring::signature::Ed25519KeyPair;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Row, SharedCustomer, Side, Type, View, world};
 
@@ -40,6 +45,7 @@ pub struct TestNode {
     pub signer: Arc<Ed25519KeyPair>,
     pub clock: MockClock,
     pub settings: RunSettings,
+    runs: AtomicU32,
 }
 
 /// The partnership's id on either node.
@@ -68,6 +74,7 @@ impl TestNode {
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
             },
+            runs: AtomicU32::new(0),
         }
     }
 
@@ -107,8 +114,11 @@ impl TestNode {
                 partner_key: Signer::public_key(&*partner.signer),
             },
             partnership_id: PARTNERSHIP.to_owned(),
+            record_id: format!("run_{}", self.runs.fetch_add(1, Ordering::Relaxed)),
             agreement,
             meter: Arc::new(Meter::new()),
+            cancel: watch::Sender::new(false).subscribe(),
+            in_force: Arc::new(|_| Ok(())),
         }
     }
 
@@ -120,7 +130,7 @@ impl TestNode {
 
     pub fn open_result(&self) -> (ResultRecord, ResultSet) {
         let record = self.result().expect("a result is in force");
-        let path = directory(self.directory.path(), &record.run_id);
+        let path = directory(self.directory.path(), &record.directory);
         let result = ResultSet::open(&path, &record.manifest).unwrap();
         (record, result)
     }

@@ -22,6 +22,7 @@ use crate::{
     identity::new_id,
     node::Node,
     partnership::Partnership,
+    sharing,
 };
 
 pub(crate) use delivery::run;
@@ -272,7 +273,8 @@ fn renumber(
         "store.rolled_back",
         Some(partnership_id),
         &[("seen_by_partner", &seen.to_string())],
-    )
+    )?;
+    sharing::rolled_back(node, tx, partnership_id)
 }
 
 /// Hands out what waits for a partner that fetches it, and forgets what it has.

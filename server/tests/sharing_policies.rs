@@ -278,16 +278,18 @@ async fn a_store_restored_from_a_backup_loses_no_later_notice() {
     }
     std::fs::rename(backup, &store).unwrap();
     a.resume().await;
-    // The partner has two proposals that this node has forgotten; ending them still reaches it.
+    // The partner has two proposals that this node has forgotten: its next word ends them, and they begin anew.
     set(&a, "Globex", NARROW).await.unwrap();
-    a.sharing()
-        .await
-        .revoke_sharing(RevokeSharingRequest {
-            partner: "Globex".to_owned(),
-        })
-        .await
-        .unwrap();
     reaches(&b, "Acme", SharingState::Revoked).await;
+    assert_eq!(get(&a, "Globex").await.state(), SharingState::Revoked);
+    set(&a, "Globex", NARROW).await.unwrap();
+    reaches(&b, "Acme", SharingState::AwaitingMyDecision).await;
+    approve(&b, "Acme").await.unwrap();
+    reaches(&a, "Globex", SharingState::Active).await;
+    assert_eq!(
+        get(&a, "Globex").await.terms_hash,
+        get(&b, "Acme").await.terms_hash
+    );
     let events = a
         .admin()
         .await

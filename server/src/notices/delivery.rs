@@ -9,7 +9,7 @@ use tokio::{
     time::{MissedTickBehavior, timeout},
 };
 
-use super::{delivered, receive, refused, waiting};
+use super::{delivered, receive, refused, renumber, waiting};
 use crate::{
     error::{Blame, Error, Reason},
     exchange::{Call, connect},
@@ -182,6 +182,17 @@ async fn deliver(
     let (writer, id) = (Arc::clone(node), id.to_owned());
     let sequence = notice.sequence;
     match answer {
+        Ok(answer) if answer.get_ref().seen > sequence => {
+            let seen = answer.get_ref().seen;
+            tracing::error!(partner = %id, "the partner has seen notices that this store does not know: it was restored from a backup");
+            node.store
+                .write(move |tx| renumber(&writer, tx, &id, seen))
+                .await?;
+            Err(Error::new(
+                Reason::StorageFailed,
+                "the store was restored from a backup: notices are numbered anew",
+            ))
+        }
         Ok(_) => {
             node.store
                 .write(move |tx| delivered(tx, &id, sequence))
@@ -250,7 +261,7 @@ async fn collect(node: &Arc<Node>, partnership: &Partnership) -> Result<(), Erro
         for notice in response.notices {
             let sequence = notice.sequence;
             match receive(node, partnership.clone(), notice).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if matches!(error.reason().blame(), Blame::Environment | Blame::Bug) => {
                     return Err(error);
                 }

@@ -7,10 +7,10 @@ use overlap_crypto::{
     context::{Context, SessionId},
     fault::{Error, Fault},
     item::Items,
-    list::{Evaluator, Label, Labels, ListFlow},
+    list::{Answering, Evaluator, Label, Labels, ListFlow, Querying},
     terms::KeyType,
     voprf::SecretKey,
-    wire::{ClaimsBody, EvaluationBody, Flow, QueryBody, SliceBody},
+    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, Flow, QueryBody, SliceBody},
 };
 use support::{
     items, labels, published, rng,
@@ -351,4 +351,31 @@ fn tags_of_two_epochs_and_two_partners_have_nothing_in_common() {
         });
         assert!(base.iter().all(|tag| !other.contains(tag)));
     }
+}
+
+#[test]
+fn a_tag_outside_its_slice_is_refused() {
+    let setup = setup();
+    let flow = ListFlow {
+        queries: 0,
+        tags: 8_193,
+        ..setup.flow
+    };
+    let labels = vec![0; 57];
+    let first = |tag: [u8; 16]| {
+        let slice = forge(&setup, &[tag], &labels, 57);
+        let (body, _) = Answering::new(flow)
+            .finish()
+            .unwrap()
+            .commit(&[slice.commitment, [0; 32]])
+            .unwrap();
+        let mut awaiting = Querying::new(flow)
+            .finish()
+            .unwrap()
+            .admit(&CommitmentsBody::decode(&body).unwrap())
+            .unwrap();
+        setup.match_slice(&mut awaiting, &slice.payload, &[]).err()
+    };
+    assert_eq!(first([0x7f; 16]), None);
+    assert_eq!(first([0x80; 16]), Some(Error::Peer(Fault::TagOutsideSlice)));
 }

@@ -89,7 +89,7 @@ pub struct Hello {
     pub count_queries: u64,
     /// Number of tags it publishes in this run, padded.
     pub tags: u64,
-    /// How many runs of this partnership the sender has completed.
+    /// How many receipts the sender has signed in this partnership.
     pub run_counter: u64,
     /// The hash of the sender's last own receipt for this partnership, or zeros.
     pub receipt_head: [u8; 32],

@@ -48,6 +48,16 @@ pub struct Side {
     pub match_on: BTreeSet<Type>,
     pub min_count: u64,
     pub count_by_count: bool,
+    /// What the other side may query in an epoch.
+    pub max_evaluations: u64,
+}
+
+impl View {
+    /// The view of a reader to whom the other side does not even name the stages that it hides.
+    pub fn without_hidden(mut self) -> Self {
+        self.cells.retain(|_, cell| cell.0 != "NOT_SHARED");
+        self
+    }
 }
 
 impl Side {
@@ -201,10 +211,6 @@ pub fn view(reader: &Side, other: &Side) -> View {
     let mut cells = BTreeMap::new();
     for (my_stage, _) in &reader.stages {
         for (their_stage, _) in &other.stages {
-            if other.tier(their_stage) == Tier::Hidden {
-                // Hidden stages are not even named, unless the test says otherwise.
-                continue;
-            }
             let at = (my_stage.clone(), their_stage.clone());
             let cell: Cell = match (reader.tier(my_stage), other.tier(their_stage)) {
                 (_, Tier::Hidden) => ("NOT_SHARED", None),

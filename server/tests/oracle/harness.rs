@@ -8,21 +8,21 @@ use std::{
     },
 };
 
-use overlap_crypto::{
-    backend::Backend,
-    signature::Signer,
-};
+use overlap_crypto::{backend::Backend, signature::Signer};
+use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     clock::{Clock, MockClock},
     customers::{
         files::Format,
-        import::{ImportOptions, import_reader},
+        import::{ImportOptions, Source, import_reader},
         normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
     },
     error::Error,
     matching::{
         compute::Pool,
-        driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
+        driver::{
+            Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive,
+        },
         failure::Failure,
         local_customers::SnapshotLimits,
         progress::Meter,
@@ -33,7 +33,6 @@ use overlap_server::{
     sharing::policy::Agreement,
     storage::Store,
 };
-use overlap_proto::exchange::v1::Frame;
 use ring::signature::Ed25519KeyPair;
 use tokio::sync::{mpsc, watch};
 
@@ -95,10 +94,12 @@ impl TestNode {
         import_reader(
             &self.store,
             &self.clock,
-            "customers.csv",
-            Format::Csv,
-            &mut file.as_bytes(),
-            None,
+            Source {
+                file: "customers.csv",
+                format: Format::Csv,
+                reader: &mut file.as_bytes(),
+                total_bytes: None,
+            },
             &options,
             &mut |_| (),
         )

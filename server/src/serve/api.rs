@@ -27,7 +27,7 @@ use crate::{
     auth::AuthenticationLayer,
     config::Config,
     error::{Error, Reason},
-    matching,
+    exchange, matching,
     node::Node,
     overlap, partnership, sharing,
 };
@@ -77,6 +77,7 @@ pub(super) fn server(
     tokio::spawn(report(Arc::clone(node), reporter, names));
     Ok(Server::builder()
         .layer(AuthenticationLayer(Arc::clone(node)))
+        .http2_keepalive_interval(Some(exchange::KEEPALIVE))
         .max_concurrent_streams(streams)
         .add_routes(routes)
         .add_service(health)

@@ -1,5 +1,7 @@
 //! A run at size. `OVERLAP_SCALE=20` runs 2^20 customers a side, one e-mail each, half of them shared; the default is small.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod oracle;
 
 use std::{fmt::Write as _, time::Duration};
@@ -16,15 +18,31 @@ fn status_kib(name: &str) -> u64 {
     std::fs::read_to_string("/proc/self/status")
         .unwrap_or_default()
         .lines()
-        .find_map(|line| line.strip_prefix(name)?.split_whitespace().nth(1)?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0)
 }
 
 /// CPU seconds of this process.
 fn cpu_s() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |index: usize| -> f64 { fields.get(index).and_then(|f| f.parse().ok()).unwrap_or(0.0) };
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks = |index: usize| -> f64 {
+        fields
+            .get(index)
+            .and_then(|f| f.parse().ok())
+            .unwrap_or(0.0)
+    };
     (ticks(11) + ticks(12)) / 100.0
 }
 

@@ -1,9 +1,9 @@
 //! The API of runs and overlaps, on two nodes over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod node_support;
 mod oracle;
-
-use std::sync::Arc;
 
 use node_support::{Authorized, TestNode, eventually, pair, reason};
 use oracle::{
@@ -17,32 +17,11 @@ use overlap_proto::v1::{
     SetTargetsRequest, SharingPolicy, SharingState, StartRunRequest, WatchRunRequest,
     match_service_client::MatchServiceClient, overlap_service_client::OverlapServiceClient,
 };
-use overlap_server::{
-    customers::{
-        files::Format,
-        import::{ImportOptions, import_reader},
-    },
-    error::Reason,
-    overlap::own_tier_allows_naming,
-};
+use overlap_server::{error::Reason, overlap::own_tier_allows_naming};
 use tonic::Code;
 
 fn import(node: &TestNode, side: &Side) {
-    let options = ImportOptions {
-        default_region: None,
-        replace_all: true,
-    };
-    import_reader(
-        &node.node().store,
-        &node.clock,
-        "customers.csv",
-        Format::Csv,
-        &mut world::csv(&side.rows).as_bytes(),
-        None,
-        &options,
-        &mut |_| (),
-    )
-    .unwrap();
+    world::import(&node.node().store, &node.clock, &world::csv(&side.rows));
 }
 
 fn policy(side: &Side) -> SharingPolicy {
@@ -96,7 +75,9 @@ async fn agree(a: &TestNode, side_a: &Side, b: &TestNode, side_b: &Side) {
         .await
         .unwrap();
     for _ in 0..200 {
-        if state(a, "Globex", SharingState::Active).await && state(b, "Acme", SharingState::Active).await {
+        if state(a, "Globex", SharingState::Active).await
+            && state(b, "Acme", SharingState::Active).await
+        {
             return;
         }
         for (node, partner) in [(a, "Globex"), (b, "Acme")] {
@@ -135,7 +116,12 @@ async fn watch(node: &TestNode, run: &str) -> Vec<Run> {
     let request = WatchRunRequest {
         run: run.to_owned(),
     };
-    let mut stream = runs(node).await.watch_run(request).await.unwrap().into_inner();
+    let mut stream = runs(node)
+        .await
+        .watch_run(request)
+        .await
+        .unwrap()
+        .into_inner();
     let mut seen = Vec::new();
     while let Some(message) = stream.message().await.unwrap() {
         seen.push(message.run.unwrap());
@@ -182,7 +168,9 @@ fn sides() -> (Side, Side) {
         .map(|i| row(&format!("b{i:02}"), "Customer", &[email(i)]))
         .collect();
     side_b.rows.push(row("b-lost", "Lost", &[email(999)]));
-    side_b.rows.push(row("b-churned", "Customer", &[email(100)]));
+    side_b
+        .rows
+        .push(row("b-churned", "Customer", &[email(100)]));
     (side_a, side_b)
 }
 
@@ -195,7 +183,10 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
 
     // P-01: unknown partners are not found, and nothing is agreed yet.
     let refused = start(&a, "Nobody", "").await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused)), (Code::NotFound, "NOT_FOUND".to_owned()));
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::NotFound, "NOT_FOUND".to_owned())
+    );
     let refused = start(&a, "Globex", "").await.unwrap_err();
     assert_eq!(reason(&refused), "SHARING_NOT_ACTIVE");
     agree(&a, &side_a, &b, &side_b).await;
@@ -221,20 +212,43 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
             partner: partner.to_owned(),
         };
         eventually("the other side is done, too", || async {
-            let matrix = overlap(node).await.get_matrix(request.clone()).await.unwrap();
+            let matrix = overlap(node)
+                .await
+                .get_matrix(request.clone())
+                .await
+                .unwrap();
             !matrix.into_inner().matrix.unwrap().cells.is_empty()
         })
         .await;
-        let matrix = overlap(node).await.get_matrix(request.clone()).await.unwrap();
+        let matrix = overlap(node)
+            .await
+            .get_matrix(request.clone())
+            .await
+            .unwrap();
         let matrix = matrix.into_inner().matrix.unwrap();
         assert_eq!(matrix.shared_customers, expected.shared_customers);
         assert_eq!(matrix.cells.len(), expected.cells.len());
         for cell in &matrix.cells {
-            let state = cell.state().as_str_name().trim_start_matches("CELL_STATE_").to_owned();
+            let state = cell
+                .state()
+                .as_str_name()
+                .trim_start_matches("CELL_STATE_")
+                .to_owned();
             let wanted = &expected.cells[&(cell.mine.clone(), cell.theirs.clone())];
-            assert_eq!((state.as_str(), cell.count), *wanted, "{} x {}", cell.mine, cell.theirs);
+            assert_eq!(
+                (state.as_str(), cell.count),
+                *wanted,
+                "{} x {}",
+                cell.mine,
+                cell.theirs
+            );
         }
-        let ids: Vec<String> = list(node, of(partner)).await.customers.into_iter().map(|c| c.id).collect();
+        let ids: Vec<String> = list(node, of(partner))
+            .await
+            .customers
+            .into_iter()
+            .map(|c| c.id)
+            .collect();
         let wanted: Vec<String> = expected.shared.iter().map(|s| s.id.clone()).collect();
         assert_eq!(ids, wanted);
     }
@@ -266,7 +280,11 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
     assert_eq!(ids, wanted);
     // A token is bound to its filter.
     request.mine = "Lead".to_owned();
-    let refused = overlap(&a).await.list_shared_customers(request).await.unwrap_err();
+    let refused = overlap(&a)
+        .await
+        .list_shared_customers(request)
+        .await
+        .unwrap_err();
     assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
 
     // P-13: why a filter is empty.
@@ -304,7 +322,11 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
         ids: vec!["a01".to_owned(), "a02".to_owned()],
         target: true,
     };
-    let changed = overlap(&a).await.set_targets(targets.clone()).await.unwrap();
+    let changed = overlap(&a)
+        .await
+        .set_targets(targets.clone())
+        .await
+        .unwrap();
     assert_eq!(changed.into_inner().changed, 2);
     let changed = overlap(&a).await.set_targets(targets).await.unwrap();
     assert_eq!(changed.into_inner().changed, 0);
@@ -328,7 +350,12 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
         };
         overlap(&a).await.get_shared_customer(request).await
     };
-    let merged = detail("a-merged").await.unwrap().into_inner().customer.unwrap();
+    let merged = detail("a-merged")
+        .await
+        .unwrap()
+        .into_inner()
+        .customer
+        .unwrap();
     assert_eq!(merged.ids, ["a-merged", "a00"]);
     assert_eq!(merged.partner_fields["name"], "Name of b00");
     assert_eq!(merged.my_fields["name"], format!("Name of {}", merged.id));
@@ -350,10 +377,16 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
                 .await
         }
     };
-    assert_eq!(hex::encode(name("a-merged").await.unwrap().handle), merged.r#ref);
+    assert_eq!(
+        hex::encode(name("a-merged").await.unwrap().handle),
+        merged.r#ref
+    );
     let refused = name("a-churned").await.unwrap_err();
     assert_eq!(refused.reason(), Reason::OwnTierCountsOnly);
-    assert_eq!(name("a-alone").await.unwrap_err().reason(), Reason::NotFound);
+    assert_eq!(
+        name("a-alone").await.unwrap_err().reason(),
+        Reason::NotFound
+    );
 
     // Z-08
     let explain = async |id: &str| {
@@ -361,7 +394,12 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
             partner: "Globex".to_owned(),
             id: id.to_owned(),
         };
-        overlap(&a).await.explain_customer(request).await.unwrap().into_inner()
+        overlap(&a)
+            .await
+            .explain_customer(request)
+            .await
+            .unwrap()
+            .into_inner()
     };
     let merged = explain("a-merged").await;
     assert_eq!(merged.merged_ids, ["a-merged", "a00"]);
@@ -373,7 +411,12 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
         partner: "Globex".to_owned(),
         ..ListRunsRequest::default()
     };
-    let listed = runs(&a).await.list_runs(request).await.unwrap().into_inner();
+    let listed = runs(&a)
+        .await
+        .list_runs(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.runs.len(), 1);
 
     // Z-06: withdrawn permissions take what was derived from them along.
@@ -381,7 +424,10 @@ async fn p05_p12_p14_p15_p16_a_run_and_what_can_be_read_of_it() {
         partner: "Globex".to_owned(),
     };
     a.sharing().await.revoke_sharing(request).await.unwrap();
-    assert_eq!(list(&a, of("Globex")).await.empty_reason(), EmptyReason::NoRun);
+    assert_eq!(
+        list(&a, of("Globex")).await.empty_reason(),
+        EmptyReason::NoRun
+    );
     eventually("the partner's result goes, too", || async {
         list(&b, of("Acme")).await.empty_reason() == EmptyReason::NoRun
     })
@@ -428,10 +474,21 @@ async fn a_run_with_a_partner_that_is_away_fails_by_the_network() {
     let request = GetRunRequest {
         run: run.id.clone(),
     };
-    let got = runs(&a).await.get_run(request).await.unwrap().into_inner().run.unwrap();
+    let got = runs(&a)
+        .await
+        .get_run(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .run
+        .unwrap();
     assert_eq!(got.state(), RunState::Failed);
     let request = CancelRunRequest { run: run.id };
-    let cancelled = runs(&a).await.cancel_run(request).await.unwrap().into_inner();
+    let cancelled = runs(&a)
+        .await
+        .cancel_run(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(cancelled.run.unwrap().state(), RunState::Failed);
-    let _ = Arc::new(());
 }

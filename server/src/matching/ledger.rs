@@ -179,10 +179,7 @@ fn encode(epoch: u64, total: u64) -> [u8; RECORD_BYTES] {
 
 fn decode(record: &[u8; RECORD_BYTES]) -> Option<(u64, u64)> {
     let (halves, _) = record.as_chunks::<8>();
-    let (epoch, total) = (
-        u64::from_be_bytes(halves[0]),
-        u64::from_be_bytes(halves[1]),
-    );
+    let (epoch, total) = (u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1]));
     (encode(epoch, total) == *record).then_some((epoch, total))
 }
 
@@ -210,7 +207,10 @@ mod tests {
         let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
         assert_eq!(ledger.remaining(), BLOCK - 1);
         ledger.debit(BLOCK - 1).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
         // The next epoch has a budget of its own.
         let ledger = Ledger::open(directory.path(), 2, budget).unwrap();
         assert_eq!(ledger.remaining(), budget);
@@ -222,7 +222,10 @@ mod tests {
         let mut ledger = Ledger::open(directory.path(), 1, 100).unwrap();
         ledger.debit(60).unwrap();
         ledger.debit(40).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod field;
 mod lanes;
 mod msm;
 mod ristretto;
+mod scalar;
 mod scalar_mul;
 mod sha512;
 #[cfg(test)]
@@ -30,7 +31,10 @@ use self::{
     field::{Fe, ONE},
     lanes::{LANES, Row},
     msm::vartime_sum,
-    ristretto::{BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block},
+    ristretto::{
+        BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block, store_words,
+    },
+    scalar::reduce_wide,
     scalar_mul::{HalvedScalar, multiply_each},
     sha512::{Expander, INITIAL, State, hash_group, little_endian, splat_state},
 };
@@ -185,9 +189,10 @@ fn hash_to_scalars(cpu: Cpu, dst: &[u8], messages: &Messages) -> Vec<Scalar> {
     let mut scalars = Vec::with_capacity(messages.len());
     for_message_groups!(messages, group => {
         let words = expander.expand(cpu, group, &mut scratch);
-        for bytes in &state_bytes(&words)[..group.len()] {
-            scalars.push(Scalar::from_bytes_mod_order_wide(bytes));
-        }
+        let mut reduced = [[0; 32]; LANES];
+        store_words(reduce_wide(&words), &mut reduced);
+        // curve25519-dalek reduces once more: it takes no bytes on trust.
+        scalars.extend(reduced[..group.len()].iter().map(|bytes| Scalar::from_bytes_mod_order(*bytes)));
     });
     scalars
 }

@@ -203,21 +203,12 @@ fn not_learned(text: &mut String, paint: Paint, view: &View, other: &View) {
             &format!("What {} did not learn", view.organization)
         )
     );
-    let named: u64 = other
-        .shared
-        .iter()
-        .map(|customer| customer.ids.len() as u64)
-        .sum();
     let _ = writeln!(
         text,
-        "  {partner} keeps {} records; at least {} of them were never named to {} in any form.",
+        "  {partner} keeps {} records. {} can name the {} customers of its list, who are its own customers too, and nobody else.",
         grouped(other.customers),
-        grouped(
-            other
-                .customers
-                .saturating_sub(named.max(view.shared.len() as u64))
-        ),
-        view.organization
+        view.organization,
+        grouped(view.shared.len() as u64)
     );
     let counted: u64 = view
         .matrix
@@ -240,9 +231,14 @@ fn not_learned(text: &mut String, paint: Paint, view: &View, other: &View) {
         );
     }
     if suppressed > 0 {
+        let cells = if suppressed == 1 {
+            "1 cell is".to_owned()
+        } else {
+            format!("{suppressed} cells are")
+        };
         let _ = writeln!(
             text,
-            "  {suppressed} cells are suppressed: not even whether anyone is in them."
+            "  {cells} suppressed: not even whether anyone is in there."
         );
     }
     let hidden: Vec<&str> = view

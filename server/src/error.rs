@@ -52,6 +52,12 @@ macro_rules! reasons {
                 match self { $(Self::$variant => Blame::$blame,)* }
             }
 
+            /// One sentence on what it means, which says nothing of the case at hand.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+
             /// The reason with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
@@ -80,11 +86,14 @@ reasons! {
     ConfigInvalid "CONFIG_INVALID" InvalidArgument Caller "The configuration file is wrong.";
     QuotaExhausted "QUOTA_EXHAUSTED" ResourceExhausted Caller "A budget is used up.";
     FailedPrecondition "FAILED_PRECONDITION" FailedPrecondition Caller "The state does not allow this now.";
+    PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
+    Unimplemented "UNIMPLEMENTED" Unimplemented Caller "This node does not offer that.";
     Cancelled "CANCELLED" Cancelled Caller "Cancelled by request.";
     // Peers
     PeerFault "PEER_FAULT" Aborted Peer "The partner's node broke the protocol.";
     PeerVersion "PEER_VERSION" FailedPrecondition PeerVersion "The partner's node speaks another protocol version.";
     PeerUnknown "PEER_UNKNOWN" PermissionDenied Peer "The certificate is not that of a connected partner.";
+    CertificateExpired "CERTIFICATE_EXPIRED" FailedPrecondition Peer "A node's certificate has expired.";
     TermsDiffer "TERMS_DIFFER" FailedPrecondition Peer "The two nodes hold different sharing terms.";
     // Environment
     PartnerUnreachable "PARTNER_UNREACHABLE" Unavailable Environment "The partner's node does not answer.";
@@ -92,6 +101,8 @@ reasons! {
     DiskFull "DISK_FULL" ResourceExhausted Environment "There is no space left on the device.";
     StoreSchemaNewer "STORE_SCHEMA_NEWER" FailedPrecondition Environment "The store was written by a newer version.";
     PortInUse "PORT_IN_USE" Unavailable Environment "Another process listens on the port.";
+    StoreLocked "STORE_LOCKED" FailedPrecondition Environment "Another process uses the node's directory.";
+    KeyUnusable "KEY_UNUSABLE" FailedPrecondition Environment "A key file is missing, damaged or sealed under another key.";
     FileUnreadable "FILE_UNREADABLE" InvalidArgument Environment "A file cannot be read.";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded Environment "It took longer than allowed.";
     // Bugs

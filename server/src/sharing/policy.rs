@@ -20,6 +20,29 @@ pub struct Stage {
     pub category: StageCategory,
 }
 
+impl Stage {
+    /// The stages an organisation has before it defines its own.
+    #[must_use]
+    pub fn built_in() -> Vec<Self> {
+        [
+            ("Prospect", 10, StageCategory::Open),
+            ("Lead", 20, StageCategory::Open),
+            ("Deal", 30, StageCategory::Open),
+            ("Customer", 40, StageCategory::Customer),
+            ("Lost", 50, StageCategory::Lost),
+            ("Churned", 60, StageCategory::Churned),
+        ]
+        .into_iter()
+        .map(|(id, ordinal, category)| Self {
+            id: id.to_owned(),
+            label: id.to_owned(),
+            ordinal,
+            category,
+        })
+        .collect()
+    }
+}
+
 /// What a stage means for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StageCategory {

@@ -6,4 +6,4 @@ mod service;
 pub use log::{Change, Kind, record};
 pub use service::Service;
 
-pub(crate) use log::{KEPT, note_run};
+pub(crate) use log::{forget, note_run, noted_run};

@@ -39,7 +39,7 @@ pub fn register(registry: &mut Registry) {
 pub fn register_with(registry: &mut Registry, customers: Arc<dyn SharedCustomers>) {
     attribution::register(registry, &customers);
     assets::register(registry);
-    timeline::register(registry);
+    timeline::register(registry, &customers);
     partner_info::register(registry);
     registry.on_partnership_ended(partnership_ended);
     registry.on_sharing_changed(sharing_changed);
@@ -47,7 +47,11 @@ pub fn register_with(registry: &mut Registry, customers: Arc<dyn SharedCustomers
 
 /// Adds the services of everything here.
 pub fn add_routes(routes: &mut RoutesBuilder, node: &Arc<Node>) {
-    add_routes_with(routes, node, &(Arc::new(Results) as Arc<dyn SharedCustomers>));
+    add_routes_with(
+        routes,
+        node,
+        &(Arc::new(Results) as Arc<dyn SharedCustomers>),
+    );
 }
 
 /// [`add_routes`] with another view of what runs found.
@@ -77,6 +81,7 @@ pub fn partnership_ended(
     timeline::forget(tx, partnership)?;
     assets::forget(tx, partnership)?;
     partner_info::forget(tx, partnership)?;
+    changes::forget(tx, partnership)?;
     changes::record(
         tx,
         node.now(),
@@ -103,6 +108,7 @@ pub fn sharing_changed(
         SharingChange::Ended => {
             attribution::forget(tx, partnership)?;
             timeline::forget(tx, partnership)?;
+            changes::forget(tx, partnership)?;
         }
         SharingChange::Tightened => timeline::tightened(tx, partnership)?,
         SharingChange::Activated | SharingChange::Widened | SharingChange::Kept => {

@@ -53,7 +53,8 @@ impl Desk<'_> {
             .customers
             .by_customer(node, tx, &partnership, customer)?
             .ok_or_else(|| Error::not_found("shared customer", customer))?;
-        self.customers.may_name(node, tx, &partnership, &shared.id)?;
+        self.customers
+            .may_name(node, tx, &partnership, &shared.id)?;
         if let Some(pending) = rows::pending(tx, &partnership, &shared.id)? {
             return Err(Error::new(
                 Reason::AlreadyExists,
@@ -89,8 +90,20 @@ impl Desk<'_> {
             },
         )?;
         self.note(Kind::AttributionSent, "attribution.requested", &attribution)?;
-        let content = [attribution.partnership.as_str(), customer, &attribution.details];
-        remember(tx, self.caller, CALL, request_id, &content, &attribution.id, node.now())?;
+        let content = [
+            attribution.partnership.as_str(),
+            customer,
+            &attribution.details,
+        ];
+        remember(
+            tx,
+            self.caller,
+            CALL,
+            request_id,
+            &content,
+            &attribution.id,
+            node.now(),
+        )?;
         Ok(attribution)
     }
 
@@ -146,7 +159,15 @@ impl Desk<'_> {
             }
             Step::Wait => self.require_own(&attribution)?,
         }
-        remember(tx, self.caller, call, request_id, &content, &attribution.id, node.now())?;
+        remember(
+            tx,
+            self.caller,
+            call,
+            request_id,
+            &content,
+            &attribution.id,
+            node.now(),
+        )?;
         Ok(attribution)
     }
 
@@ -214,4 +235,3 @@ fn refusal(refusal: Refusal) -> Error {
         .with("state", state.name()),
     }
 }
-

@@ -41,11 +41,13 @@ pub(super) fn metrics(
     response.months = months
         .into_iter()
         .zip(counts)
-        .map(|(month, (sent_approved, received_approved))| v1::AttributionMonth {
-            month: month.label,
-            sent_approved,
-            received_approved,
-        })
+        .map(
+            |(month, (sent_approved, received_approved))| v1::AttributionMonth {
+                month: month.label,
+                sent_approved,
+                received_approved,
+            },
+        )
         .collect();
     Ok(response)
 }

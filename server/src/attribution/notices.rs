@@ -121,7 +121,10 @@ fn requested(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(
         _ => return Err(fault()),
     }
     if rows::count_waiting(tx, partnership)? >= MAX_WAITING {
-        return Err(Error::new(Reason::PeerFault, "too many requests wait for a decision"));
+        return Err(Error::new(
+            Reason::PeerFault,
+            "too many requests wait for a decision",
+        ));
     }
     let mut attribution = Attribution {
         partnership: partnership.clone(),
@@ -139,7 +142,12 @@ fn requested(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(
     };
     attribution.resolve(notice.node, tx, customers)?;
     attribution.insert(tx)?;
-    note(notice, Kind::AttributionReceived, "attribution.received", &attribution)
+    note(
+        notice,
+        Kind::AttributionReceived,
+        "attribution.received",
+        &attribution,
+    )
 }
 
 fn cancel_asked(notice: &Incoming<'_>) -> Result<(), Error> {
@@ -250,7 +258,14 @@ fn note(
     attribution: &Attribution,
 ) -> Result<(), Error> {
     let partnership = &notice.partnership.id;
-    changes::record(notice.tx, notice.at, kind, Some(partnership), &attribution.id, &[])?;
+    changes::record(
+        notice.tx,
+        notice.at,
+        kind,
+        Some(partnership),
+        &attribution.id,
+        &[],
+    )?;
     audit::record(
         notice.tx,
         notice.at,
@@ -263,14 +278,19 @@ fn note(
 
 fn check_id(id: &str) -> Result<(), Error> {
     let digits = id.strip_prefix("atr_").unwrap_or_default();
-    if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    {
         return Ok(());
     }
-    Err(Error::new(Reason::PeerFault, "the id of an attribution is malformed"))
+    Err(Error::new(
+        Reason::PeerFault,
+        "the id of an attribution is malformed",
+    ))
 }
 
 fn check_handle(handle: &str) -> Result<(), Error> {
-    if (1..=128).contains(&handle.len()) && handle.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if (1..=128).contains(&handle.len()) && handle.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    {
         return Ok(());
     }
     Err(Error::new(Reason::PeerFault, "a handle is malformed"))

@@ -244,7 +244,9 @@ pub(super) fn list(
         found.push(Attribution::read(row)?);
     }
     let total = connection
-        .prepare_cached(&format!("SELECT count(*) FROM attributions WHERE {CONDITION}"))?
+        .prepare_cached(&format!(
+            "SELECT count(*) FROM attributions WHERE {CONDITION}"
+        ))?
         .query_row(
             params![filter.partnership, sent, state, filter.customer],
             |row| row.get(0),
@@ -294,6 +296,9 @@ pub(super) fn set_customer(tx: &Transaction<'_>, attribution: &Attribution) -> R
 /// # Errors
 /// What the store reports.
 pub(crate) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Error> {
-    tx.execute("DELETE FROM attributions WHERE partnership = ?", [partnership])?;
+    tx.execute(
+        "DELETE FROM attributions WHERE partnership = ?",
+        [partnership],
+    )?;
     Ok(())
 }

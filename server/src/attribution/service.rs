@@ -102,7 +102,11 @@ impl Service {
                 let partnership = partnership::connected(connection, &request.partner)?.id;
                 let page = PageRequest::read(
                     listing,
-                    &[&partnership, state.map_or("", State::name), &request.customer],
+                    &[
+                        &partnership,
+                        state.map_or("", State::name),
+                        &request.customer,
+                    ],
                     request.page_size,
                     &request.page_token,
                 )?;
@@ -148,8 +152,9 @@ impl Service {
         let waiting = async {
             while attribution.state == State::Pending {
                 tokio::time::sleep(LOOK_EVERY).await;
-                attribution =
-                    self.find(attribution.partnership.clone(), attribution.id.clone()).await?;
+                attribution = self
+                    .find(attribution.partnership.clone(), attribution.id.clone())
+                    .await?;
             }
             Ok(())
         };
@@ -200,7 +205,9 @@ impl AttributionService for Service {
         request: Request<ListSentAttributionsRequest>,
     ) -> Result<Response<ListSentAttributionsResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let response = self.list(caller, Direction::Sent, request.into_inner()).await?;
+        let response = self
+            .list(caller, Direction::Sent, request.into_inner())
+            .await?;
         Ok(Response::new(response))
     }
 

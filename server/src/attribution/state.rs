@@ -10,7 +10,8 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 4] = [Self::Pending, Self::Approved, Self::Denied, Self::Cancelled];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Pending, Self::Approved, Self::Denied, Self::Cancelled];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -198,22 +199,34 @@ mod tests {
         use Command::{Approve, Cancel, Deny};
         use Direction::{Received, Sent};
         let pending = copy(Received, State::Pending);
-        assert_eq!(pending.command(Approve), Ok(Step::Decide(Outcome::Approved)));
+        assert_eq!(
+            pending.command(Approve),
+            Ok(Step::Decide(Outcome::Approved))
+        );
         assert_eq!(pending.command(Deny), Ok(Step::Decide(Outcome::Denied)));
         assert_eq!(pending.command(Cancel), Err(Refusal::NotTheRequester));
         let own = copy(Sent, State::Pending);
         assert_eq!(own.command(Approve), Err(Refusal::OwnRequest));
         assert_eq!(own.command(Deny), Err(Refusal::OwnRequest));
         assert_eq!(own.command(Cancel), Ok(Step::AskToCancel));
-        let asked = Copy { cancel_asked: true, ..own };
+        let asked = Copy {
+            cancel_asked: true,
+            ..own
+        };
         assert_eq!(asked.command(Cancel), Ok(Step::Wait));
         for state in [State::Approved, State::Denied, State::Cancelled] {
             for command in [Approve, Deny] {
-                assert_eq!(copy(Received, state).command(command), Err(Refusal::Ended(state)));
+                assert_eq!(
+                    copy(Received, state).command(command),
+                    Err(Refusal::Ended(state))
+                );
                 // That it is one's own comes first: it holds whatever the state.
                 assert_eq!(copy(Sent, state).command(command), Err(Refusal::OwnRequest));
             }
-            assert_eq!(copy(Sent, state).command(Cancel), Err(Refusal::Ended(state)));
+            assert_eq!(
+                copy(Sent, state).command(Cancel),
+                Err(Refusal::Ended(state))
+            );
         }
     }
 
@@ -224,17 +237,32 @@ mod tests {
         assert_eq!(hear(None, Word::CancelAsked), Effect::InsertCancelled);
         assert_eq!(hear(None, Word::Ended(Outcome::Approved)), Effect::Nothing);
         for state in State::ALL {
-            assert_eq!(hear(Some(copy(Received, state)), Word::Requested), Effect::Nothing);
-            assert_eq!(hear(Some(copy(Sent, state)), Word::Requested), Effect::Fault);
-            assert_eq!(hear(Some(copy(Sent, state)), Word::CancelAsked), Effect::Fault);
+            assert_eq!(
+                hear(Some(copy(Received, state)), Word::Requested),
+                Effect::Nothing
+            );
+            assert_eq!(
+                hear(Some(copy(Sent, state)), Word::Requested),
+                Effect::Fault
+            );
+            assert_eq!(
+                hear(Some(copy(Sent, state)), Word::CancelAsked),
+                Effect::Fault
+            );
             for outcome in [Outcome::Approved, Outcome::Denied, Outcome::Cancelled] {
-                assert_eq!(hear(Some(copy(Received, state)), Word::Ended(outcome)), Effect::Fault);
+                assert_eq!(
+                    hear(Some(copy(Received, state)), Word::Ended(outcome)),
+                    Effect::Fault
+                );
                 let expected = match state {
                     State::Pending => Effect::End(outcome),
                     _ if outcome.state() == state => Effect::Nothing,
                     _ => Effect::Fault,
                 };
-                assert_eq!(hear(Some(copy(Sent, state)), Word::Ended(outcome)), expected);
+                assert_eq!(
+                    hear(Some(copy(Sent, state)), Word::Ended(outcome)),
+                    expected
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The log of changes. It says that something changed, never a customer's identifier.
+//! The log of changes. An alert names a customer by the id of my record; nothing here holds an e-mail address, a phone number
+//! or anything else customers are matched on.
 
 use std::collections::BTreeMap;
 
@@ -179,7 +180,25 @@ pub(super) fn after(
     Ok(changes)
 }
 
-/// Notes the run that a partner's results come from; whether it is another than before.
+/// The run that a partner's results came from when changes were last told of, and when the newest shared customer of it was
+/// first found.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn noted_run(
+    connection: &Connection,
+    partnership: &str,
+) -> Result<(String, Timestamp), Error> {
+    let mut statement = connection
+        .prepare_cached("SELECT run, newest_us FROM changes_runs WHERE partnership = ?")?;
+    let mut rows = statement.query([partnership])?;
+    match rows.next()? {
+        Some(row) => Ok((row.get(0)?, stored_time(row, 1)?)),
+        None => Ok((String::new(), Timestamp::MIN)),
+    }
+}
+
+/// Notes the run that a partner's results come from.
 ///
 /// # Errors
 /// What the store reports.
@@ -187,14 +206,29 @@ pub(crate) fn note_run(
     tx: &Transaction<'_>,
     partnership: &str,
     run: &str,
-) -> Result<bool, Error> {
-    let changed = tx
-        .prepare_cached(
-            "INSERT INTO changes_runs (partnership, run) VALUES (?1, ?2) \
-             ON CONFLICT (partnership) DO UPDATE SET run = ?2 WHERE run <> ?2",
-        )?
-        .execute(params![partnership, run])?;
-    Ok(changed > 0)
+    newest: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO changes_runs (partnership, run, newest_us) VALUES (?, ?, ?)",
+    )?
+    .execute(params![partnership, run, newest.as_microsecond()])?;
+    Ok(())
+}
+
+/// Removes what names shared customers of a partner.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM changes WHERE partnership = ? AND kind = ?",
+        params![partnership, i32::from(Kind::Alert.to_proto())],
+    )?;
+    tx.execute(
+        "DELETE FROM changes_runs WHERE partnership = ?",
+        [partnership],
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -226,7 +260,9 @@ mod tests {
             .read_blocking(|connection| {
                 let kept = after(connection, first - 1, 5)?;
                 assert_eq!(
-                    kept.iter().map(|change| change.sequence).collect::<Vec<_>>(),
+                    kept.iter()
+                        .map(|change| change.sequence)
+                        .collect::<Vec<_>>(),
                     [first, first + 1]
                 );
                 assert_eq!(kept[0].subject, "x");
@@ -243,7 +279,10 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_own_number() {
-        let mut numbers: Vec<i32> = Kind::ALL.iter().map(|kind| kind.to_proto().into()).collect();
+        let mut numbers: Vec<i32> = Kind::ALL
+            .iter()
+            .map(|kind| kind.to_proto().into())
+            .collect();
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers, (1..=14).collect::<Vec<_>>());

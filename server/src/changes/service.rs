@@ -192,7 +192,10 @@ impl ChangeService for Service {
                 Ok(Some(response)) => Some((Ok(response), Some(watch))),
                 // Who resumes after that finds the node again.
                 Ok(None) => Some((
-                    Err(Error::new(Reason::NodeStopping, "the node is stopping: resume later").into()),
+                    Err(
+                        Error::new(Reason::NodeStopping, "the node is stopping: resume later")
+                            .into(),
+                    ),
                     None,
                 )),
                 Err(error) => Some((Err(error.into()), None)),

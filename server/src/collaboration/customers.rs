@@ -73,9 +73,43 @@ pub trait SharedCustomers: Send + Sync + 'static {
         customer: &str,
     ) -> Result<(), Error>;
 
+    /// The stage of a row of mine.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn stage_of(&self, connection: &Connection, customer: &str) -> Result<Option<String>, Error>;
+
     /// The run that the result comes from.
     ///
     /// # Errors
     /// What the store reports.
     fn run(&self, connection: &Connection, partnership: &str) -> Result<Option<String>, Error>;
+
+    /// Something that changes whenever the result, or the tier of any customer of mine, may have.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn version(&self, connection: &Connection, partnership: &str) -> Result<String, Error>;
+
+    /// How many shared customers were first found after an instant, and when the latest was.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn found_after(
+        &self,
+        node: &Node,
+        connection: &Connection,
+        partnership: &str,
+        after: Timestamp,
+    ) -> Result<(u64, Timestamp), Error> {
+        let (mut count, mut latest) = (0, after);
+        self.visit(node, connection, partnership, &mut |shared| {
+            if shared.first_matched_at > after {
+                count += 1;
+                latest = latest.max(shared.first_matched_at);
+            }
+            Ok(())
+        })?;
+        Ok((count, latest))
+    }
 }

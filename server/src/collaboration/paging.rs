@@ -35,7 +35,11 @@ impl PageRequest {
     ) -> Result<Self, Error> {
         let size = usize::try_from(page_size)
             .map_err(|_| Error::invalid("page_size", "must not be negative"))?;
-        let size = if size == 0 { DEFAULT_SIZE } else { size.min(MAX_SIZE) };
+        let size = if size == 0 {
+            DEFAULT_SIZE
+        } else {
+            size.min(MAX_SIZE)
+        };
         let binding = binding(listing, filter);
         let after = if page_token.is_empty() {
             None
@@ -67,7 +71,11 @@ impl PageRequest {
     }
 
     /// Cuts one entry too many off, which shows that more follow; the token for them, or nothing.
-    pub(crate) fn cut<T>(&self, entries: &mut Vec<T>, position: impl Fn(&T) -> String) -> PageToken {
+    pub(crate) fn cut<T>(
+        &self,
+        entries: &mut Vec<T>,
+        position: impl Fn(&T) -> String,
+    ) -> PageToken {
         if entries.len() <= self.size {
             return String::new();
         }
@@ -132,7 +140,10 @@ mod tests {
             assert_eq!(refused.reason(), Reason::PageTokenInvalid);
         }
         assert!(PageRequest::read("a", &[], -1, "").is_err());
-        assert_eq!(PageRequest::read("a", &[], i32::MAX, "").unwrap().size, 1_000);
+        assert_eq!(
+            PageRequest::read("a", &[], i32::MAX, "").unwrap().size,
+            1_000
+        );
         assert!(first.cut(&mut vec![1, 2], |_| unreachable!()).is_empty());
     }
 }

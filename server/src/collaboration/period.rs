@@ -159,9 +159,13 @@ mod tests {
     #[test]
     fn months_begin_in_the_time_zone_and_are_clipped() {
         let (start, end) = ("2026-02-27T00:00:00Z", "2026-04-02T00:00:00Z");
-        let period =
-            Period::read(proto(start), proto(end), "Europe/Berlin", at("2026-05-01T00:00:00Z"))
-                .unwrap();
+        let period = Period::read(
+            proto(start),
+            proto(end),
+            "Europe/Berlin",
+            at("2026-05-01T00:00:00Z"),
+        )
+        .unwrap();
         let months = period.months().unwrap();
         let limits: Vec<_> = months
             .iter()
@@ -172,7 +176,11 @@ mod tests {
             limits,
             [
                 ("2026-02", at(start), at("2026-02-28T23:00:00Z")),
-                ("2026-03", at("2026-02-28T23:00:00Z"), at("2026-03-31T22:00:00Z")),
+                (
+                    "2026-03",
+                    at("2026-02-28T23:00:00Z"),
+                    at("2026-03-31T22:00:00Z")
+                ),
                 ("2026-04", at("2026-03-31T22:00:00Z"), at(end)),
             ]
         );

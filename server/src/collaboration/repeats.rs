@@ -59,7 +59,9 @@ pub(crate) fn remember(
     if request_id.is_empty() {
         return Ok(());
     }
-    let oldest = now.saturating_sub(KEPT).map_or(i64::MIN, Timestamp::as_microsecond);
+    let oldest = now
+        .saturating_sub(KEPT)
+        .map_or(i64::MIN, Timestamp::as_microsecond);
     tx.execute("DELETE FROM request_ids WHERE at_us < ?", [oldest])?;
     tx.prepare_cached(
         "INSERT INTO request_ids (token, call, request_id, content_sha256, subject, at_us) VALUES (?, ?, ?, ?, ?, ?)",

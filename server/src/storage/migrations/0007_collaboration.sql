@@ -92,8 +92,7 @@ BEGIN INSERT OR IGNORE INTO timeline_unindexed (id) VALUES (NEW.id); END;
 CREATE TABLE timeline_sent (
     partnership TEXT NOT NULL REFERENCES partnerships (id), -- to whom
     event TEXT NOT NULL,            -- timeline_events.id
-    alias TEXT NOT NULL,            -- the random name the partner knows it by
-    handle TEXT NOT NULL,           -- the handle that named its customer
+    alias TEXT NOT NULL,            -- the name the partner knows it by
     content BLOB NOT NULL,          -- SHA-256 of what was sent
     round INTEGER NOT NULL,         -- the publication that last saw it
     PRIMARY KEY (partnership, event)
@@ -110,12 +109,14 @@ CREATE TABLE partner_events (
     partnership TEXT NOT NULL REFERENCES partnerships (id), -- whose
     id TEXT NOT NULL,               -- given by the partner's node
     handle TEXT NOT NULL,           -- names the shared customer
+    customer TEXT NOT NULL,         -- my row that names it; empty while it is not known
     at_us INTEGER NOT NULL,         -- when it happened, as the partner states it
     type INTEGER NOT NULL,          -- overlap.v1.LifecycleEventType
     label TEXT NOT NULL,            -- what people read; the new stage's id
     PRIMARY KEY (partnership, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX partner_events_by_customer ON partner_events (partnership, handle, at_us, id);
+CREATE INDEX partner_events_by_customer ON partner_events (partnership, customer, at_us, id);
+CREATE INDEX partner_events_by_handle ON partner_events (partnership, handle, customer);
 
 CREATE TABLE own_info (
     singleton INTEGER PRIMARY KEY CHECK (singleton = 1), -- there is one row at most
@@ -145,7 +146,8 @@ CREATE TABLE changes (
 -- The run with each partner that changes were last told of.
 CREATE TABLE changes_runs (
     partnership TEXT PRIMARY KEY REFERENCES partnerships (id), -- with whom
-    run TEXT NOT NULL               -- the run
+    run TEXT NOT NULL,              -- the run
+    newest_us INTEGER NOT NULL      -- when the newest shared customer was first found
 ) STRICT, WITHOUT ROWID;
 
 -- Calls that were made with a request id.

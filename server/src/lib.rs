@@ -20,6 +20,7 @@ pub mod node;
 pub mod overlap;
 pub mod partnership;
 pub mod program;
+pub mod records;
 pub mod serve;
 pub mod sharing;
 pub mod storage;

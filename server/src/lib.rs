@@ -25,6 +25,7 @@ pub mod overlap;
 pub mod partner_info;
 pub mod partnership;
 pub mod program;
+pub mod records;
 pub mod serve;
 pub mod sharing;
 pub mod storage;

@@ -1,1 +1,5 @@
 //! The numbers of the partner program.
+
+pub mod definitions;
+pub mod settings;
+pub mod usage;

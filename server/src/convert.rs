@@ -91,10 +91,16 @@ impl Page {
             return (entries, String::new());
         }
         entries.truncate(self.size);
-        let offset = self.offset + self.size as u64;
+        let token = Self::token(self.offset + self.size as u64, filter);
+        (entries, token)
+    }
+
+    /// The token of the page that begins at an offset, which may count anything the listing is ordered by.
+    #[must_use]
+    pub fn token(offset: u64, filter: &str) -> String {
         let mut token = hex::encode(offset.to_be_bytes());
         token.push_str(&hex::encode(Self::check(offset, filter)));
-        (entries, token)
+        token
     }
 
     fn check(offset: u64, filter: &str) -> [u8; 8] {

@@ -1,8 +1,12 @@
 //! Everything a running node consists of.
 
+pub mod doctor;
+mod init;
+
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -15,12 +19,15 @@ use crate::{
     clock::Clock,
     config::Config,
     error::{Error, Reason},
-    exchange::Directory,
+    exchange::{Directory, Link},
     identity::{Identity, Vault},
+    matching,
     notices::{self, Outbox},
     sharing::policy::Stage,
     storage::Store,
 };
+
+pub use init::{ADMIN_TOKEN, InitOptions, init};
 
 /// Where a running node keeps what belongs to the process: its lock and the addresses it listens on.
 pub const RUN_DIRECTORY: &str = "run";
@@ -50,7 +57,7 @@ pub struct Node {
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
     /// Held for as long as the node lives: no two processes use one directory.
-    _lock: File,
+    lock: File,
 }
 
 /// What happened to the terms with a partner.
@@ -85,11 +92,19 @@ pub type SharingChanged =
 /// Reads this organisation's stages by ordinal.
 pub type OwnStages = Box<dyn Fn(&Connection) -> Result<Vec<Stage>, Error> + Send + Sync>;
 
+/// Answers the runs that partners' nodes open.
+pub type AcceptRun = Box<
+    dyn Fn(Arc<Node>, Link) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>
+        + Send
+        + Sync,
+>;
+
 /// What modules want to be told, and what they answer for. Filled before the node starts.
 pub struct Registry {
     partnership_ended: Vec<PartnershipEnded>,
     sharing_changed: Vec<SharingChanged>,
     own_stages: OwnStages,
+    accept_run: AcceptRun,
     notices: notices::Handlers,
 }
 
@@ -101,6 +116,7 @@ impl Registry {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
             own_stages: Box::new(|_| Ok(Stage::built_in())),
+            accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
         };
         crate::partnership::register(&mut registry);
@@ -133,6 +149,14 @@ impl Registry {
         stages: impl Fn(&Connection) -> Result<Vec<Stage>, Error> + Send + Sync + 'static,
     ) {
         self.own_stages = Box::new(stages);
+    }
+
+    /// Answers the runs that partners' nodes open with `accept`.
+    pub fn on_run<F>(&mut self, accept: impl Fn(Arc<Node>, Link) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.accept_run = Box::new(move |node, link| Box::pin(accept(node, link)));
     }
 
     /// Hands notices of a kind that partners send to `handler`.
@@ -192,7 +216,7 @@ impl Node {
             outbox: Outbox::new(),
             registry,
             stop: watch::Sender::new(false),
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -257,8 +281,19 @@ impl Node {
             .try_for_each(|hook| hook(self, tx, partnership_id, change))
     }
 
+    pub(crate) async fn accept_run(self: Arc<Self>, link: Link) -> Result<(), Error> {
+        let answer = (self.registry.accept_run)(Arc::clone(&self), link);
+        answer.await
+    }
+
     pub(crate) fn notice_handlers(&self) -> &notices::Handlers {
         &self.registry.notices
+    }
+
+    /// Releases the directory for another process, after everything that runs has stopped.
+    pub(crate) fn release(&self) {
+        // It is released with the file at the latest.
+        let _ = self.lock.unlock();
     }
 
     /// Asks everything that runs to stop.

@@ -40,10 +40,10 @@ use crate::{
 };
 
 /// HTTP/2 windows: wide enough that a frame of the largest size is not cut into round trips.
-pub(super) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-pub(super) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How often a connection without traffic is tried, and how long for an answer.
-pub(super) const KEEPALIVE: Duration = Duration::from_secs(20);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// A connection to a partner's node.
 pub(crate) struct Call {

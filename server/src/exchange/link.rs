@@ -83,14 +83,25 @@ pub(super) async fn pump(
             Ok(Some((_, Some(frame)))) => Ok(frame),
             Err(error) => Err(error),
         };
-        let last = frame.is_err();
-        let sent = tokio::select! {
-            sent = queue.send(frame) => sent.is_ok(),
-            _ = &mut cut => false,
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                // The connection goes first: whoever drives the run may be stuck sending.
+                drop(messages);
+                let _ = queue.send(Err(error)).await;
+                return;
+            }
         };
-        if last || !sent {
-            return;
-        }
+        let error = tokio::select! {
+            sent = queue.send(Ok(frame)) => match sent {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            error = &mut cut => error,
+        };
+        drop(messages);
+        let _ = queue.send(Err(error)).await;
+        return;
     }
 }
 

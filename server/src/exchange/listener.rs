@@ -10,7 +10,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
@@ -43,8 +43,12 @@ pub(crate) fn accept(
     let permits = Arc::new(Semaphore::new(connections));
     tokio::spawn(async move {
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return;
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => match permit {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                },
+                () = ready.closed() => return,
             };
             let tcp = tokio::select! {
                 accepted = listener.accept() => match accepted {
@@ -87,7 +91,13 @@ async fn handshake(
             _permit: permit,
         });
     };
-    let stream = tls.accept(tcp).await?;
+    let stream = match tls.accept(tcp).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, tcp)) => {
+            linger(tcp).await;
+            return Err(error);
+        }
+    };
     let (_, session) = stream.get_ref();
     let certificate_sha256 = session
         .peer_certificates()
@@ -108,6 +118,21 @@ async fn handshake(
         peer,
         _permit: permit,
     })
+}
+
+/// Lets the caller read why it was refused: closing while it still sends would discard the alert on its way.
+async fn linger(mut tcp: TcpStream) {
+    let mut sink = [0; 1024];
+    let drained = async {
+        tcp.shutdown().await?;
+        let mut budget = 64;
+        while budget > 0 && tcp.read(&mut sink).await? > 0 {
+            budget -= 1;
+        }
+        Ok::<_, io::Error>(())
+    };
+    // Whether it reads it is its own affair.
+    let _ = timeout(Duration::from_secs(1), drained).await;
 }
 
 /// What a connection's requests carry in their extensions.

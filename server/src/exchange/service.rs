@@ -26,7 +26,6 @@ use super::{
 use crate::{
     assets,
     error::{Error, Reason},
-    matching,
     node::Node,
     notices, partnership,
     partnership::Partnership,
@@ -136,7 +135,7 @@ impl Exchange {
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
             // Nobody listens if the stream broke.
-            let _ = end.send(matching::accept_run(node, link).await);
+            let _ = end.send(node.accept_run(link).await);
         });
         Ok(Box::pin(responses(
             run_id,

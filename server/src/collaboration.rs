@@ -9,10 +9,7 @@ mod period;
 mod repeats;
 mod results;
 
-use std::sync::Arc;
-
 use rusqlite::Transaction;
-use tonic::service::RoutesBuilder;
 
 use crate::{
     assets, attribution,
@@ -24,48 +21,20 @@ use crate::{
 
 pub use customers::{SharedCustomer, SharedCustomers};
 pub use follow::{follow, follow_once};
-pub(crate) use limits::{MAX_TEXT_CHARS, line, paragraph, peer_line, peer_paragraph, peer_time};
-pub(crate) use paging::{PageRequest, PageToken};
-pub(crate) use period::{Month, Period, instant, months_of};
+pub(crate) use limits::{line, paragraph, peer_line, peer_paragraph, peer_time};
+pub(crate) use paging::{PageRequest, newest_first};
+pub(crate) use period::{Month, Period, months_of};
 pub(crate) use repeats::{remember, repeated};
 pub use results::Results;
 
 /// Registers notices and hooks of everything here.
-pub fn register(registry: &mut Registry) {
-    register_with(registry, Arc::new(Results));
-}
-
-/// [`register`] with another view of what runs found.
-pub fn register_with(registry: &mut Registry, customers: Arc<dyn SharedCustomers>) {
-    attribution::register(registry, &customers);
+pub(crate) fn register(registry: &mut Registry) {
+    attribution::register(registry);
     assets::register(registry);
-    timeline::register(registry, &customers);
+    timeline::register(registry);
     partner_info::register(registry);
     registry.on_partnership_ended(partnership_ended);
     registry.on_sharing_changed(sharing_changed);
-}
-
-/// Adds the services of everything here.
-pub fn add_routes(routes: &mut RoutesBuilder, node: &Arc<Node>) {
-    add_routes_with(
-        routes,
-        node,
-        &(Arc::new(Results) as Arc<dyn SharedCustomers>),
-    );
-}
-
-/// [`add_routes`] with another view of what runs found.
-pub fn add_routes_with(
-    routes: &mut RoutesBuilder,
-    node: &Arc<Node>,
-    customers: &Arc<dyn SharedCustomers>,
-) {
-    routes
-        .add_service(attribution::Service::new(node, customers).into_server())
-        .add_service(assets::Service::new(node).into_server())
-        .add_service(timeline::Service::new(node, customers).into_server())
-        .add_service(partner_info::Service::new(node).into_server())
-        .add_service(changes::Service::new(node).into_server());
 }
 
 /// Removes what a partnership that has ended leaves behind (Z-06). Within the transaction that ends it.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use overlap_proto::v1::{
     self, GetOwnInfoRequest, GetOwnInfoResponse, GetPartnerInfoRequest, GetPartnerInfoResponse,
-    SetOwnInfoRequest, SetOwnInfoResponse,
-    partner_info_service_server::{PartnerInfoService, PartnerInfoServiceServer},
+    SetOwnInfoRequest, SetOwnInfoResponse, partner_info_service_server::PartnerInfoService,
 };
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -60,7 +59,7 @@ struct Updated {
 }
 
 impl Info {
-    /// Checks every field; used for the caller's and, through [`Info::from_partner`], for the partner's.
+    /// Checks every field; used for the caller's and, through [`Info::believe`], for the partner's.
     fn parse(info: v1::OrganizationInfo) -> Result<Self, Error> {
         let mut regions = Vec::new();
         if info.regions.len() > MAX_REGIONS {
@@ -107,7 +106,7 @@ impl Info {
     }
 
     /// Checks what a partner's node says.
-    fn from_partner(self) -> Result<Self, Error> {
+    fn believe(self) -> Result<Self, Error> {
         Self::parse(self.into_proto())
             .map_err(|error| Error::new(Reason::PeerFault, format!("partner information: {error}")))
     }
@@ -156,7 +155,7 @@ pub fn register(registry: &mut Registry) {
 
 fn updated(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Updated = notice.body()?;
-    let info = body.info.from_partner()?;
+    let info = body.info.believe()?;
     let changed = notice
         .tx
         .prepare_cached(
@@ -293,16 +292,8 @@ pub struct Service {
 impl Service {
     /// The service of a node.
     #[must_use]
-    pub fn new(node: &Arc<Node>) -> Self {
-        Self {
-            node: Arc::clone(node),
-        }
-    }
-
-    /// As gRPC serves it.
-    #[must_use]
-    pub fn into_server(self) -> PartnerInfoServiceServer<Self> {
-        PartnerInfoServiceServer::new(self)
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 
     fn name_only(&self) -> Info {
@@ -435,7 +426,7 @@ mod tests {
         let parsed = Info::parse(info()).unwrap();
         assert_eq!(parsed.name, "Acme");
         let stored = decode(&encode(&parsed).unwrap()).unwrap();
-        assert_eq!(stored.clone().from_partner().unwrap(), parsed);
+        assert_eq!(stored.clone().believe().unwrap(), parsed);
         assert_eq!(Info::parse(stored.into_proto()).unwrap(), parsed);
 
         let wrong = |change: &dyn Fn(&mut v1::OrganizationInfo)| {
@@ -458,9 +449,6 @@ mod tests {
             logo_uri: "javascript:alert(1)".to_owned(),
             ..Info::default()
         };
-        assert_eq!(
-            hostile.from_partner().unwrap_err().reason(),
-            Reason::PeerFault
-        );
+        assert_eq!(hostile.believe().unwrap_err().reason(), Reason::PeerFault);
     }
 }

@@ -8,8 +8,7 @@ use overlap_proto::v1::{
     ListAssetsFromPartnerRequest, ListAssetsFromPartnerResponse, ListAssetsRequest,
     ListAssetsResponse, ListAssetsSharedWithPartnerRequest, ListAssetsSharedWithPartnerResponse,
     ShareAssetRequest, ShareAssetResponse, UnshareAssetRequest, UnshareAssetResponse,
-    UploadAssetRequest, UploadAssetResponse,
-    asset_service_server::{AssetService, AssetServiceServer},
+    UploadAssetRequest, UploadAssetResponse, asset_service_server::AssetService,
     download_asset_response, upload_asset_request,
 };
 use rusqlite::{Connection, Transaction};
@@ -43,16 +42,8 @@ pub struct Service {
 impl Service {
     /// The service of a node.
     #[must_use]
-    pub fn new(node: &Arc<Node>) -> Self {
-        Self {
-            node: Arc::clone(node),
-        }
-    }
-
-    /// As gRPC serves it.
-    #[must_use]
-    pub fn into_server(self) -> AssetServiceServer<Self> {
-        AssetServiceServer::new(self)
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 
     async fn upload(
@@ -349,12 +340,16 @@ fn broken(status: &Status) -> Error {
     )
 }
 
+/// Reads up to so many shared files of a partnership and kind after a position, and how many there are.
+type ListShared =
+    fn(&Connection, &str, i32, (i64, &str), usize) -> Result<(Vec<Shared>, u64), Error>;
+
 /// Reads one page of shared files.
 fn shared_page(
     connection: &Connection,
     listing: &str,
     request: &ListAssetsFromPartnerRequest,
-    list: fn(&Connection, &str, i32, (i64, &str), usize) -> Result<(Vec<Shared>, u64), Error>,
+    list: ListShared,
 ) -> Result<ListAssetsFromPartnerResponse, Error> {
     wanted_kind("kind", request.kind)?;
     let partnership = partnership::connected(connection, &request.partner)?.id;

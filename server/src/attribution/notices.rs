@@ -1,7 +1,5 @@
 //! What the two nodes say to each other about requests.
 
-use std::sync::Arc;
-
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +10,7 @@ use super::{
 use crate::{
     audit,
     changes::{self, Kind},
-    collaboration::{SharedCustomers, peer_paragraph, peer_time},
+    collaboration::{peer_paragraph, peer_time},
     error::{Error, Reason},
     node::{Node, Registry},
     notices::{self, Incoming},
@@ -84,9 +82,8 @@ impl From<WireOutcome> for Outcome {
 }
 
 /// Registers what partners may say.
-pub fn register(registry: &mut Registry, customers: &Arc<dyn SharedCustomers>) {
-    let view = Arc::clone(customers);
-    registry.on_notice(REQUESTED, move |notice| requested(notice, &*view));
+pub fn register(registry: &mut Registry) {
+    registry.on_notice(REQUESTED, requested);
     registry.on_notice(CANCEL, cancel_asked);
     registry.on_notice(ENDED, ended);
 }
@@ -101,7 +98,7 @@ fn is_sharing(notice: &Incoming<'_>) -> Result<bool, Error> {
     }
 }
 
-fn requested(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(), Error> {
+fn requested(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Requested = notice.body()?;
     check_id(&body.id)?;
     check_handle(&body.handle)?;
@@ -140,7 +137,7 @@ fn requested(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(
         cancel_asked_at: None,
         user: String::new(),
     };
-    attribution.resolve(notice.node, tx, customers)?;
+    attribution.resolve(notice.node, tx, notice.node.shared_customers())?;
     attribution.insert(tx)?;
     note(
         notice,

@@ -8,8 +8,7 @@ use overlap_proto::v1::{
     GetAttributionMetricsRequest, GetAttributionMetricsResponse, GetAttributionRequest,
     GetAttributionResponse, ListReceivedAttributionsRequest, ListReceivedAttributionsResponse,
     ListSentAttributionsRequest, ListSentAttributionsResponse, RequestAttributionRequest,
-    RequestAttributionResponse,
-    attribution_service_server::{AttributionService, AttributionServiceServer},
+    RequestAttributionResponse, attribution_service_server::AttributionService,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, Role},
-    collaboration::{PageRequest, Period, SharedCustomers, newest_first},
+    collaboration::{PageRequest, Period, newest_first},
     error::Error,
     node::Node,
     partnership,
@@ -35,17 +34,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// `overlap.v1.AttributionService`.
 pub struct Service {
     node: Arc<Node>,
-    customers: Arc<dyn SharedCustomers>,
     confirmation: Duration,
 }
 
 impl Service {
     /// The service of a node.
     #[must_use]
-    pub fn new(node: &Arc<Node>, customers: &Arc<dyn SharedCustomers>) -> Self {
+    pub const fn new(node: Arc<Node>) -> Self {
         Self {
-            node: Arc::clone(node),
-            customers: Arc::clone(customers),
+            node,
             confirmation: CONFIRMATION,
         }
     }
@@ -57,26 +54,20 @@ impl Service {
         self
     }
 
-    /// As gRPC serves it.
-    #[must_use]
-    pub fn into_server(self) -> AttributionServiceServer<Self> {
-        AttributionServiceServer::new(self)
-    }
-
     /// Does something in a write transaction.
     async fn at_desk(
         &self,
         caller: Caller,
         work: impl FnOnce(&Desk<'_>) -> Result<Attribution, Error> + Send + 'static,
     ) -> Result<Attribution, Error> {
-        let (node, customers) = (Arc::clone(&self.node), Arc::clone(&self.customers));
+        let node = Arc::clone(&self.node);
         self.node
             .store
             .write(move |tx| {
                 work(&Desk {
                     node: &node,
                     tx,
-                    customers: &*customers,
+                    customers: node.shared_customers(),
                     caller: &caller,
                 })
             })
@@ -95,7 +86,7 @@ impl Service {
             Direction::Sent => "attributions sent, newest first",
             Direction::Received => "attributions received, newest first",
         };
-        let (node, customers) = (Arc::clone(&self.node), Arc::clone(&self.customers));
+        let node = Arc::clone(&self.node);
         self.node
             .store
             .read(move |connection| {
@@ -123,7 +114,7 @@ impl Service {
                     newest_first(attribution.requested_at.as_microsecond(), &attribution.id)
                 });
                 for attribution in &mut found {
-                    attribution.resolve(&node, connection, &*customers)?;
+                    attribution.resolve(&node, connection, node.shared_customers())?;
                 }
                 Ok(ListSentAttributionsResponse {
                     attributions: found.iter().map(Attribution::to_proto).collect(),
@@ -135,13 +126,13 @@ impl Service {
     }
 
     async fn find(&self, partner: String, id: String) -> Result<Attribution, Error> {
-        let (node, customers) = (Arc::clone(&self.node), Arc::clone(&self.customers));
+        let node = Arc::clone(&self.node);
         self.node
             .store
             .read(move |connection| {
                 let partnership = partnership::connected(connection, &partner)?.id;
                 let mut attribution = find(connection, &partnership, &id)?;
-                attribution.resolve(&node, connection, &*customers)?;
+                attribution.resolve(&node, connection, node.shared_customers())?;
                 Ok(attribution)
             })
             .await

@@ -5,8 +5,7 @@ use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::Stream;
 use overlap_proto::v1::{
-    self, WatchChangesRequest, WatchChangesResponse,
-    change_service_server::{ChangeService, ChangeServiceServer},
+    self, WatchChangesRequest, WatchChangesResponse, change_service_server::ChangeService,
 };
 use tonic::{Request, Response, Status};
 
@@ -35,16 +34,8 @@ pub struct Service {
 impl Service {
     /// The service of a node.
     #[must_use]
-    pub fn new(node: &Arc<Node>) -> Self {
-        Self {
-            node: Arc::clone(node),
-        }
-    }
-
-    /// As gRPC serves it.
-    #[must_use]
-    pub fn into_server(self) -> ChangeServiceServer<Self> {
-        ChangeServiceServer::new(self)
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 
     async fn watch(&self, request: Request<WatchChangesRequest>) -> Result<Watch, Error> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 
-use super::{Results, SharedCustomers};
+use super::SharedCustomers;
 use crate::{
     assets, attribution,
     changes::{self, Kind},
@@ -21,15 +21,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows a node until it stops.
 pub async fn follow(node: Arc<Node>) {
-    let customers: Arc<dyn SharedCustomers> = Arc::new(Results);
     let starting = Arc::clone(&node);
     if let Err(error) = blocking(move || assets::sweep_incoming(&starting)).await {
         tracing::warn!(%error, "incomplete files could not be removed");
     }
     let mut stopping = Box::pin(node.stopping());
     loop {
-        let (working, view) = (Arc::clone(&node), Arc::clone(&customers));
-        if let Err(error) = blocking(move || follow_once(&working, &*view)).await {
+        let working = Arc::clone(&node);
+        if let Err(error) = blocking(move || follow_once(&working)).await {
             tracing::error!(reason = error.reason().name(), %error, "collaboration is behind");
         }
         tokio::select! {
@@ -43,7 +42,8 @@ pub async fn follow(node: Arc<Node>) {
 ///
 /// # Errors
 /// What the store reports.
-pub fn follow_once(node: &Node, customers: &dyn SharedCustomers) -> Result<(), Error> {
+pub fn follow_once(node: &Node) -> Result<(), Error> {
+    let customers = node.shared_customers();
     timeline::index(node, customers)?;
     for partnership in node.store.read_blocking(connected_ids)? {
         note_results(node, customers, &partnership)?;

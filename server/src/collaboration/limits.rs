@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::error::{Error, Reason};
 
 /// Characters of a text that people write to each other.
-pub(crate) const MAX_TEXT_CHARS: usize = 4_000;
+const MAX_TEXT_CHARS: usize = 4_000;
 /// How far a partner's clock may be ahead.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 

@@ -110,7 +110,7 @@ pub(crate) fn months_of(months: &[Month], at: Timestamp) -> Option<usize> {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`.
-pub(crate) fn instant(field: &str, timestamp: prost_types::Timestamp) -> Result<Timestamp, Error> {
+fn instant(field: &str, timestamp: prost_types::Timestamp) -> Result<Timestamp, Error> {
     Timestamp::new(timestamp.seconds, timestamp.nanos)
         .ok()
         .filter(|_| timestamp.nanos >= 0)

@@ -41,9 +41,14 @@ pub fn top(
     };
     let names = names::all(connection, kind)?;
     let mut views = vec![0_u64; names.len()];
-    scan::visits(connection, &query.span, &query.selection, &mut |_, visit| {
-        views[number(&visit)] += u64::from(visit.page_views);
-    })?;
+    scan::visits(
+        connection,
+        &query.span,
+        &query.selection,
+        &mut |_, visit| {
+            views[number(&visit)] += u64::from(visit.page_views);
+        },
+    )?;
     views[0] = 0;
     let mut order: Vec<usize> = (1..views.len()).filter(|&place| views[place] > 0).collect();
     let more = order.len() > wanted;
@@ -58,11 +63,16 @@ pub fn top(
     for &place in &order {
         users[place] = Some(NumberSet::default());
     }
-    scan::visits(connection, &query.span, &query.selection, &mut |user, visit| {
-        if let Some(users) = &mut users[number(&visit)] {
-            users.insert(user);
-        }
-    })?;
+    scan::visits(
+        connection,
+        &query.span,
+        &query.selection,
+        &mut |user, visit| {
+            if let Some(users) = &mut users[number(&visit)] {
+                users.insert(user);
+            }
+        },
+    )?;
     let mut places: Vec<Place> = order
         .into_iter()
         .map(|place| Place {

@@ -5,9 +5,13 @@ use std::{path::Path, sync::Arc};
 use overlap_proto::{
     DESCRIPTORS,
     v1::{
-        admin_service_server::AdminServiceServer,
+        admin_service_server::AdminServiceServer, asset_service_server::AssetServiceServer,
+        attribution_service_server::AttributionServiceServer,
+        change_service_server::ChangeServiceServer,
+        partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
+        timeline_service_server::TimelineServiceServer,
     },
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -21,12 +25,13 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::layer::util::{Identity, Stack};
 
 use crate::{
-    admin,
+    admin, assets, attribution,
     auth::AuthenticationLayer,
+    changes,
     config::Config,
     error::{Error, Reason},
     node::Node,
-    partnership, sharing,
+    partner_info, partnership, sharing, timeline,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -50,6 +55,11 @@ pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
+        AttributionServiceServer(attribution::Service::new(Arc::clone(node)));
+        AssetServiceServer(assets::Service::new(Arc::clone(node)));
+        TimelineServiceServer(timeline::Service::new(Arc::clone(node)));
+        PartnerInfoServiceServer(partner_info::Service::new(Arc::clone(node)));
+        ChangeServiceServer(changes::Service::new(Arc::clone(node)));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     changes::{self, Kind},
-    collaboration::{SharedCustomers, peer_line, peer_time},
+    collaboration::{peer_line, peer_time},
     error::{Error, Reason},
     node::Registry,
     notices::Incoming,
@@ -54,9 +54,8 @@ pub(super) struct Withdrawn {
 }
 
 /// Registers what partners may say.
-pub fn register(registry: &mut Registry, customers: &std::sync::Arc<dyn SharedCustomers>) {
-    let view = std::sync::Arc::clone(customers);
-    registry.on_notice(EVENTS, move |notice| events(notice, &*view));
+pub fn register(registry: &mut Registry) {
+    registry.on_notice(EVENTS, events);
     registry.on_notice(WITHDRAWN, withdrawn);
 }
 
@@ -70,7 +69,7 @@ fn disclosing(notice: &Incoming<'_>) -> Result<Option<Agreement>, Error> {
     }
 }
 
-fn events(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(), Error> {
+fn events(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Events = notice.body()?;
     let Some(agreement) = disclosing(notice)? else {
         return Ok(());
@@ -94,7 +93,11 @@ fn events(notice: &Incoming<'_>, customers: &dyn SharedCustomers) -> Result<(), 
     let mut stored = 0_u64;
     for (handle, events) in body.customers {
         check_name("a handle", &handle)?;
-        let shared = customers.by_handle(notice.node, tx, partnership, &handle)?;
+        let shared =
+            notice
+                .node
+                .shared_customers()
+                .by_handle(notice.node, tx, partnership, &handle)?;
         let customer = shared.map(|shared| shared.id).unwrap_or_default();
         for event in events {
             check_name("the id of an event", &event.id)?;

@@ -7,7 +7,7 @@ use overlap_proto::v1::{
     self, GetActionSegmentsRequest, GetActionSegmentsResponse, GetReferralConversionRequest,
     GetReferralConversionResponse, GetStageMovementsRequest, GetStageMovementsResponse,
     GetTimelineRequest, GetTimelineResponse, ListActionSegmentRequest, ListActionSegmentResponse,
-    timeline_service_server::{TimelineService, TimelineServiceServer},
+    timeline_service_server::TimelineService,
 };
 use rusqlite::Connection;
 use tonic::{Request, Response, Status};
@@ -31,7 +31,6 @@ use crate::{
 /// `overlap.v1.TimelineService`.
 pub struct Service {
     node: Arc<Node>,
-    customers: Arc<dyn SharedCustomers>,
 }
 
 /// What an answer is made from.
@@ -46,17 +45,8 @@ struct Desk<'a> {
 impl Service {
     /// The service of a node.
     #[must_use]
-    pub fn new(node: &Arc<Node>, customers: &Arc<dyn SharedCustomers>) -> Self {
-        Self {
-            node: Arc::clone(node),
-            customers: Arc::clone(customers),
-        }
-    }
-
-    /// As gRPC serves it.
-    #[must_use]
-    pub fn into_server(self) -> TimelineServiceServer<Self> {
-        TimelineServiceServer::new(self)
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 
     /// Answers from one snapshot, with what has been ingested so far.
@@ -65,16 +55,16 @@ impl Service {
         partner: String,
         work: impl FnOnce(&Desk<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (node, customers) = (Arc::clone(&self.node), Arc::clone(&self.customers));
+        let node = Arc::clone(&self.node);
         crate::storage::blocking(move || {
-            index::index(&node, &*customers)?;
+            index::index(&node, node.shared_customers())?;
             node.store.read_blocking(|connection| {
                 let partnership = partnership::connected(connection, &partner)?;
                 let agreement = active_agreement(connection, &partnership.id)?;
                 work(&Desk {
                     node: &node,
                     connection,
-                    customers: &*customers,
+                    customers: node.shared_customers(),
                     partnership,
                     agreement,
                 })

@@ -239,15 +239,19 @@ pub(crate) async fn receive(
 /// Hands out what waits for a partner that fetches it, and forgets what it has.
 pub(crate) async fn collected(
     node: &Arc<Node>,
-    partnership: Partnership,
+    partnership_id: String,
     acknowledged: u64,
 ) -> Result<Vec<DeliverRequest>, Error> {
-    node.store
+    let notices = node
+        .store
         .write(move |tx| {
-            delivered(tx, &partnership.id, acknowledged)?;
-            waiting(tx, &partnership.id, COLLECTED)
+            delivered(tx, &partnership_id, acknowledged)?;
+            waiting(tx, &partnership_id, COLLECTED)
         })
-        .await
+        .await?;
+    // It may have been the last thing an ended partnership was open for.
+    node.follow_partners().await?;
+    Ok(notices)
 }
 
 /// A notice that the partner's node refused for good.

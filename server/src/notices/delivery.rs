@@ -3,7 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use overlap_proto::exchange::v1::{CollectRequest, DeliverRequest};
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{MissedTickBehavior, timeout},
+};
 
 use super::{delivered, receive, refused, waiting};
 use crate::{
@@ -25,7 +29,9 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut workers: JoinSet<String> = JoinSet::new();
     let mut busy: HashMap<String, Arc<Notify>> = HashMap::new();
     let mut stopping = Box::pin(node.stopping());
-    let mut collect = tokio::time::interval(COLLECT_EVERY);
+    let longest = node.config.limits.notice_retry.duration();
+    let mut collect = tokio::time::interval(COLLECT_EVERY.min(longest));
+    collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was left by the process before.
     node.outbox.wake();
     loop {

@@ -8,8 +8,6 @@ mod files;
 mod notices;
 mod rows;
 mod service;
-#[cfg(test)]
-mod tests;
 
 pub use notices::register;
 pub use service::Service;

@@ -9,8 +9,6 @@ mod notices;
 mod rows;
 mod service;
 mod state;
-#[cfg(test)]
-mod tests;
 
 pub use notices::register;
 pub use service::Service;

@@ -7,8 +7,6 @@ mod notices;
 mod publish;
 mod segments;
 mod service;
-#[cfg(test)]
-mod tests;
 
 use rusqlite::Transaction;
 

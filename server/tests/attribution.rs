@@ -1,5 +1,7 @@
 //! Attribution between two nodes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod attribution_support;
 
 use attribution_support::{

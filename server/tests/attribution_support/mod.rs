@@ -1,6 +1,7 @@
 //! Two partner nodes with agreed terms, over the real exchange. What runs would have found is set by the test.
 
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     missing_docs,

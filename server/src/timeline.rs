@@ -51,5 +51,9 @@ pub(crate) fn terms_changed(tx: &Transaction<'_>, partnership: &str) -> Result<(
         "DELETE FROM timeline_publication WHERE partnership = ?",
         [partnership],
     )?;
+    tx.execute(
+        "DELETE FROM timeline_unpublished WHERE partnership = ?",
+        [partnership],
+    )?;
     Ok(())
 }

@@ -197,6 +197,7 @@ async fn p18_only_handles_cross_and_only_of_customers_whose_own_tier_is_list() {
     .await;
     // A customer that leaves the list tier takes its events with it.
     set(&a, |found| _ = found.count_tier.insert("a1".to_owned()));
+    a.clock.advance(jiff::SignedDuration::from_secs(60));
     eventually("events are withdrawn", || async {
         timeline(&b, "Acme", "b1").await.is_empty()
     })
@@ -263,7 +264,20 @@ async fn z06_events_go_when_the_timeline_or_sharing_is_revoked() {
         timeline(&b, "Acme", "b1").await.len() == 1
     })
     .await;
-    set_policy(&a, "Globex", policy(false)).await;
+    // Less is shared, but this is still permitted: it is removed and sent again.
+    let mut less = policy(true);
+    less.stages.remove("Churned");
+    set_policy(&a, "Globex", less.clone()).await;
+    eventually("what hung on the old terms is gone", || async {
+        count(&b, "SELECT count(*) FROM changes WHERE kind = 14").await == 1
+    })
+    .await;
+    eventually("it is there again", || async {
+        timeline(&b, "Acme", "b1").await.len() == 1
+    })
+    .await;
+    less.timeline = false;
+    set_policy(&a, "Globex", less).await;
     eventually("it is gone", || async {
         count(&b, "SELECT count(*) FROM partner_events").await == 0
     })

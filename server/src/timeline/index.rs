@@ -59,10 +59,15 @@ fn index_batch(
     let mut put = tx.prepare_cached(
         "INSERT INTO timeline_events (customer, at_us, id, type, label, partner) VALUES (?, ?, ?, ?, ?, ?)",
     )?;
+    // Where no publication is complete yet, one that looks at everything is due.
+    let mut unpublished = tx.prepare_cached(
+        "INSERT OR IGNORE INTO timeline_unpublished (partnership, customer) SELECT partnership, ?1 FROM timeline_publication",
+    )?;
     let mut done = tx.prepare_cached("DELETE FROM timeline_unindexed WHERE id = ?")?;
     for id in ids {
         let is_new = forget.execute([&id])? == 0;
         if let Some((customer, event)) = ingested(tx, &id)? {
+            unpublished.execute([&customer])?;
             put.execute(params![
                 customer,
                 event.at.as_microsecond(),
@@ -82,8 +87,6 @@ fn index_batch(
         }
         done.execute([&id])?;
     }
-    // Everything has to be looked through again for partners that see events.
-    tx.execute("DELETE FROM timeline_publication", [])?;
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Tells partners the events that they may know.
 //!
-//! A publication looks at every event of mine, sends what the partner does not have in that form, and withdraws what it may no
-//! longer know. It is interrupted without harm: what was sent is remembered in the transaction that enqueues it.
+//! A full publication looks at every event of mine, a partial one at those of customers with new events. Either sends what the
+//! partner does not have in that form, and withdraws what it may no longer know. It is interrupted without harm: what was sent is remembered in the transaction that enqueues it.
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use overlap_crypto::terms::Tier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,8 @@ use crate::{
 const CUSTOMERS: usize = 500;
 /// With more notices than this waiting for the partner, publication waits, too.
 const MAX_WAITING: u64 = 64;
+/// After a change of customers everything is looked at again, but not more often than this.
+const EVERY: SignedDuration = SignedDuration::from_secs(60);
 
 /// Publishes events to a partner if anything may have changed. Blocks.
 ///
@@ -37,27 +40,11 @@ pub(crate) fn publish(
     customers: &dyn SharedCustomers,
     partnership: &str,
 ) -> Result<(), Error> {
-    let todo = node.store.read_blocking(|connection| {
-        let version = customers.version(connection, partnership)?;
-        Ok((state(connection, partnership)?.as_deref() != Some(&version)).then_some(version))
-    })?;
-    let Some(version) = todo else {
+    let Some(mut publication) = node
+        .store
+        .read_blocking(|connection| Publication::due(node, connection, customers, partnership))?
+    else {
         return Ok(());
-    };
-    let round = node.store.write_blocking(|tx| {
-        Ok(tx
-            .prepare_cached(
-                "SELECT ifnull(max(round), 0) + 1 FROM timeline_sent WHERE partnership = ?",
-            )?
-            .query_row([partnership], |row| row.get(0))?)
-    })?;
-    let mut publication = Publication {
-        node,
-        customers,
-        partnership,
-        version,
-        round,
-        after: String::new(),
     };
     loop {
         match node.store.write_blocking(|tx| publication.step(tx))? {
@@ -67,19 +54,16 @@ pub(crate) fn publish(
     }
 }
 
-fn state(connection: &Connection, partnership: &str) -> Result<Option<String>, Error> {
-    Ok(connection
-        .prepare_cached("SELECT state FROM timeline_publication WHERE partnership = ?")?
-        .query_row([partnership], |row| row.get(0))
-        .optional()?)
-}
-
 struct Publication<'a> {
     node: &'a Node,
     customers: &'a dyn SharedCustomers,
     partnership: &'a str,
+    /// The results that it is for.
+    run: String,
     /// Of the results and the customers that it is for.
     version: String,
+    /// Whether only customers with new events are looked at.
+    is_partial: bool,
     round: u64,
     /// The last customer that was looked at.
     after: String,
@@ -92,46 +76,108 @@ enum Progress {
     Ended,
 }
 
-impl Publication<'_> {
+impl<'a> Publication<'a> {
+    /// The publication to a partner that is due, if one is.
+    fn due(
+        node: &'a Node,
+        connection: &Connection,
+        customers: &'a dyn SharedCustomers,
+        partnership: &'a str,
+    ) -> Result<Option<Self>, Error> {
+        if agreement(connection, partnership)?.is_none() {
+            return Ok(None);
+        }
+        let run = customers.run(connection, partnership)?.unwrap_or_default();
+        let version = customers.version(connection, partnership)?;
+        let last: Option<(String, String, i64)> = connection
+            .prepare_cached(
+                "SELECT run, version, at_us FROM timeline_publication WHERE partnership = ?",
+            )?
+            .query_row([partnership], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        let is_full_due = last.is_none_or(|(last_run, last_version, at_us)| {
+            let age =
+                SignedDuration::from_micros(node.now().as_microsecond().saturating_sub(at_us));
+            last_run != run || (last_version != version && age >= EVERY)
+        });
+        if !is_full_due {
+            let is_any_new: bool = connection
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM timeline_unpublished WHERE partnership = ?)",
+                )?
+                .query_row([partnership], |row| row.get(0))?;
+            if !is_any_new {
+                return Ok(None);
+            }
+        }
+        let round = connection
+            .prepare_cached(
+                "SELECT ifnull(max(round), 0) + 1 FROM timeline_sent WHERE partnership = ?",
+            )?
+            .query_row([partnership], |row| row.get(0))?;
+        Ok(Some(Self {
+            node,
+            customers,
+            partnership,
+            run,
+            version,
+            is_partial: !is_full_due,
+            round,
+            after: String::new(),
+        }))
+    }
+
     fn step(&self, tx: &Transaction<'_>) -> Result<Progress, Error> {
-        // Something changed since the last step: the next look starts anew.
         let Ok(partnership) = partnership::connected(tx, self.partnership) else {
             return Ok(Progress::Ended);
         };
-        if self.customers.version(tx, self.partnership)? != self.version {
+        let Some(agreement) = agreement(tx, self.partnership)? else {
+            return Ok(Progress::Ended);
+        };
+        // Something changed since the last step: the next look starts anew.
+        if !self.is_partial && self.customers.version(tx, self.partnership)? != self.version {
             return Ok(Progress::Ended);
         }
-        let agreement = match active_agreement(tx, self.partnership) {
-            Ok(agreement) if agreement.mine.timeline => agreement,
-            Ok(_) => return self.complete(tx),
-            Err(error) if error.reason() == Reason::SharingNotActive => return Ok(Progress::Ended),
-            Err(error) => return Err(error),
-        };
+        if !agreement.mine.timeline {
+            return self.complete(tx);
+        }
         let waiting: u64 = tx
             .prepare_cached("SELECT count(*) FROM notices_out WHERE partnership = ?")?
             .query_row([self.partnership], |row| row.get(0))?;
         if waiting > MAX_WAITING {
             return Ok(Progress::Ended);
         }
+        let sql = if self.is_partial {
+            "SELECT customer FROM timeline_unpublished WHERE partnership = ?3 AND customer > ?1 ORDER BY customer LIMIT ?2"
+        } else {
+            "SELECT DISTINCT customer FROM timeline_events WHERE customer > ?1 AND ?3 <> '' ORDER BY customer LIMIT ?2"
+        };
         let rows: Vec<String> = tx
-            .prepare_cached(
-                "SELECT DISTINCT customer FROM timeline_events WHERE customer > ? ORDER BY customer LIMIT ?",
-            )?
-            .query_map(params![self.after, CUSTOMERS], |row| row.get(0))?
+            .prepare_cached(sql)?
+            .query_map(params![self.after, CUSTOMERS, self.partnership], |row| {
+                row.get(0)
+            })?
             .collect::<Result<_, _>>()?;
         let names = PartnerNames::read(tx, &partnership)?;
         let mut batch = Batch::default();
         for customer in &rows {
             self.publish_row(tx, &agreement, &names, customer, &mut batch)?;
+            tx.prepare_cached(
+                "DELETE FROM timeline_unpublished WHERE partnership = ? AND customer = ?",
+            )?
+            .execute([self.partnership, customer])?;
         }
         self.flush(tx, &mut batch)?;
         match rows.last() {
             Some(last) if rows.len() == CUSTOMERS => Ok(Progress::More(last.clone())),
+            _ if self.is_partial => Ok(Progress::Ended),
             _ => self.complete(tx),
         }
     }
 
-    /// Sends what is new of one row of mine.
+    /// Sends what is new of one row of mine, and withdraws what may no longer be known.
     fn publish_row(
         &self,
         tx: &Transaction<'_>,
@@ -140,20 +186,7 @@ impl Publication<'_> {
         customer: &str,
         batch: &mut Batch,
     ) -> Result<(), Error> {
-        let shared = self
-            .customers
-            .by_customer(self.node, tx, self.partnership, customer)?;
-        let Some(shared) = shared else {
-            return Ok(());
-        };
-        match self
-            .customers
-            .may_name(self.node, tx, self.partnership, &shared.id)
-        {
-            Ok(()) => {}
-            Err(error) if error.reason() == Reason::OwnTierCountsOnly => return Ok(()),
-            Err(error) => return Err(error),
-        }
+        let handle = self.handle(tx, customer)?;
         let mut statement = tx.prepare_cached(
             "SELECT at_us, id, type, label, partner FROM timeline_events WHERE customer = ? ORDER BY at_us, id",
         )?;
@@ -162,9 +195,50 @@ impl Publication<'_> {
             let Some(event) = read(row, Side::Mine)? else {
                 continue;
             };
-            if let Some(label) = disclosed_label(&event, agreement, names) {
-                self.publish_event(tx, &event, &label, &shared.handle, batch)?;
+            let label = disclosed_label(&event, agreement, names);
+            match (&handle, label) {
+                (Some(handle), Some(label)) => {
+                    self.publish_event(tx, &event, &label, handle, batch)?;
+                }
+                _ => self.withdraw_event(tx, &event, batch)?,
             }
+        }
+        Ok(())
+    }
+
+    /// The handle of a row's customer, if it is shared and may be named.
+    fn handle(&self, tx: &Transaction<'_>, customer: &str) -> Result<Option<String>, Error> {
+        let shared = self
+            .customers
+            .by_customer(self.node, tx, self.partnership, customer)?;
+        let Some(shared) = shared else {
+            return Ok(None);
+        };
+        match self
+            .customers
+            .may_name(self.node, tx, self.partnership, &shared.id)
+        {
+            Ok(()) => Ok(Some(shared.handle)),
+            Err(error) if error.reason() == Reason::OwnTierCountsOnly => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn withdraw_event(
+        &self,
+        tx: &Transaction<'_>,
+        event: &Event,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        let alias: Option<String> = tx
+            .prepare_cached(
+                "DELETE FROM timeline_sent WHERE partnership = ? AND event = ? RETURNING alias",
+            )?
+            .query_row([self.partnership, &event.id], |row| row.get(0))
+            .optional()?;
+        batch.withdrawn.extend(alias);
+        if batch.withdrawn.len() >= BATCH {
+            self.flush(tx, batch)?;
         }
         Ok(())
     }
@@ -216,25 +290,37 @@ impl Publication<'_> {
             };
             notices::enqueue(self.node, tx, self.partnership, EVENTS, &body)?;
         }
+        self.withdraw(tx, &batch.withdrawn)
+    }
+
+    fn withdraw(&self, tx: &Transaction<'_>, aliases: &[String]) -> Result<(), Error> {
+        for ids in aliases.chunks(BATCH) {
+            let body = Withdrawn { ids: ids.to_vec() };
+            notices::enqueue(self.node, tx, self.partnership, WITHDRAWN, &body)?;
+        }
         Ok(())
     }
 
     /// Withdraws what this publication did not see, and remembers that it is complete.
     fn complete(&self, tx: &Transaction<'_>) -> Result<Progress, Error> {
         let gone: Vec<String> = tx
-            .prepare_cached("SELECT alias FROM timeline_sent WHERE partnership = ? AND round <> ?")?
+            .prepare_cached(
+                "DELETE FROM timeline_sent WHERE partnership = ? AND round <> ? RETURNING alias",
+            )?
             .query_map(params![self.partnership, self.round], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for ids in gone.chunks(BATCH) {
-            let body = Withdrawn { ids: ids.to_vec() };
-            notices::enqueue(self.node, tx, self.partnership, WITHDRAWN, &body)?;
-        }
-        tx.prepare_cached("DELETE FROM timeline_sent WHERE partnership = ? AND round <> ?")?
-            .execute(params![self.partnership, self.round])?;
+        self.withdraw(tx, &gone)?;
         tx.prepare_cached(
-            "INSERT OR REPLACE INTO timeline_publication (partnership, state) VALUES (?, ?)",
+            "INSERT OR REPLACE INTO timeline_publication (partnership, run, version, at_us) VALUES (?, ?, ?, ?)",
         )?
-        .execute(params![self.partnership, self.version])?;
+        .execute(params![
+            self.partnership,
+            self.run,
+            self.version,
+            self.node.now().as_microsecond()
+        ])?;
+        tx.prepare_cached("DELETE FROM timeline_unpublished WHERE partnership = ?")?
+            .execute([self.partnership])?;
         Ok(Progress::Ended)
     }
 
@@ -255,6 +341,16 @@ impl Publication<'_> {
 struct Batch {
     customers: BTreeMap<String, Vec<WireEvent>>,
     count: usize,
+    withdrawn: Vec<String>,
+}
+
+/// The terms in force, if there are any.
+fn agreement(connection: &Connection, partnership: &str) -> Result<Option<Agreement>, Error> {
+    match active_agreement(connection, partnership) {
+        Ok(agreement) => Ok(Some(agreement)),
+        Err(error) if error.reason() == Reason::SharingNotActive => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn content(event: &Event, label: &str, handle: &str) -> [u8; 32] {

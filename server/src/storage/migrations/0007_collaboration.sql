@@ -98,10 +98,19 @@ CREATE TABLE timeline_sent (
     PRIMARY KEY (partnership, event)
 ) STRICT, WITHOUT ROWID;
 
--- How far publication to each partner is.
+-- The last complete publication to each partner.
 CREATE TABLE timeline_publication (
     partnership TEXT PRIMARY KEY REFERENCES partnerships (id), -- to whom
-    state TEXT NOT NULL             -- the run and the events it was last complete for; empty if it must be done again
+    run TEXT NOT NULL,              -- the results it was for
+    version TEXT NOT NULL,          -- of results and customers
+    at_us INTEGER NOT NULL          -- when
+) STRICT, WITHOUT ROWID;
+
+-- Customers with events that came after the last complete publication.
+CREATE TABLE timeline_unpublished (
+    partnership TEXT NOT NULL REFERENCES partnerships (id), -- to whom
+    customer TEXT NOT NULL,         -- the row the events are about
+    PRIMARY KEY (partnership, customer)
 ) STRICT, WITHOUT ROWID;
 
 -- Events of partners' customers.

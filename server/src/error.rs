@@ -84,6 +84,8 @@ reasons! {
     FieldsDoNotFit "FIELDS_DO_NOT_FIT" FailedPrecondition Caller "A customer's shared fields exceed the policy's label length.";
     InviteInvalid "INVITE_INVALID" InvalidArgument Caller "The invitation is malformed, used or expired.";
     ConfigInvalid "CONFIG_INVALID" InvalidArgument Caller "The configuration file is wrong.";
+    RunUnderWay "RUN_UNDER_WAY" FailedPrecondition Caller "Another run of the partnership is under way.";
+    RunTooSoon "RUN_TOO_SOON" FailedPrecondition Caller "The least time between two runs has not passed.";
     QuotaExhausted "QUOTA_EXHAUSTED" ResourceExhausted Caller "A budget is used up.";
     FailedPrecondition "FAILED_PRECONDITION" FailedPrecondition Caller "The state does not allow this now.";
     PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
@@ -102,6 +104,7 @@ reasons! {
     PeerUnknown "PEER_UNKNOWN" PermissionDenied Peer "The certificate is not that of a connected partner.";
     CertificateExpired "CERTIFICATE_EXPIRED" FailedPrecondition Peer "A node's certificate has expired.";
     TermsDiffer "TERMS_DIFFER" FailedPrecondition Peer "The two nodes hold different sharing terms.";
+    PartnerFailed "PARTNER_FAILED" Aborted Peer "The partner's node reported a failure of its own.";
     // Environment
     PartnerUnreachable "PARTNER_UNREACHABLE" Unavailable Environment "The partner's node does not answer.";
     StorageFailed "STORAGE_FAILED" Internal Environment "The store reported an error.";

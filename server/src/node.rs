@@ -54,6 +54,8 @@ pub struct Node {
     pub tokens: Tokens,
     /// What waits to be told to partners.
     pub outbox: Outbox,
+    /// The runs under way.
+    pub matching: matching::Engine,
     registry: Registry,
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
@@ -118,12 +120,13 @@ impl Registry {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
             own_stages: Box::new(|_| Ok(Stage::built_in())),
-            shared_customers: Arc::new(Results),
+            shared_customers: Arc::new(Results::default()),
             accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
         };
         crate::partnership::register(&mut registry);
         crate::sharing::register(&mut registry);
+        matching::register(&mut registry);
         crate::collaboration::register(&mut registry);
         registry
     }
@@ -223,6 +226,7 @@ impl Node {
             partners,
             tokens,
             outbox: Outbox::new(),
+            matching: matching::Engine::default(),
             registry,
             stop: watch::Sender::new(false),
             lock,

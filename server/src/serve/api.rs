@@ -9,6 +9,8 @@ use overlap_proto::{
         attribution_service_server::AttributionServiceServer,
         change_service_server::ChangeServiceServer,
         partner_info_service_server::PartnerInfoServiceServer,
+        match_service_server::MatchServiceServer,
+        overlap_service_server::OverlapServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
         timeline_service_server::TimelineServiceServer,
@@ -30,8 +32,9 @@ use crate::{
     changes,
     config::Config,
     error::{Error, Reason},
+    matching,
     node::Node,
-    partner_info, partnership, sharing, timeline,
+    overlap, partner_info, partnership, sharing, timeline,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -55,6 +58,8 @@ pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
+        MatchServiceServer(matching::Service::new(Arc::clone(node)));
+        OverlapServiceServer(overlap::Service::new(Arc::clone(node)));
         AttributionServiceServer(attribution::Service::new(Arc::clone(node)));
         AssetServiceServer(assets::Service::new(Arc::clone(node)));
         TimelineServiceServer(timeline::Service::new(Arc::clone(node)));

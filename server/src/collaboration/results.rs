@@ -85,7 +85,9 @@ impl SharedCustomers for Results {
         let Some(last) = self.last(node, connection, partnership)? else {
             return Ok(None);
         };
-        Ok(last.by_row(customer)?.map(|shared| to_shared(&last, shared)))
+        Ok(last
+            .by_row(customer)?
+            .map(|shared| to_shared(&last, shared)))
     }
 
     fn by_handle(
@@ -102,7 +104,9 @@ impl SharedCustomers for Results {
         let Some(last) = self.last(node, connection, partnership)? else {
             return Ok(None);
         };
-        Ok(last.by_handle(&bytes)?.map(|shared| to_shared(&last, shared)))
+        Ok(last
+            .by_handle(&bytes)?
+            .map(|shared| to_shared(&last, shared)))
     }
 
     fn visit(
@@ -150,7 +154,10 @@ impl SharedCustomers for Results {
             .flatten()
             .filter(|row| !row.private && agreement.mine.tier(&row.stage) != Tier::Hidden)
             .max_by_key(|row| {
-                let stage = agreement.my_stages.iter().find(|stage| stage.id == row.stage);
+                let stage = agreement
+                    .my_stages
+                    .iter()
+                    .find(|stage| stage.id == row.stage);
                 stage.map(|stage| stage.ordinal)
             });
         match highest {

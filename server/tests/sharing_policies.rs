@@ -255,3 +255,52 @@ async fn z06_a_clean_up_that_fails_is_tried_again_and_never_skipped() {
     .await;
     assert_eq!(ENDED.load(Ordering::SeqCst), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_restored_from_a_backup_loses_no_later_notice() {
+    let (mut a, b) = pair().await;
+    let store = a.path().join(overlap_server::storage::FILE_NAME);
+    let backup = a.path().join("backup.db");
+    rusqlite::Connection::open(&store)
+        .unwrap()
+        .execute("VACUUM INTO ?", [backup.to_str().unwrap()])
+        .unwrap();
+    for text in [NARROW, WIDE] {
+        set(&a, "Globex", text).await.unwrap();
+    }
+    eventually("the proposals arrive", || async {
+        get(&b, "Acme").await.their_proposal == Some(policy(WIDE))
+    })
+    .await;
+    a.stop().await;
+    for side in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{side}", store.display()));
+    }
+    std::fs::rename(backup, &store).unwrap();
+    a.resume().await;
+    // The partner has two proposals that this node has forgotten: its next word ends them, and they begin anew.
+    set(&a, "Globex", NARROW).await.unwrap();
+    reaches(&b, "Acme", SharingState::Revoked).await;
+    assert_eq!(get(&a, "Globex").await.state(), SharingState::Revoked);
+    set(&a, "Globex", NARROW).await.unwrap();
+    reaches(&b, "Acme", SharingState::AwaitingMyDecision).await;
+    approve(&b, "Acme").await.unwrap();
+    reaches(&a, "Globex", SharingState::Active).await;
+    assert_eq!(
+        get(&a, "Globex").await.terms_hash,
+        get(&b, "Acme").await.terms_hash
+    );
+    let events = a
+        .admin()
+        .await
+        .list_audit_events(ListAuditEventsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .events;
+    assert!(
+        events
+            .iter()
+            .any(|event| event.action == "store.rolled_back")
+    );
+}

@@ -53,10 +53,11 @@ impl Directory {
         connection: &Connection,
         runs_per_partner: usize,
     ) -> Result<(), Error> {
+        // The lock comes before the snapshot (the first query takes it): of two reloads the later one sees more.
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let certificates = partnership::pinned_certificates(connection)?;
         let leaving = partnership::leaving_certificates(connection)?;
         let invites_until = partnership::invites_until(connection)?;
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut state.pinned);
         for (certificate, partnership_id) in certificates {
             let pinned = match before.remove(&certificate) {

@@ -208,7 +208,7 @@ impl ExchangeService for Exchange {
         };
         deliver
             .await
-            .map(|()| Response::new(DeliverResponse {}))
+            .map(|seen| Response::new(DeliverResponse { seen }))
             .map_err(|error| for_peer(&error))
     }
 

@@ -7,10 +7,9 @@ use overlap_proto::{
     v1::{
         admin_service_server::AdminServiceServer, asset_service_server::AssetServiceServer,
         attribution_service_server::AttributionServiceServer,
-        change_service_server::ChangeServiceServer,
-        partner_info_service_server::PartnerInfoServiceServer,
-        match_service_server::MatchServiceServer,
+        change_service_server::ChangeServiceServer, match_service_server::MatchServiceServer,
         overlap_service_server::OverlapServiceServer,
+        partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
         timeline_service_server::TimelineServiceServer,
@@ -32,7 +31,7 @@ use crate::{
     changes,
     config::Config,
     error::{Error, Reason},
-    matching,
+    exchange, matching,
     node::Node,
     overlap, partner_info, partnership, sharing, timeline,
 };
@@ -87,6 +86,7 @@ pub(super) fn server(
     tokio::spawn(report(Arc::clone(node), reporter, names));
     Ok(Server::builder()
         .layer(AuthenticationLayer(Arc::clone(node)))
+        .http2_keepalive_interval(Some(exchange::KEEPALIVE))
         .max_concurrent_streams(streams)
         .add_routes(routes)
         .add_service(health)

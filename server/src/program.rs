@@ -3,3 +3,6 @@
 pub mod definitions;
 pub mod settings;
 pub mod usage;
+pub mod facts;
+pub mod metrics;
+pub mod view;

@@ -14,6 +14,9 @@ use crate::{
     records::{kind::Kind, paging::Page, store},
 };
 
+/// Most memory for sets of people.
+const MOST_SET_BYTES: u64 = 64 << 20;
+
 /// A resource or room and its figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -40,10 +43,26 @@ pub fn top(
         _ => visit.resource as usize,
     };
     let names = names::all(connection, kind)?;
+    let largest_user = names::highest(connection, Named::User)?;
     let mut views = vec![0_u64; names.len()];
-    scan::visits(connection, &query.span, &query.selection, &mut |_, visit| {
-        views[number(&visit)] += u64::from(visit.page_views);
-    })?;
+    let mut users: Vec<Option<NumberSet>> = vec![None; names.len()];
+    // One pass where the sets of people fit the memory; else people are counted only for places that can be on the page.
+    let one_pass = names.len() as u64 * u64::from(largest_user) / 8 <= MOST_SET_BYTES;
+    if one_pass {
+        users[1..].fill(Some(NumberSet::with_room(largest_user)));
+    }
+    scan::visits(
+        connection,
+        &query.span,
+        &query.selection,
+        &mut |user, visit| {
+            let place = number(&visit);
+            views[place] += u64::from(visit.page_views);
+            if let Some(users) = &mut users[place] {
+                users.insert(user);
+            }
+        },
+    )?;
     views[0] = 0;
     let mut order: Vec<usize> = (1..views.len()).filter(|&place| views[place] > 0).collect();
     let more = order.len() > wanted;
@@ -53,16 +72,21 @@ pub fn top(
             order.select_nth_unstable_by(wanted - 1, |&one, &other| views[other].cmp(&views[one]));
         order.retain(|&place| views[place] >= views[last]);
     }
-    // People are counted only for places that can be on the page.
-    let mut users: Vec<Option<NumberSet>> = vec![None; views.len()];
-    for &place in &order {
-        users[place] = Some(NumberSet::default());
-    }
-    scan::visits(connection, &query.span, &query.selection, &mut |user, visit| {
-        if let Some(users) = &mut users[number(&visit)] {
-            users.insert(user);
+    if !one_pass {
+        for &place in &order {
+            users[place] = Some(NumberSet::default());
         }
-    })?;
+        scan::visits(
+            connection,
+            &query.span,
+            &query.selection,
+            &mut |user, visit| {
+                if let Some(users) = &mut users[number(&visit)] {
+                    users.insert(user);
+                }
+            },
+        )?;
+    }
     let mut places: Vec<Place> = order
         .into_iter()
         .map(|place| Place {

@@ -132,10 +132,16 @@ pub fn visits(
             if !selection.has(partner) {
                 continue;
             }
-            let mut fragments = Fragments::new(day, payload);
             let mut places = Visits::new(places);
+            if inside {
+                while !places.is_empty() {
+                    places.next_fragment(|place| visit(user, place))?;
+                }
+                continue;
+            }
+            let mut fragments = Fragments::new(day, payload);
             while let Some(fragment) = fragments.next_fragment()? {
-                let counts = inside || span.contains(&fragment.start);
+                let counts = span.contains(&fragment.start);
                 places.next_fragment(|place| {
                     if counts {
                         visit(user, place);
@@ -155,6 +161,15 @@ pub struct NumberSet {
 }
 
 impl NumberSet {
+    /// An empty set with room for numbers up to `largest`.
+    #[must_use]
+    pub fn with_room(largest: u32) -> Self {
+        Self {
+            words: vec![0; largest as usize / 64 + 1],
+            count: 0,
+        }
+    }
+
     /// Adds a number.
     #[inline]
     pub fn insert(&mut self, number: u32) {

@@ -268,6 +268,28 @@ pub const ENGAGEMENT: &[Definition] = &[
     ),
 ];
 
+/// Metrics that take more than a period: a pair of stages, a target.
+pub const DERIVED: [Definition; 2] = [
+    Definition {
+        id: "stage_conversion",
+        label: "Stage conversion",
+        unit: Unit::Ratio,
+        version: 1,
+        text: "Of the deals that first entered a stage in P, those that entered a later stage from then on and by as_of.",
+        numerator: "went on",
+        denominator: "entered",
+    },
+    Definition {
+        id: "forecast",
+        label: "Forecast",
+        unit: Unit::Money,
+        version: 1,
+        text: "Sourced closed revenue plus, over SOURCED deals open at as_of, amount x probability: the deal's own, or else the settings' for its stage; deals without either are left out and counted. Compared with the targets for sourced closed revenue whose period overlaps P.",
+        numerator: "won + sum of amount x probability",
+        denominator: "",
+    },
+];
+
 /// The contents of docs/METRICS.md.
 #[must_use]
 pub fn markdown() -> String {
@@ -287,6 +309,7 @@ pub fn markdown() -> String {
             MetricId::ALL
                 .iter()
                 .map(|metric| metric.definition())
+                .chain(DERIVED)
                 .collect(),
         ),
     ];

@@ -251,16 +251,15 @@ impl Filter {
         })
     }
 
-    /// Whether nothing but time is filtered.
+    /// The same over another period.
     #[must_use]
-    pub fn is_whole_program(&self) -> bool {
-        let time_only = v1::ProgramFilter {
-            period: self.message.period,
-            as_of: self.message.as_of,
-            time_zone: self.message.time_zone.clone(),
-            ..Default::default()
-        };
-        self.own.is_none() && self.message == time_only
+    pub fn with_period(&self, period: Period) -> Self {
+        Self {
+            period,
+            zone: self.zone.clone(),
+            message: self.message.clone(),
+            own: self.own.clone(),
+        }
     }
 
     /// The facts the filter leaves.

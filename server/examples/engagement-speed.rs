@@ -100,7 +100,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn single(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let mut times = Vec::new();
     for at in 0..21 {
-        let record = event(format!("single{at}"), 7, 7, FIRST_DAY + 364 * DAY + at, 1, 1);
+        let record = event(
+            format!("single{at}"),
+            7,
+            7,
+            FIRST_DAY + 364 * DAY + at,
+            1,
+            1,
+        );
         let message = v1::IngestRecordsRequest {
             records: vec![record],
         };
@@ -109,7 +116,10 @@ fn single(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
         times.push(begin.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    println!("one event in a call: median of 21: {:.1} ms", times[10] * 1e3);
+    println!(
+        "one event in a call: median of 21: {:.1} ms",
+        times[10] * 1e3
+    );
     Ok(())
 }
 

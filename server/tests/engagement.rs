@@ -45,13 +45,61 @@ fn two_partners() -> Vec<v1::Record> {
         portal_user("u1", "a"),
         portal_user("u2", "a"),
         portal_user("u3", "b"),
-        event("e1", "a", "u1", &at("10T09:00"), Event::PageView, "lobby", "guide"),
-        event("e2", "a", "u1", &at("10T09:04"), Event::DownloadFile, "lobby", "guide"),
-        event("e3", "a", "u1", &at("10T09:10"), Event::PageView, "lobby", "deck"),
-        event("e4", "a", "u2", &at("11T09:00"), Event::PageView, "lobby", "guide"),
+        event(
+            "e1",
+            "a",
+            "u1",
+            &at("10T09:00"),
+            Event::PageView,
+            "lobby",
+            "guide",
+        ),
+        event(
+            "e2",
+            "a",
+            "u1",
+            &at("10T09:04"),
+            Event::DownloadFile,
+            "lobby",
+            "guide",
+        ),
+        event(
+            "e3",
+            "a",
+            "u1",
+            &at("10T09:10"),
+            Event::PageView,
+            "lobby",
+            "deck",
+        ),
+        event(
+            "e4",
+            "a",
+            "u2",
+            &at("11T09:00"),
+            Event::PageView,
+            "lobby",
+            "guide",
+        ),
         event("e5", "a", "u2", &at("12T09:00"), Event::UseSearch, "", ""),
-        event("e6", "b", "u3", &at("20T10:00"), Event::PageView, "stage", "deck"),
-        event("e7", "b", "u3", &at("20T10:10"), Event::PageView, "stage", "deck"),
+        event(
+            "e6",
+            "b",
+            "u3",
+            &at("20T10:00"),
+            Event::PageView,
+            "stage",
+            "deck",
+        ),
+        event(
+            "e7",
+            "b",
+            "u3",
+            &at("20T10:10"),
+            Event::PageView,
+            "stage",
+            "deck",
+        ),
         event("e8", "b", "u3", &at("20T10:20"), Event::PageView, "", ""),
     ]
 }
@@ -192,7 +240,11 @@ async fn g05_sessions_over_midnight_and_late_events() {
     let earlier = (0..10)
         .map(|step| {
             let minutes = 30 + 20 * step;
-            let text = format!("2026-03-10T{:02}:{:02}:00Z", 20 + minutes / 60, minutes % 60);
+            let text = format!(
+                "2026-03-10T{:02}:{:02}:00Z",
+                20 + minutes / 60,
+                minutes % 60
+            );
             at(&format!("x{step}"), &text)
         })
         .collect();
@@ -222,7 +274,11 @@ async fn g10_timeline() {
     assert_eq!(daily.bucket_size(), v1::EngagementBucketSize::Day);
     let sessions: Vec<u64> = daily.buckets.iter().map(|bucket| bucket.sessions).collect();
     assert_eq!(sessions, [0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
-    let views: Vec<u64> = daily.buckets.iter().map(|bucket| bucket.page_views).collect();
+    let views: Vec<u64> = daily
+        .buckets
+        .iter()
+        .map(|bucket| bucket.page_views)
+        .collect();
     assert_eq!(views, [0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
     // 2026-03-08 is a Sunday: fourteen days are three weeks, clipped at both ends.
     let weekly = ask(Node::days("2026-03-08", "2026-03-21")).await;
@@ -230,11 +286,21 @@ async fn g10_timeline() {
     let weeks: Vec<(&str, u64, u64)> = weekly
         .buckets
         .iter()
-        .map(|bucket| (bucket.first_day.as_str(), bucket.sessions, bucket.unique_users))
+        .map(|bucket| {
+            (
+                bucket.first_day.as_str(),
+                bucket.sessions,
+                bucket.unique_users,
+            )
+        })
         .collect();
     assert_eq!(
         weeks,
-        [("2026-03-08", 0, 0), ("2026-03-09", 3, 2), ("2026-03-16", 1, 1)]
+        [
+            ("2026-03-08", 0, 0),
+            ("2026-03-09", 3, 2),
+            ("2026-03-16", 1, 1)
+        ]
     );
 }
 
@@ -255,8 +321,18 @@ async fn g11_time_zones() {
         zone.clone_into(&mut filter.time_zone);
         Some(filter)
     };
-    assert_eq!(figures(&node, on("2026-03-29", "Europe/Berlin")).await.sessions, 2);
-    assert_eq!(figures(&node, on("2026-03-30", "Europe/Berlin")).await.sessions, 1);
+    assert_eq!(
+        figures(&node, on("2026-03-29", "Europe/Berlin"))
+            .await
+            .sessions,
+        2
+    );
+    assert_eq!(
+        figures(&node, on("2026-03-30", "Europe/Berlin"))
+            .await
+            .sessions,
+        1
+    );
     assert_eq!(figures(&node, on("2026-03-29", "UTC")).await.sessions, 2);
     assert_eq!(figures(&node, on("2026-03-28", "UTC")).await.sessions, 2);
     let refused = node
@@ -294,8 +370,14 @@ async fn g13_g14_top_places() {
         .into_inner();
     // deck: e3, e6, e7 by u1 and u3; guide: e1, e4 by u1 and u2 (e2 is a download).
     let deck = &first.resources[0];
-    assert_eq!((deck.id.as_str(), deck.page_views, deck.unique_users), ("deck", 3, 2));
-    assert_eq!((deck.title.as_str(), deck.uri.as_str()), ("The deck", "https://portal.example/deck"));
+    assert_eq!(
+        (deck.id.as_str(), deck.page_views, deck.unique_users),
+        ("deck", 3, 2)
+    );
+    assert_eq!(
+        (deck.title.as_str(), deck.uri.as_str()),
+        ("The deck", "https://portal.example/deck")
+    );
     let second = client
         .list_top_resources(v1::ListTopResourcesRequest {
             page_size: 1,
@@ -306,7 +388,10 @@ async fn g13_g14_top_places() {
         .expect("a page")
         .into_inner();
     let guide = &second.resources[0];
-    assert_eq!((guide.id.as_str(), guide.page_views, guide.unique_users), ("guide", 2, 2));
+    assert_eq!(
+        (guide.id.as_str(), guide.page_views, guide.unique_users),
+        ("guide", 2, 2)
+    );
     assert_eq!(second.next_page_token, "");
     let rooms = client
         .list_top_rooms(v1::ListTopRoomsRequest::default())
@@ -374,11 +459,17 @@ async fn g15_leaderboard() {
     node.ingest(two_partners()).await.expect("stored");
     let board = leaderboard(&node, v1::ListLeaderboardRequest::default()).await;
     let a = &board.rows[0];
-    assert_eq!((a.rank, a.partner.as_str(), a.name.as_str()), (1, "a", "Partner a"));
+    assert_eq!(
+        (a.rank, a.partner.as_str(), a.name.as_str()),
+        (1, "a", "Partner a")
+    );
     assert_eq!(a.r#type(), PartnerType::Referral);
     assert!((a.score - 91.666_666_666).abs() < 1e-6, "{}", a.score);
     let found = a.figures.expect("set");
-    assert_eq!((found.sessions, found.unique_users, found.page_views), (3, 2, 3));
+    assert_eq!(
+        (found.sessions, found.unique_users, found.page_views),
+        (3, 2, 3)
+    );
     assert_eq!(seconds(found.average_duration), Some(200));
     let b = &board.rows[1];
     assert_eq!((b.rank, b.partner.as_str()), (2, "b"));
@@ -402,11 +493,23 @@ async fn g18_sorting_and_paging() {
     }
     node.ingest(records).await.expect("stored");
     let board = leaderboard(&node, v1::ListLeaderboardRequest::default()).await;
-    let ranks: Vec<_> = board.rows.iter().map(|row| (row.rank, row.partner.as_str())).collect();
+    let ranks: Vec<_> = board
+        .rows
+        .iter()
+        .map(|row| (row.rank, row.partner.as_str()))
+        .collect();
     assert_eq!(ranks, [(1, "a"), (2, "b"), (2, "c")]);
     for (column, direction, expected) in [
-        (Column::AverageDuration, Direction::Unspecified, ["b", "c", "a"]),
-        (Column::AverageDuration, Direction::Ascending, ["a", "b", "c"]),
+        (
+            Column::AverageDuration,
+            Direction::Unspecified,
+            ["b", "c", "a"],
+        ),
+        (
+            Column::AverageDuration,
+            Direction::Ascending,
+            ["a", "b", "c"],
+        ),
         (Column::Sessions, Direction::Descending, ["a", "b", "c"]),
         (Column::Sessions, Direction::Ascending, ["b", "c", "a"]),
         // "Partner a", "Partner b", and "c", which has no profile.
@@ -423,7 +526,14 @@ async fn g18_sorting_and_paging() {
         let board = leaderboard(&node, request).await;
         let order: Vec<_> = board.rows.iter().map(|row| row.partner.as_str()).collect();
         assert_eq!(order, expected, "{column:?} {direction:?}");
-        assert_eq!(board.rows.iter().find(|row| row.partner == "a").map(|row| row.rank), Some(1));
+        assert_eq!(
+            board
+                .rows
+                .iter()
+                .find(|row| row.partner == "a")
+                .map(|row| row.rank),
+            Some(1)
+        );
     }
     let mut request = v1::ListLeaderboardRequest {
         page_size: 2,
@@ -503,10 +613,30 @@ async fn g22_g23_filters() {
             ..Default::default()
         })
     };
-    assert_eq!(figures(&node, with(v1::QuickRange::LastMonth, &[])).await.sessions, 1);
-    assert_eq!(figures(&node, with(v1::QuickRange::ThisQuarter, &[])).await.sessions, 5);
-    assert_eq!(figures(&node, with(v1::QuickRange::ThisQuarter, &["a"])).await.sessions, 4);
-    assert_eq!(figures(&node, with(v1::QuickRange::ThisQuarter, &["a", "b"])).await.sessions, 5);
+    assert_eq!(
+        figures(&node, with(v1::QuickRange::LastMonth, &[]))
+            .await
+            .sessions,
+        1
+    );
+    assert_eq!(
+        figures(&node, with(v1::QuickRange::ThisQuarter, &[]))
+            .await
+            .sessions,
+        5
+    );
+    assert_eq!(
+        figures(&node, with(v1::QuickRange::ThisQuarter, &["a"]))
+            .await
+            .sessions,
+        4
+    );
+    assert_eq!(
+        figures(&node, with(v1::QuickRange::ThisQuarter, &["a", "b"]))
+            .await
+            .sessions,
+        5
+    );
 }
 
 /// G-24: history by month, quarter and year, the current one last.
@@ -560,7 +690,15 @@ async fn g26_at_risk() {
         records.push(view(id, "b", "u3", &format!("2026-02-20T{text}:00Z")));
     }
     // Actions per session: a 2/3, b 0, c 1. Nearest rank: ceil(3 / 4) = 1, so the least, 0: nobody is under it.
-    records.push(event("c1", "c", "u4", "2026-03-21T10:00:00Z", Event::ClickLink, "", ""));
+    records.push(event(
+        "c1",
+        "c",
+        "u4",
+        "2026-03-21T10:00:00Z",
+        Event::ClickLink,
+        "",
+        "",
+    ));
     node.ingest(records).await.expect("stored");
     let found = node
         .engagement(Role::Admin)
@@ -584,8 +722,24 @@ async fn g26_at_risk() {
     assert_eq!(found[1].last_session_at, None);
     // Five active partners: ceil(5 / 4) = 2, the second least of 0, 0.67, 1, 1, 1 is 2/3; b is under it.
     node.ingest(vec![
-        event("d1", "d", "u5", "2026-03-21T10:00:00Z", Event::ClickLink, "", ""),
-        event("f1", "f", "u6", "2026-03-21T10:00:00Z", Event::ClickLink, "", ""),
+        event(
+            "d1",
+            "d",
+            "u5",
+            "2026-03-21T10:00:00Z",
+            Event::ClickLink,
+            "",
+            "",
+        ),
+        event(
+            "f1",
+            "f",
+            "u6",
+            "2026-03-21T10:00:00Z",
+            Event::ClickLink,
+            "",
+            "",
+        ),
     ])
     .await
     .expect("stored");
@@ -601,7 +755,10 @@ async fn g26_at_risk() {
         .partners;
     assert_eq!(found.len(), 1);
     assert_eq!(
-        (found[0].partner.as_str(), found[0].risks().collect::<Vec<_>>()),
+        (
+            found[0].partner.as_str(),
+            found[0].risks().collect::<Vec<_>>()
+        ),
         ("b", vec![Risk::DecliningDuration, Risk::LowActions])
     );
 }
@@ -612,9 +769,18 @@ async fn g27_groups() {
     let node = Node::start(NOW).await;
     node.ingest(two_partners()).await.expect("stored");
     for (comparison, expected) in [
-        (v1::EngagementComparison::Type, [("REFERRAL", 3), ("RESELLER", 1)]),
-        (v1::EngagementComparison::Tenure, [("NEW", 1), ("ESTABLISHED", 3)]),
-        (v1::EngagementComparison::Level, [("HIGH", 3), ("AVERAGE", 1)]),
+        (
+            v1::EngagementComparison::Type,
+            [("REFERRAL", 3), ("RESELLER", 1)],
+        ),
+        (
+            v1::EngagementComparison::Tenure,
+            [("NEW", 1), ("ESTABLISHED", 3)],
+        ),
+        (
+            v1::EngagementComparison::Level,
+            [("HIGH", 3), ("AVERAGE", 1)],
+        ),
     ] {
         let found = node
             .engagement(Role::Admin)
@@ -647,23 +813,49 @@ async fn g28_reasons() {
     node.ingest(vec![profile("p", PartnerType::Referral, "2026-01-01")])
         .await
         .expect("stored");
-    assert_eq!(reason_of(summary(&node, None).await.scope), NoDataReason::NoAccess);
-    node.ingest(vec![portal_user("u", "p")]).await.expect("stored");
-    assert_eq!(reason_of(summary(&node, None).await.scope), NoDataReason::NoLogins);
+    assert_eq!(
+        reason_of(summary(&node, None).await.scope),
+        NoDataReason::NoAccess
+    );
+    node.ingest(vec![portal_user("u", "p")])
+        .await
+        .expect("stored");
+    assert_eq!(
+        reason_of(summary(&node, None).await.scope),
+        NoDataReason::NoLogins
+    );
     node.ingest(vec![
         profile("q", PartnerType::Referral, "2026-01-01"),
         view("e", "r", "v", "2026-03-10T09:00:00Z"),
     ])
     .await
     .expect("stored");
-    assert_eq!(reason_of(summary(&node, None).await.scope), NoDataReason::Unspecified);
-    assert_eq!(reason_of(summary(&node, only("q")).await.scope), NoDataReason::NoAccess);
-    assert_eq!(reason_of(summary(&node, only("p")).await.scope), NoDataReason::FilteredOut);
-    assert_eq!(reason_of(summary(&node, only("nobody")).await.scope), NoDataReason::FilteredOut);
+    assert_eq!(
+        reason_of(summary(&node, None).await.scope),
+        NoDataReason::Unspecified
+    );
+    assert_eq!(
+        reason_of(summary(&node, only("q")).await.scope),
+        NoDataReason::NoAccess
+    );
+    assert_eq!(
+        reason_of(summary(&node, only("p")).await.scope),
+        NoDataReason::FilteredOut
+    );
+    assert_eq!(
+        reason_of(summary(&node, only("nobody")).await.scope),
+        NoDataReason::FilteredOut
+    );
     let later = Node::days("2026-03-20", "2026-03-21");
-    assert_eq!(reason_of(summary(&node, later).await.scope), NoDataReason::NotIngested);
+    assert_eq!(
+        reason_of(summary(&node, later).await.scope),
+        NoDataReason::NotIngested
+    );
     let earlier = Node::days("2026-02-20", "2026-02-21");
-    assert_eq!(reason_of(summary(&node, earlier).await.scope), NoDataReason::NoLogins);
+    assert_eq!(
+        reason_of(summary(&node, earlier).await.scope),
+        NoDataReason::NoLogins
+    );
 }
 
 /// G-30: complete months only; one more session every month is increasing, two cycles are needed for a season.

@@ -176,8 +176,7 @@ async fn records_by_role() {
         };
         assert_eq!(code, expected, "{role:?}");
     }
-    let mut anonymous =
-        v1::record_service_client::RecordServiceClient::new(node.anonymous());
+    let mut anonymous = v1::record_service_client::RecordServiceClient::new(node.anonymous());
     let refused = anonymous
         .get_record(v1::GetRecordRequest::default())
         .await
@@ -352,10 +351,7 @@ async fn ndjson_files_are_taken_in() {
         .await
         .expect_err("refused");
     let place = &violations(&refused)[0].0;
-    assert!(
-        place.starts_with("bad.ndjson, line 2, column 1"),
-        "{place}"
-    );
+    assert!(place.starts_with("bad.ndjson, line 2, column 1"), "{place}");
     assert_eq!(title(&node, "r3").await, None);
 }
 

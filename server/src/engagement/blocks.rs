@@ -108,11 +108,7 @@ pub fn write_events(day: Nanos, events: &[StoredEvent]) -> Vec<u8> {
 ///
 /// # Errors
 /// `INTERNAL` if the store is damaged.
-pub fn read_events(
-    day: Nanos,
-    payload: &[u8],
-    events: &mut Vec<StoredEvent>,
-) -> Result<(), Error> {
+pub fn read_events(day: Nanos, payload: &[u8], events: &mut Vec<StoredEvent>) -> Result<(), Error> {
     let mut reader = Reader(payload);
     let mut at = day;
     while !reader.0.is_empty() {

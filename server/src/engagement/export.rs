@@ -100,8 +100,7 @@ pub fn table(
             };
             let page = Page::of(&request, caller, now, MOST, MOST)?;
             let answer = places::resources(connection, &page, &request)?;
-            let mut table =
-                Table::new(&["resource", "title", "uri", "page_views", "unique_users"]);
+            let mut table = Table::new(&["resource", "title", "uri", "page_views", "unique_users"]);
             for resource in answer.resources {
                 table.push(vec![
                     Cell::from(resource.id),

@@ -164,7 +164,13 @@ impl Ingest<'_> {
             .chunk_by(|one, two| one.0 == two.0)
             .map(|chunk| {
                 let carried = Vec::new();
-                (chunk[0].0, Work { new: chunk, carried })
+                (
+                    chunk[0].0,
+                    Work {
+                        new: chunk,
+                        carried,
+                    },
+                )
             })
             .collect();
         // Keys of later days are greater, so what one day hands to the next is still to come.
@@ -281,7 +287,8 @@ impl Ingest<'_> {
         }
         let known = events.len();
         // Known ones first, so that of two equal ones the known one is met first.
-        let mut all: Vec<(bool, StoredEvent)> = events.iter().map(|&event| (false, event)).collect();
+        let mut all: Vec<(bool, StoredEvent)> =
+            events.iter().map(|&event| (false, event)).collect();
         all.extend(arrived.iter().map(|&(_, _, event)| (true, event)));
         all.sort_by_key(|(_, event)| event.id);
         events.clear();

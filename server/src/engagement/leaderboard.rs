@@ -244,7 +244,9 @@ pub fn at_risk(
 fn first_quartile(active: &[Figures]) -> Option<Figures> {
     let mut sorted = active.to_vec();
     sorted.sort_by(Figures::cmp_actions_per_session);
-    sorted.get(sorted.len().div_ceil(4).checked_sub(1)?).copied()
+    sorted
+        .get(sorted.len().div_ceil(4).checked_sub(1)?)
+        .copied()
 }
 
 fn risks(
@@ -282,7 +284,12 @@ pub fn compare(
     use v1::EngagementComparison as C;
     let comparison = match C::try_from(request.comparison) {
         Ok(comparison) if comparison != C::Unspecified => comparison,
-        _ => return Err(Error::invalid("comparison", "must be TYPE, TENURE or LEVEL")),
+        _ => {
+            return Err(Error::invalid(
+                "comparison",
+                "must be TYPE, TENURE or LEVEL",
+            ));
+        }
     };
     let query = Query::resolve(connection, request.filter.as_ref(), as_of)?;
     let table = query.by_partner(connection, &query.span)?;

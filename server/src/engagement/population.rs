@@ -81,9 +81,7 @@ impl Query {
                     .map_err(|_| Error::invalid("filter.quick_range", "is not known"))?;
                 Days::quick(range, as_of, &zone)?
             }
-            Some(FilterRange::DateRange(range)) => {
-                Days::parse(range, "filter.date_range", &zone)?
-            }
+            Some(FilterRange::DateRange(range)) => Days::parse(range, "filter.date_range", &zone)?,
         };
         Self::over(connection, &filter, days, as_of)
     }
@@ -199,12 +197,7 @@ impl Query {
             end: Some(times::to_proto(self.span.end)),
             first_day: self.days.first.to_string(),
             last_day: self.days.last.to_string(),
-            time_zone: self
-                .days
-                .zone
-                .iana_name()
-                .unwrap_or("UTC")
-                .to_owned(),
+            time_zone: self.days.zone.iana_name().unwrap_or("UTC").to_owned(),
             as_of: Some(times::to_proto(self.as_of)),
             data_through: self.through.map(times::to_proto),
             definition_version: DEFINITION_VERSION,
@@ -233,7 +226,10 @@ impl Query {
                 v1::NoDataReason::NoAccess
             });
         }
-        if self.through.is_some_and(|through| through < self.span.start) {
+        if self
+            .through
+            .is_some_and(|through| through < self.span.start)
+        {
             return Ok(v1::NoDataReason::NotIngested);
         }
         if !access && self.partners.iter().all(|partner| partner.number == 0) {

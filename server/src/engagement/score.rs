@@ -80,8 +80,7 @@ pub fn scores(population: &[Figures]) -> Vec<Score> {
                 if most == BigUint::ZERO {
                     continue;
                 }
-                score.numerator =
-                    score.numerator * &most + part * weight * &score.denominator;
+                score.numerator = score.numerator * &most + part * weight * &score.denominator;
                 score.denominator *= most;
             }
             score

@@ -180,10 +180,7 @@ mod tests {
         assert_eq!(starts(&every_20_minutes), [0, 240 * MINUTE]);
         // The new session's own four hours begin with it.
         every_20_minutes.extend((13..=25).map(|step| step * 20 * MINUTE));
-        assert_eq!(
-            starts(&every_20_minutes),
-            [0, 240 * MINUTE, 480 * MINUTE]
-        );
+        assert_eq!(starts(&every_20_minutes), [0, 240 * MINUTE, 480 * MINUTE]);
     }
 
     /// G-08: the duration is last - first event, 0 for a single event.
@@ -198,7 +195,10 @@ mod tests {
         let one = fragments(None, &[event(5)]);
         assert_eq!((one[0].before, one[0].after, one[0].actions), (0, 0, 1));
         let three = fragments(None, &[event(5), event(6), event(9)]);
-        assert_eq!((three[0].before, three[0].after, three[0].actions), (0, 4, 3));
+        assert_eq!(
+            (three[0].before, three[0].after, three[0].actions),
+            (0, 4, 3)
+        );
     }
 
     #[test]

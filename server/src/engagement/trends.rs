@@ -161,14 +161,26 @@ mod tests {
     /// G-30: a season shows only in two full cycles; a straight line has none.
     #[test]
     fn g30_season_needs_two_cycles() {
-        let summer = |month: usize| if (5..8).contains(&(month % 12)) { 90.0 } else { 10.0 };
+        let summer = |month: usize| {
+            if (5..8).contains(&(month % 12)) {
+                90.0
+            } else {
+                10.0
+            }
+        };
         let months: Vec<f64> = (0..24).map(summer).collect();
         assert_eq!(seasonal(&months), Some(true));
         assert_eq!(seasonal(&months[1..]), None);
         let line: Vec<f64> = (0..24).map(|month| month as f64 * 7.0).collect();
         assert_eq!(seasonal(&line), Some(false));
         let unlike: Vec<f64> = (0..24)
-            .map(|month| if month < 12 { summer(month) } else { summer(month + 6) })
+            .map(|month| {
+                if month < 12 {
+                    summer(month)
+                } else {
+                    summer(month + 6)
+                }
+            })
             .collect();
         assert_eq!(seasonal(&unlike), Some(false));
     }

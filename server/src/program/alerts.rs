@@ -177,7 +177,11 @@ fn approval_drops(view: &View<'_>, period: &Period, settings: &Settings) -> Vec<
     let before = previous(period);
     let rate = |view: &View<'_>, period: &Period| {
         let reading = metrics::read(MetricId::RegistrationApprovalRate, view, period);
-        match reading.values.first().map(|one| (one.numerator, one.denominator)) {
+        match reading
+            .values
+            .first()
+            .map(|one| (one.numerator, one.denominator))
+        {
             Some((Quantity::Count(part), Some(Quantity::Count(whole)))) if whole > 0 => {
                 Some((i128::from(part), i128::from(whole)))
             }

@@ -17,16 +17,19 @@ use crate::{
 #[must_use]
 pub fn metric(metric: MetricId, view: &View<'_>, period: &Period) -> v1::Metric {
     let reading = metrics::read(metric, view, period);
-    message(&metric.definition(), metric.kinds(), view.facts, &reading, period)
+    message(
+        &metric.definition(),
+        metric.kinds(),
+        view.facts,
+        &reading,
+        period,
+    )
 }
 
 /// Several metrics over P.
 #[must_use]
 pub fn metrics(metrics: &[MetricId], view: &View<'_>, period: &Period) -> Vec<v1::Metric> {
-    metrics
-        .iter()
-        .map(|&id| metric(id, view, period))
-        .collect()
+    metrics.iter().map(|&id| metric(id, view, period)).collect()
 }
 
 /// The metrics with these ids; `default` if there is none.

@@ -50,7 +50,10 @@ pub fn dimension(field: &str, code: i32, metrics: &[MetricId]) -> Result<Dimensi
     {
         return Err(Error::invalid(
             field,
-            format!("{} is not about deals alone, so it takes a dimension of partners", metric.name()),
+            format!(
+                "{} is not about deals alone, so it takes a dimension of partners",
+                metric.name()
+            ),
         ));
     }
     Ok(dimension)
@@ -283,10 +286,7 @@ pub fn answer_group(group: &Group<'_>, metrics: &[MetricId], period: &Period) ->
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` if there are too many.
-pub fn calendar_periods(
-    filter: &Filter,
-    unit: Unit,
-) -> Result<Vec<(String, Range<Nanos>)>, Error> {
+pub fn calendar_periods(filter: &Filter, unit: Unit) -> Result<Vec<(String, Range<Nanos>)>, Error> {
     let period = &filter.period;
     if period.end <= period.start {
         return Ok(Vec::new());

@@ -295,7 +295,7 @@ pub const DERIVED: [Definition; 2] = [
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Written from server/src/program/definitions.rs; `OVERLAP_BLESS=1 cargo test -p overlap-server metrics_page` rewrites it.\n\n\
+         Written from server/src/program/definitions.rs; `OVERLAP_BLESS=1 cargo test -p overlap-server --test program_definitions` rewrites it.\n\n\
          P is the period asked for, [start, end): its start belongs to it, its end does not, and nothing after as_of counts.\n\
          Money is added within a currency, never across. A value whose denominator is zero or unknown is unset, which is not 0.\n\
          Every answer carries numerator and denominator, as_of, data_through and the definition's version; the version rises\n\

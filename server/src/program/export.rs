@@ -51,7 +51,12 @@ pub fn push(table: &mut Table, day: &str, dimension_value: &str, metric: &v1::Me
             text(day),
             text(dimension_value),
             text(&metric.id),
-            text(metric.unit().as_str_name().trim_start_matches("METRIC_UNIT_")),
+            text(
+                metric
+                    .unit()
+                    .as_str_name()
+                    .trim_start_matches("METRIC_UNIT_"),
+            ),
             text(&value.currency_code),
             Cell::from(value.value),
             quantity(value.numerator.as_ref()),
@@ -93,11 +98,7 @@ fn quantity(quantity: Option<&v1::MetricQuantity>) -> Cell {
 fn decimal(billionths: i128) -> String {
     let sign = if billionths < 0 { "-" } else { "" };
     let size = billionths.unsigned_abs();
-    let text = format!(
-        "{sign}{}.{:09}",
-        size / 1_000_000_000,
-        size % 1_000_000_000
-    );
+    let text = format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

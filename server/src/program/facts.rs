@@ -203,7 +203,10 @@ pub struct Analysis {
 
 /// Everything the metrics read.
 #[derive(Default)]
-#[expect(missing_docs, reason = "each field holds the records of its name, by id")]
+#[expect(
+    missing_docs,
+    reason = "each field holds the records of its name, by id"
+)]
 pub struct Facts {
     pub partners: Vec<Partner>,
     pub deals: Vec<Deal>,
@@ -242,9 +245,9 @@ impl Facts {
             store::scan(connection, kind, &mut |id, version, content| {
                 let latest = facts.through.entry(kind).or_insert(version);
                 *latest = (*latest).max(version);
-                facts
-                    .take(id, content)
-                    .ok_or_else(|| Error::internal("a stored record misses what validation requires"))
+                facts.take(id, content).ok_or_else(|| {
+                    Error::internal("a stored record misses what validation requires")
+                })
             })?;
         }
         let events: Option<Nanos> = connection

@@ -31,9 +31,9 @@ pub fn strengths(view: &View<'_>) -> v1::ListPartnerStrengthsResponse {
             if !seen.insert(folded.clone()) {
                 continue;
             }
-            let entry = found.entry(folded).or_insert_with(|| {
-                (strength.label.clone(), strength.description.clone(), 0, 0)
-            });
+            let entry = found
+                .entry(folded)
+                .or_insert_with(|| (strength.label.clone(), strength.description.clone(), 0, 0));
             entry.2 += 1;
             entry.3 += u64::from(strength.score);
         }
@@ -47,16 +47,22 @@ pub fn strengths(view: &View<'_>) -> v1::ListPartnerStrengthsResponse {
             .then_with(|| (other.3 * one.2).cmp(&(one.3 * other.2)))
             .then_with(|| one.0.cmp(&other.0))
     });
-    let empty_reason = if strengths.is_empty() { NO_STRENGTHS } else { "" };
+    let empty_reason = if strengths.is_empty() {
+        NO_STRENGTHS
+    } else {
+        ""
+    };
     v1::ListPartnerStrengthsResponse {
         strengths: strengths
             .into_iter()
-            .map(|(label, description, partners, scores)| v1::PartnerStrength {
-                label,
-                description,
-                partners,
-                average_score: scores as f64 / partners as f64,
-            })
+            .map(
+                |(label, description, partners, scores)| v1::PartnerStrength {
+                    label,
+                    description,
+                    partners,
+                    average_score: scores as f64 / partners as f64,
+                },
+            )
             .collect(),
         empty_reason: empty_reason.to_owned(),
     }
@@ -233,7 +239,9 @@ pub fn gaps(
         .iter()
         .filter(|value| seen.insert(value.to_lowercase()))
         .filter_map(|value| {
-            let count = partners.get(&value.to_lowercase()).map_or(0, |known| known.1);
+            let count = partners
+                .get(&value.to_lowercase())
+                .map_or(0, |known| known.1);
             (count < u64::from(least)).then(|| v1::CoverageGap {
                 value: value.clone(),
                 partners: count,
@@ -315,9 +323,10 @@ pub fn tiers(
 pub fn card(id: MetricId, metric: v1::Metric) -> v1::MetricCard {
     use MetricId as M;
     let tone = match id {
-        M::SourcedPipeline | M::OpenPipeline | M::SourcedOpportunities | M::RegistrationsSubmitted => {
-            v1::CardTone::Blue
-        }
+        M::SourcedPipeline
+        | M::OpenPipeline
+        | M::SourcedOpportunities
+        | M::RegistrationsSubmitted => v1::CardTone::Blue,
         M::SourcedClosedRevenue
         | M::InfluencedRevenue
         | M::InfluencedNotSourcedRevenue
@@ -340,9 +349,11 @@ pub fn card(id: MetricId, metric: v1::Metric) -> v1::MetricCard {
                 v1::CardTone::Green
             }
         }
-        M::IncentiveUtilisation | M::MdfUtilisation | M::RebateUtilisation | M::PayoutReadiness | M::SalesCycle => {
-            v1::CardTone::Orange
-        }
+        M::IncentiveUtilisation
+        | M::MdfUtilisation
+        | M::RebateUtilisation
+        | M::PayoutReadiness
+        | M::SalesCycle => v1::CardTone::Orange,
         _ => v1::CardTone::Purple,
     };
     let definition = id.definition();

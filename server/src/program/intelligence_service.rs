@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use overlap_proto::v1::{
-    self, program_intelligence_service_server::ProgramIntelligenceService,
-};
+use overlap_proto::v1::{self, program_intelligence_service_server::ProgramIntelligenceService};
 use rusqlite::{OptionalExtension as _, params};
 use tonic::{Request, Response, Status};
 
@@ -83,8 +81,7 @@ impl ProgramIntelligenceService for Intelligence {
             .0
             .answer(caller, self.0.now(), filter, move |context| {
                 let (view, period) = (context.view()?, &context.filter.period);
-                let choices =
-                    preferences::visible(context.connection, &user, "program", &tiles)?;
+                let choices = preferences::visible(context.connection, &user, "program", &tiles)?;
                 Ok(choices
                     .iter()
                     .filter(|choice| choice.visible)

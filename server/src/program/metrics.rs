@@ -113,8 +113,12 @@ impl Reading {
 
     /// Amounts over amounts, for every currency that occurs in either.
     fn purses(numerator: &Purse, denominator: &Purse) -> Self {
-        let currencies: std::collections::BTreeSet<Currency> =
-            numerator.0.keys().chain(denominator.0.keys()).copied().collect();
+        let currencies: std::collections::BTreeSet<Currency> = numerator
+            .0
+            .keys()
+            .chain(denominator.0.keys())
+            .copied()
+            .collect();
         let money = |purse: &Purse, currency| {
             Quantity::Money(Money {
                 currency,
@@ -166,7 +170,8 @@ impl Partner {
     /// Whether it is in the program at an instant.
     #[must_use]
     pub fn is_enrolled(&self, at: Nanos) -> bool {
-        self.enrolled.is_none_or(|enrolled| enrolled < at) && self.left.is_none_or(|left| left >= at)
+        self.enrolled.is_none_or(|enrolled| enrolled < at)
+            && self.left.is_none_or(|left| left >= at)
     }
 }
 
@@ -176,9 +181,9 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
     use MetricId as M;
     let deals = || Deals { view, period };
     match metric {
-        M::SourcedPipeline => deals().sum(|deal| {
-            deals().is_sourced(deal) && deal.is_open(period.as_of)
-        }),
+        M::SourcedPipeline => {
+            deals().sum(|deal| deals().is_sourced(deal) && deal.is_open(period.as_of))
+        }
         M::SourcedClosedRevenue => {
             deals().sum(|deal| deals().is_sourced(deal) && deal.is_won_in(period))
         }
@@ -196,9 +201,11 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
         M::ActivePartnerRate => active_partner_rate(view, period),
         M::EngagedPartnerRate => {
             let enrolled = enrolled(view, period);
-            let engaged = enrolled
-                .iter()
-                .filter(|partner| view.active_days.get(**partner).is_some_and(|&days| days >= 2));
+            let engaged = enrolled.iter().filter(|partner| {
+                view.active_days
+                    .get(**partner)
+                    .is_some_and(|&days| days >= 2)
+            });
             Reading::ratio(engaged.count(), enrolled.len())
         }
         M::TrainingCompletion => {
@@ -220,9 +227,7 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
         M::ExpansionRevenue => {
             let managed = Managed::of(view);
             deals().sum(|deal| {
-                deal.kind == DealType::Expansion
-                    && deal.is_won_in(period)
-                    && managed.at_close(deal)
+                deal.kind == DealType::Expansion && deal.is_won_in(period) && managed.at_close(deal)
             })
         }
         M::IncentiveUtilisation => utilisation(view, period, |kind| kind != IncentiveKind::Payout),
@@ -237,9 +242,7 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
             Reading::ratio(payouts().filter(|one| one.ready).count(), payouts().count())
         }
         M::ChannelReturn => Reading::purses(&deals().channel_revenue(), &costs(view, period)),
-        M::ChannelNet => {
-            Reading::money(&minus(deals().channel_revenue(), &costs(view, period)))
-        }
+        M::ChannelNet => Reading::money(&minus(deals().channel_revenue(), &costs(view, period))),
         M::ChannelMarginReturn => {
             let (margin, missing) = deals().channel_margin();
             Reading::purses(&margin, &costs(view, period)).with("data_errors", missing)
@@ -278,8 +281,7 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
         M::OpenPipeline => deals().sum(|deal| deal.is_open(period.as_of)),
         M::PartnerShare => {
             let won = deals().purse(|deal| deal.is_won_in(period));
-            let sourced =
-                deals().purse(|deal| deals().is_sourced(deal) && deal.is_won_in(period));
+            let sourced = deals().purse(|deal| deals().is_sourced(deal) && deal.is_won_in(period));
             Reading::purses(&sourced, &won)
         }
         M::EnrolledPartners => Reading::count(enrolled(view, period).len()),
@@ -448,7 +450,9 @@ impl<'v, 'a> Deals<'v, 'a> {
             .filter(|deal| deal.gross_margin.is_none())
             .count();
         (
-            self.channel().filter_map(|deal| deal.gross_margin).collect(),
+            self.channel()
+                .filter_map(|deal| deal.gross_margin)
+                .collect(),
             missing,
         )
     }
@@ -497,7 +501,10 @@ fn active_partner_rate(view: &View<'_>, period: &Period) -> Reading {
             .map(|training| training.partner.as_str()),
     );
     Reading::ratio(
-        active.iter().filter(|partner| enrolled.contains(*partner)).count(),
+        active
+            .iter()
+            .filter(|partner| enrolled.contains(*partner))
+            .count(),
         enrolled.len(),
     )
 }

@@ -124,7 +124,10 @@ pub fn update(
         if !tiles.contains(&choice.tile.as_str()) {
             return Err(Error::invalid(
                 format!("tiles[{at}].tile"),
-                format!("\"{}\" is not a tile of view \"{}\"", choice.tile, request.view),
+                format!(
+                    "\"{}\" is not a tile of view \"{}\"",
+                    choice.tile, request.view
+                ),
             ));
         }
         let name = serde_json::json!([user, request.view, choice.tile]).to_string();

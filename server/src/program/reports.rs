@@ -200,7 +200,11 @@ pub fn executive(
         trend: breakdown::series(
             view,
             &year,
-            &[M::SourcedClosedRevenue, M::InfluencedRevenue, M::PartnerShare],
+            &[
+                M::SourcedClosedRevenue,
+                M::InfluencedRevenue,
+                M::PartnerShare,
+            ],
             Unit::Quarter,
         )?,
     })

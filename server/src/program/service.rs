@@ -109,8 +109,7 @@ impl Program {
             .read(move |connection| {
                 let facts = cache.load(connection)?;
                 let settings = settings::load(connection)?;
-                let active_days =
-                    view::active_days(connection, filter.period.as_of, &filter.zone)?;
+                let active_days = view::active_days(connection, filter.period.as_of, &filter.zone)?;
                 work(&Context {
                     connection,
                     facts: &facts,

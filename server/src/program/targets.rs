@@ -29,9 +29,10 @@ pub fn forecast(view: &View<'_>, period: &Period, settings: &Settings) -> v1::Ge
         }
     }
     let mut unlikely = 0;
-    let open = view.deals.iter().filter(|deal| {
-        deal.sourced && view.scope.has(&deal.partner) && deal.is_open(period.as_of)
-    });
+    let open = view
+        .deals
+        .iter()
+        .filter(|deal| deal.sourced && view.scope.has(&deal.partner) && deal.is_open(period.as_of));
     for deal in open {
         match deal
             .probability_bp

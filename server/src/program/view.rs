@@ -230,10 +230,7 @@ impl Filter {
                         )
                     })
                 };
-                let (start, end) = (
-                    part(&interval.start, "start")?,
-                    part(&interval.end, "end")?,
-                );
+                let (start, end) = (part(&interval.start, "start")?, part(&interval.end, "end")?);
                 if end < start {
                     return Err(Error::invalid(
                         "filter.interval.end",
@@ -403,9 +400,10 @@ pub fn is_known(facts: &Facts, partner: &str) -> bool {
 impl Facts {
     /// The partners that records other than profiles name.
     fn partner_ids(&self) -> impl Iterator<Item = &str> {
-        let deals = self.deals.iter().flat_map(|deal| {
-            std::iter::once(&deal.partner).chain(&deal.influencing_partners)
-        });
+        let deals = self
+            .deals
+            .iter()
+            .flat_map(|deal| std::iter::once(&deal.partner).chain(&deal.influencing_partners));
         deals
             .chain(self.managed.iter().map(|one| &one.partner))
             .chain(self.trainings.iter().map(|one| &one.partner))

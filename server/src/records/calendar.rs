@@ -313,10 +313,7 @@ mod tests {
         let span = days("2018-11-04", "2018-11-04", "America/Sao_Paulo")
             .span()
             .expect("in range");
-        assert_eq!(
-            timestamp(span.start).to_string(),
-            "2018-11-04T03:00:00Z"
-        );
+        assert_eq!(timestamp(span.start).to_string(), "2018-11-04T03:00:00Z");
     }
 
     /// G-22: quick ranges, as of 2026-05-20 in UTC.

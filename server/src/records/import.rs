@@ -279,9 +279,8 @@ fn value(kind: &FieldKind, cell: &str) -> Result<Value, String> {
             .map_err(|_| {
                 "must be an RFC 3339 time with a zone, e.g. 2026-01-31T09:00:00Z".to_owned()
             }),
-        FieldKind::Message(message) if message.full_name() == "overlap.v1.Money" => {
-            money(cell).ok_or_else(|| "must be an amount and a currency, e.g. 1234.50 EUR".to_owned())
-        }
+        FieldKind::Message(message) if message.full_name() == "overlap.v1.Money" => money(cell)
+            .ok_or_else(|| "must be an amount and a currency, e.g. 1234.50 EUR".to_owned()),
         _ => serde_json::from_str(cell).map_err(|error| format!("must be JSON: {error}")),
     }
 }
@@ -337,7 +336,10 @@ fn csv(batch: &mut Batch, chunks: Chunks, file: &str, kind: Kind) -> Result<(), 
         }
     }
     if !columns.iter().any(|column| column.name == "id") {
-        batch.refuse(format!("{file}, line 1, column id"), "is missing".to_owned())?;
+        batch.refuse(
+            format!("{file}, line 1, column id"),
+            "is missing".to_owned(),
+        )?;
     }
     if columns.len() < header.len() || batch.has_refused() {
         return Err(finish(batch));

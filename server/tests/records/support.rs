@@ -148,7 +148,11 @@ impl Node {
         ProgramServiceClient::new(self.link(Some(Role::Partner), "their user", Some(partner)))
     }
 
-    pub(crate) fn intelligence(&self, role: Role, user: &str) -> ProgramIntelligenceServiceClient<Link> {
+    pub(crate) fn intelligence(
+        &self,
+        role: Role,
+        user: &str,
+    ) -> ProgramIntelligenceServiceClient<Link> {
         ProgramIntelligenceServiceClient::new(self.link(Some(role), user, own(role)))
     }
 

@@ -44,7 +44,13 @@ fn certification(id: &str, partner: &str, expires: Option<&str>) -> v1::Record {
     )
 }
 
-fn incentive(id: &str, partner: &str, kind: v1::IncentiveKind, used: i64, ready: bool) -> v1::Record {
+fn incentive(
+    id: &str,
+    partner: &str,
+    kind: v1::IncentiveKind,
+    used: i64,
+    ready: bool,
+) -> v1::Record {
     record(
         id,
         Content::Incentive(v1::IncentiveRecord {
@@ -81,7 +87,11 @@ async fn k23_segmentation() {
     .await
     .expect("stored");
     for (dimension, expected, multi_valued) in [
-        (Dimension::Tier, vec![("UNKNOWN", 1.0), ("gold", 2.0)], false),
+        (
+            Dimension::Tier,
+            vec![("UNKNOWN", 1.0), ("gold", 2.0)],
+            false,
+        ),
         (
             Dimension::Specialisation,
             vec![("UNKNOWN", 1.0), ("cloud", 2.0), ("data", 1.0)],
@@ -171,7 +181,13 @@ async fn k24_k25_k26_enablement() {
     let cohorts: Vec<_> = answer
         .cohorts
         .iter()
-        .map(|cohort| (cohort.id.as_str(), cohort.partners, value(&cohort.metrics[0])))
+        .map(|cohort| {
+            (
+                cohort.id.as_str(),
+                cohort.partners,
+                value(&cohort.metrics[0]),
+            )
+        })
         .collect();
     assert_eq!(
         cohorts,
@@ -212,7 +228,8 @@ async fn k28_export() {
         }
         String::from_utf8(file).expect("text")
     };
-    let tail = "1,2026-01-01T00:00:00Z,2026-04-01T00:00:00Z,2026-03-31T12:00:00Z,2026-01-01T00:00:00Z";
+    let tail =
+        "1,2026-01-01T00:00:00Z,2026-04-01T00:00:00Z,2026-03-31T12:00:00Z,2026-01-01T00:00:00Z";
     assert_eq!(
         ask(v1::ExportFormat::Csv, Dimension::Partner).await,
         format!(
@@ -249,7 +266,10 @@ async fn k31_daily_feed() {
             }),
             time_zone: String::new(),
             format: v1::ExportFormat::Ndjson as i32,
-            metrics: vec!["sourced_closed_revenue".to_owned(), "sourced_pipeline".to_owned()],
+            metrics: vec![
+                "sourced_closed_revenue".to_owned(),
+                "sourced_pipeline".to_owned(),
+            ],
         })
         .await
         .expect("a stream")
@@ -321,7 +341,12 @@ async fn k32_executive_view() {
     let top: Vec<_> = answer
         .top
         .iter()
-        .map(|one| (one.partner.as_str(), one.revenue.as_ref().and_then(|one| one.value)))
+        .map(|one| {
+            (
+                one.partner.as_str(),
+                one.revenue.as_ref().and_then(|one| one.value),
+            )
+        })
         .collect();
     assert_eq!(top, [("p1", Some(90.0)), ("p2", Some(30.0))]);
     let risk: Vec<_> = answer
@@ -387,9 +412,20 @@ async fn k34_ecosystem() {
     let found: Vec<_> = answer
         .signals
         .iter()
-        .map(|one| (one.r#type(), one.events, one.quantity, one.partners, one.customers))
+        .map(|one| {
+            (
+                one.r#type(),
+                one.events,
+                one.quantity,
+                one.partners,
+                one.customers,
+            )
+        })
         .collect();
-    assert_eq!(found, [(Type::Install, 2, 2, 2, 1), (Type::Usage, 1, 250, 1, 0)]);
+    assert_eq!(
+        found,
+        [(Type::Install, 2, 2, 2, 1), (Type::Usage, 1, 250, 1, 0)]
+    );
     assert_eq!(answer.data_through, day("2026-02-02"));
 }
 
@@ -408,7 +444,10 @@ async fn k22_series() {
         .program(Role::Admin)
         .get_metric_series(v1::GetMetricSeriesRequest {
             filter: period("2026-01-15", "2026-03-20"),
-            metrics: vec!["sourced_closed_revenue".to_owned(), "sourced_pipeline".to_owned()],
+            metrics: vec![
+                "sourced_closed_revenue".to_owned(),
+                "sourced_pipeline".to_owned(),
+            ],
             period: v1::EngagementPeriod::Month as i32,
         })
         .await
@@ -433,10 +472,7 @@ async fn k22_series() {
             ("2026-03", None, Some(4.0)),
         ]
     );
-    assert_eq!(
-        entries[0].interval.expect("set").start,
-        day("2026-01-15")
-    );
+    assert_eq!(entries[0].interval.expect("set").start, day("2026-01-15"));
 }
 
 /// K-38: who looked at what; calls that were refused do not count.
@@ -466,7 +502,10 @@ async fn k38_adoption() {
             .await
             .expect("adoption")
             .into_inner();
-        let complete = found.views.iter().any(|view| view.view == "GetScorecard" && view.calls == 3);
+        let complete = found
+            .views
+            .iter()
+            .any(|view| view.view == "GetScorecard" && view.calls == 3);
         answer = Some(found);
         if complete {
             break;
@@ -480,7 +519,12 @@ async fn k38_adoption() {
         .find(|view| view.view == "GetScorecard")
         .expect("seen");
     assert_eq!((scorecard.calls, scorecard.users), (3, 2));
-    assert!(answer.views.iter().all(|view| view.view != "GetEngagementSummary"));
+    assert!(
+        answer
+            .views
+            .iter()
+            .all(|view| view.view != "GetEngagementSummary")
+    );
 }
 
 /// I-12: a segment narrows every figure; a tier takes its segment.
@@ -510,7 +554,10 @@ async fn i12_segments_and_tiers() {
         node.program(Role::PartnerManager)
             .get_metrics(v1::GetMetricsRequest {
                 filter: Some(filter),
-                metrics: vec!["sourced_closed_revenue".to_owned(), "enrolled_partners".to_owned()],
+                metrics: vec![
+                    "sourced_closed_revenue".to_owned(),
+                    "enrolled_partners".to_owned(),
+                ],
             })
             .await
             .map(|answer| {
@@ -518,8 +565,14 @@ async fn i12_segments_and_tiers() {
                 (value(&metrics[0]), value(&metrics[1]))
             })
     };
-    assert_eq!(ask(&["enterprise"], &[]).await.expect("found"), (Some(3.0), Some(2.0)));
-    assert_eq!(ask(&["Enterprise"], &["gold"]).await.expect("found"), (Some(1.0), Some(1.0)));
+    assert_eq!(
+        ask(&["enterprise"], &[]).await.expect("found"),
+        (Some(3.0), Some(2.0))
+    );
+    assert_eq!(
+        ask(&["Enterprise"], &["gold"]).await.expect("found"),
+        (Some(1.0), Some(1.0))
+    );
     for (segments, tiers) in [(&[][..], &["gold"][..]), (&["enterprise"], &["bronze"])] {
         let refused = ask(segments, tiers).await.expect_err("refused");
         assert_eq!(reason(&refused), "INVALID_ARGUMENT");

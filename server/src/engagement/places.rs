@@ -14,8 +14,45 @@ use crate::{
     records::{kind::Kind, paging::Page, store},
 };
 
-/// Most memory for sets of people.
-const MOST_SET_BYTES: u64 = 64 << 20;
+/// Most memory for sets of people that are filled along with the views.
+const MOST_SET_BYTES: u64 = 256 << 10;
+
+/// Distinct people at some places.
+#[derive(Default)]
+struct People {
+    /// By place: its set's number from 1, or 0.
+    slots: Vec<u32>,
+    sets: Vec<NumberSet>,
+}
+
+impl People {
+    /// Counts people at these places from now on.
+    fn count(&mut self, places: impl Iterator<Item = usize>, largest_user: u32) {
+        for place in places {
+            if self.slots.len() <= place {
+                self.slots.resize(place + 1, 0);
+            }
+            self.sets.push(NumberSet::with_room(largest_user));
+            self.slots[place] = u32::try_from(self.sets.len()).expect("places are 32 bits");
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, place: usize, user: u32) {
+        if let Some(&slot) = self.slots.get(place)
+            && slot != 0
+        {
+            self.sets[slot as usize - 1].insert(user);
+        }
+    }
+
+    fn of(&self, place: usize) -> u64 {
+        match self.slots.get(place) {
+            None | Some(0) => 0,
+            Some(&slot) => self.sets[slot as usize - 1].len(),
+        }
+    }
+}
 
 /// A resource or room and its figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +82,12 @@ pub fn top(
     let names = names::all(connection, kind)?;
     let largest_user = names::highest(connection, Named::User)?;
     let mut views = vec![0_u64; names.len()];
-    let mut users: Vec<Option<NumberSet>> = vec![None; names.len()];
-    // One pass where the sets of people fit the memory; else people are counted only for places that can be on the page.
+    // People are counted with the views where their sets fit a processor's cache, and else in a second pass, only for places
+    // that can be on the page.
     let one_pass = names.len() as u64 * u64::from(largest_user) / 8 <= MOST_SET_BYTES;
+    let mut users = People::default();
     if one_pass {
-        users[1..].fill(Some(NumberSet::with_room(largest_user)));
+        users.count(0..names.len(), largest_user);
     }
     scan::visits(
         connection,
@@ -58,9 +96,7 @@ pub fn top(
         &mut |user, visit| {
             let place = number(&visit);
             views[place] += u64::from(visit.page_views);
-            if let Some(users) = &mut users[place] {
-                users.insert(user);
-            }
+            users.note(place, user);
         },
     )?;
     views[0] = 0;
@@ -73,18 +109,12 @@ pub fn top(
         order.retain(|&place| views[place] >= views[last]);
     }
     if !one_pass {
-        for &place in &order {
-            users[place] = Some(NumberSet::default());
-        }
+        users.count(order.iter().copied(), largest_user);
         scan::visits(
             connection,
             &query.span,
             &query.selection,
-            &mut |user, visit| {
-                if let Some(users) = &mut users[number(&visit)] {
-                    users.insert(user);
-                }
-            },
+            &mut |user, visit| users.note(number(&visit), user),
         )?;
     }
     let mut places: Vec<Place> = order
@@ -92,7 +122,7 @@ pub fn top(
         .map(|place| Place {
             id: names[place].clone(),
             page_views: views[place],
-            unique_users: users[place].as_ref().map_or(0, NumberSet::len),
+            unique_users: users.of(place),
         })
         .collect();
     places.sort_by(|one, other| {

@@ -117,15 +117,27 @@ pub fn visits(
 ) -> Result<(), Error> {
     let keys = keys(span);
     let mut statement = connection.prepare_cached(
-        "SELECT key, fragments, visits FROM engagement_days WHERE key >= ?1 AND key < ?2 ORDER BY key",
+        "SELECT key, visits FROM engagement_visits WHERE key >= ?1 AND key < ?2 ORDER BY key",
     )?;
+    let mut beside =
+        connection.prepare_cached("SELECT fragments FROM engagement_days WHERE key = ?1")?;
     let mut rows = statement.query(params![keys.start, keys.end])?;
     while let Some(row) = rows.next()? {
-        let day = day_start(row.get(0)?);
+        let key = row.get(0)?;
+        let day = day_start(key);
+        let mut places = Groups::new(row.get_ref(1)?.as_blob().unwrap_or_default());
         // Only days at the range's ends hold sessions that begin outside it.
-        let inside = span.start <= day - LONGEST_SESSION && day + DAY <= span.end;
-        let mut groups = Groups::new(row.get_ref(1)?.as_blob().unwrap_or_default());
-        let mut places = Groups::new(row.get_ref(2)?.as_blob().unwrap_or_default());
+        if span.start <= day - LONGEST_SESSION && day + DAY <= span.end {
+            while let Some(((partner, user), places)) = places.next_group()? {
+                let mut places = Visits::new(places);
+                while selection.has(partner) && !places.is_empty() {
+                    places.next_fragment(|place| visit(user, place))?;
+                }
+            }
+            continue;
+        }
+        let fragments: Vec<u8> = beside.query_row([key], |row| row.get(0))?;
+        let mut groups = Groups::new(&fragments);
         while let (Some(((partner, user), payload)), Some((_, places))) =
             (groups.next_group()?, places.next_group()?)
         {
@@ -133,12 +145,6 @@ pub fn visits(
                 continue;
             }
             let mut places = Visits::new(places);
-            if inside {
-                while !places.is_empty() {
-                    places.next_fragment(|place| visit(user, place))?;
-                }
-                continue;
-            }
             let mut fragments = Fragments::new(day, payload);
             while let Some(fragment) = fragments.next_fragment()? {
                 let counts = span.contains(&fragment.start);

@@ -229,6 +229,12 @@ impl<'a> Visits<'a> {
         Self(Reader(payload))
     }
 
+    /// Whether all fragments were read.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
     /// Visits the next fragment's visits.
     ///
     /// # Errors
@@ -266,8 +272,12 @@ impl Reader<'_> {
 
     #[inline]
     fn take(&mut self) -> Result<u64, Error> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Ok(u64::from(first));
+        }
+        let mut number = u64::from(first & 0x7f);
+        for shift in [7, 14, 21, 28, 35, 42, 49, 56, 63] {
             let byte = self.byte()?;
             number |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {

@@ -371,12 +371,9 @@ impl Ingest<'_> {
         day: Nanos,
         touched: &[Touched],
     ) -> Result<Vec<Group>, Error> {
-        let old: Option<(Vec<u8>, Vec<u8>)> = self
-            .transaction
-            .prepare_cached("SELECT fragments, visits FROM engagement_days WHERE key = ?1")?
-            .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let (old_fragments, old_visits) = old.unwrap_or_default();
+        let old_fragments =
+            self.blob("SELECT fragments FROM engagement_days WHERE key = ?1", key)?;
+        let old_visits = self.blob("SELECT visits FROM engagement_visits WHERE key = ?1", key)?;
         let (mut known, mut known_visits) = (Groups::new(&old_fragments), Groups::new(&old_visits));
         let mut next = known.next_group()?.zip(known_visits.next_group()?);
         let (mut merged, mut merged_visits) = (GroupWriter::default(), GroupWriter::default());
@@ -414,10 +411,14 @@ impl Ingest<'_> {
         }
         self.transaction
             .prepare_cached(
-                "INSERT INTO engagement_days (key, fragments, visits) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (key) DO UPDATE SET fragments = ?2, visits = ?3",
+                "INSERT INTO engagement_days (key, fragments) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET fragments = ?2",
             )?
-            .execute(params![key, merged.finish(), merged_visits.finish()])?;
+            .execute(params![key, merged.finish()])?;
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO engagement_visits (key, visits) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET visits = ?2",
+            )?
+            .execute(params![key, merged_visits.finish()])?;
         Ok(carried)
     }
 }

@@ -14,6 +14,46 @@ use crate::{
     records::{kind::Kind, paging::Page, store},
 };
 
+/// Most memory for sets of people that are filled along with the views.
+const MOST_SET_BYTES: u64 = 256 << 10;
+
+/// Distinct people at some places.
+#[derive(Default)]
+struct People {
+    /// By place: its set's number from 1, or 0.
+    slots: Vec<u32>,
+    sets: Vec<NumberSet>,
+}
+
+impl People {
+    /// Counts people at these places from now on.
+    fn count(&mut self, places: impl Iterator<Item = usize>, largest_user: u32) {
+        for place in places {
+            if self.slots.len() <= place {
+                self.slots.resize(place + 1, 0);
+            }
+            self.sets.push(NumberSet::with_room(largest_user));
+            self.slots[place] = u32::try_from(self.sets.len()).expect("places are 32 bits");
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, place: usize, user: u32) {
+        if let Some(&slot) = self.slots.get(place)
+            && slot != 0
+        {
+            self.sets[slot as usize - 1].insert(user);
+        }
+    }
+
+    fn of(&self, place: usize) -> u64 {
+        match self.slots.get(place) {
+            None | Some(0) => 0,
+            Some(&slot) => self.sets[slot as usize - 1].len(),
+        }
+    }
+}
+
 /// A resource or room and its figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -40,13 +80,23 @@ pub fn top(
         _ => visit.resource as usize,
     };
     let names = names::all(connection, kind)?;
+    let largest_user = names::highest(connection, Named::User)?;
     let mut views = vec![0_u64; names.len()];
+    // People are counted with the views where their sets fit a processor's cache, and else in a second pass, only for places
+    // that can be on the page.
+    let one_pass = names.len() as u64 * u64::from(largest_user) / 8 <= MOST_SET_BYTES;
+    let mut users = People::default();
+    if one_pass {
+        users.count(0..names.len(), largest_user);
+    }
     scan::visits(
         connection,
         &query.span,
         &query.selection,
-        &mut |_, visit| {
-            views[number(&visit)] += u64::from(visit.page_views);
+        &mut |user, visit| {
+            let place = number(&visit);
+            views[place] += u64::from(visit.page_views);
+            users.note(place, user);
         },
     )?;
     views[0] = 0;
@@ -58,27 +108,21 @@ pub fn top(
             order.select_nth_unstable_by(wanted - 1, |&one, &other| views[other].cmp(&views[one]));
         order.retain(|&place| views[place] >= views[last]);
     }
-    // People are counted only for places that can be on the page.
-    let mut users: Vec<Option<NumberSet>> = vec![None; views.len()];
-    for &place in &order {
-        users[place] = Some(NumberSet::default());
+    if !one_pass {
+        users.count(order.iter().copied(), largest_user);
+        scan::visits(
+            connection,
+            &query.span,
+            &query.selection,
+            &mut |user, visit| users.note(number(&visit), user),
+        )?;
     }
-    scan::visits(
-        connection,
-        &query.span,
-        &query.selection,
-        &mut |user, visit| {
-            if let Some(users) = &mut users[number(&visit)] {
-                users.insert(user);
-            }
-        },
-    )?;
     let mut places: Vec<Place> = order
         .into_iter()
         .map(|place| Place {
             id: names[place].clone(),
             page_views: views[place],
-            unique_users: users[place].as_ref().map_or(0, NumberSet::len),
+            unique_users: users.of(place),
         })
         .collect();
     places.sort_by(|one, other| {

@@ -117,25 +117,37 @@ pub fn visits(
 ) -> Result<(), Error> {
     let keys = keys(span);
     let mut statement = connection.prepare_cached(
-        "SELECT key, fragments, visits FROM engagement_days WHERE key >= ?1 AND key < ?2 ORDER BY key",
+        "SELECT key, visits FROM engagement_visits WHERE key >= ?1 AND key < ?2 ORDER BY key",
     )?;
+    let mut beside =
+        connection.prepare_cached("SELECT fragments FROM engagement_days WHERE key = ?1")?;
     let mut rows = statement.query(params![keys.start, keys.end])?;
     while let Some(row) = rows.next()? {
-        let day = day_start(row.get(0)?);
+        let key = row.get(0)?;
+        let day = day_start(key);
+        let mut places = Groups::new(row.get_ref(1)?.as_blob().unwrap_or_default());
         // Only days at the range's ends hold sessions that begin outside it.
-        let inside = span.start <= day - LONGEST_SESSION && day + DAY <= span.end;
-        let mut groups = Groups::new(row.get_ref(1)?.as_blob().unwrap_or_default());
-        let mut places = Groups::new(row.get_ref(2)?.as_blob().unwrap_or_default());
+        if span.start <= day - LONGEST_SESSION && day + DAY <= span.end {
+            while let Some(((partner, user), places)) = places.next_group()? {
+                let mut places = Visits::new(places);
+                while selection.has(partner) && !places.is_empty() {
+                    places.next_fragment(|place| visit(user, place))?;
+                }
+            }
+            continue;
+        }
+        let fragments: Vec<u8> = beside.query_row([key], |row| row.get(0))?;
+        let mut groups = Groups::new(&fragments);
         while let (Some(((partner, user), payload)), Some((_, places))) =
             (groups.next_group()?, places.next_group()?)
         {
             if !selection.has(partner) {
                 continue;
             }
-            let mut fragments = Fragments::new(day, payload);
             let mut places = Visits::new(places);
+            let mut fragments = Fragments::new(day, payload);
             while let Some(fragment) = fragments.next_fragment()? {
-                let counts = inside || span.contains(&fragment.start);
+                let counts = span.contains(&fragment.start);
                 places.next_fragment(|place| {
                     if counts {
                         visit(user, place);
@@ -155,6 +167,15 @@ pub struct NumberSet {
 }
 
 impl NumberSet {
+    /// An empty set with room for numbers up to `largest`.
+    #[must_use]
+    pub fn with_room(largest: u32) -> Self {
+        Self {
+            words: vec![0; largest as usize / 64 + 1],
+            count: 0,
+        }
+    }
+
     /// Adds a number.
     #[inline]
     pub fn insert(&mut self, number: u32) {

@@ -268,12 +268,34 @@ pub const ENGAGEMENT: &[Definition] = &[
     ),
 ];
 
+/// Metrics that take more than a period: a pair of stages, a target.
+pub const DERIVED: [Definition; 2] = [
+    Definition {
+        id: "stage_conversion",
+        label: "Stage conversion",
+        unit: Unit::Ratio,
+        version: 1,
+        text: "Of the deals that first entered a stage in P, those that entered a later stage from then on and by as_of.",
+        numerator: "went on",
+        denominator: "entered",
+    },
+    Definition {
+        id: "forecast",
+        label: "Forecast",
+        unit: Unit::Money,
+        version: 1,
+        text: "Sourced closed revenue plus, over SOURCED deals open at as_of, amount x probability: the deal's own, or else the settings' for its stage; deals without either are left out and counted. Compared with the targets for sourced closed revenue whose period overlaps P.",
+        numerator: "won + sum of amount x probability",
+        denominator: "",
+    },
+];
+
 /// The contents of docs/METRICS.md.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Written from server/src/program/definitions.rs; `OVERLAP_BLESS=1 cargo test -p overlap-server metrics_page` rewrites it.\n\n\
+         Written from server/src/program/definitions.rs; `OVERLAP_BLESS=1 cargo test -p overlap-server --test program_definitions` rewrites it.\n\n\
          P is the period asked for, [start, end): its start belongs to it, its end does not, and nothing after as_of counts.\n\
          Money is added within a currency, never across. A value whose denominator is zero or unknown is unset, which is not 0.\n\
          Every answer carries numerator and denominator, as_of, data_through and the definition's version; the version rises\n\
@@ -287,6 +309,7 @@ pub fn markdown() -> String {
             MetricId::ALL
                 .iter()
                 .map(|metric| metric.definition())
+                .chain(DERIVED)
                 .collect(),
         ),
     ];

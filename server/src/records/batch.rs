@@ -180,6 +180,7 @@ impl Batch {
             if !events.is_empty() {
                 outcome += events.store(transaction)?;
             }
+            transaction.execute("UPDATE record_state SET revision = revision + 1", [])?;
             Ok(outcome)
         })?)
     }

@@ -18,8 +18,13 @@ CREATE TABLE engagement_events (
 -- What those events come to: one fragment per (partner, user, session) and day. Fragments add up to sessions.
 CREATE TABLE engagement_days (
     key INTEGER PRIMARY KEY, -- as in engagement_events
-    fragments BLOB NOT NULL, -- engagement/blocks.rs
-    visits BLOB NOT NULL     -- pages viewed by room and resource, in the order of fragments
+    fragments BLOB NOT NULL  -- engagement/blocks.rs
+);
+
+-- Pages viewed by room and resource, fragment by fragment. Apart, because most questions are not about them.
+CREATE TABLE engagement_visits (
+    key INTEGER PRIMARY KEY, -- as in engagement_events
+    visits BLOB NOT NULL     -- engagement/blocks.rs
 );
 
 CREATE TABLE engagement_state (

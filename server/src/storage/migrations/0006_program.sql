@@ -33,3 +33,10 @@ CREATE TABLE dashboard_use (
     calls INTEGER NOT NULL,
     PRIMARY KEY (day, view, user)
 ) WITHOUT ROWID;
+
+-- Changes with every call that takes records in, so that readers know when to read again.
+CREATE TABLE record_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL
+);
+INSERT INTO record_state (id, revision) VALUES (1, 0);

@@ -25,7 +25,10 @@ fn main() -> anyhow::Result<()> {
     let path = directory.path().join("customers.csv");
     write_file(&path, rows, full, shuffled)?;
     let store = Store::open(directory.path())?;
-    let options = ImportOptions { default_region: Region::parse("US", "region")?, ..ImportOptions::default() };
+    let options = ImportOptions {
+        default_region: Region::parse("US", "region")?,
+        ..ImportOptions::default()
+    };
     for run in ["fresh store", "same file again"] {
         let (start, cpu) = (Instant::now(), cpu_s());
         let summary = import_file(&store, &SystemClock, &path, None, &options, &mut |_| ())?;
@@ -33,7 +36,11 @@ fn main() -> anyhow::Result<()> {
         println!(
             "{run}: {rows} customers of {} bytes ({}, {}): {elapsed:.2} s, CPU {cpu:.2} s, {:.0} customers a second of CPU; {} inserted, {} unchanged, {} unusable",
             fs::metadata(&path)?.len() / u64::from(rows),
-            if full { "all columns" } else { "one e-mail address each" },
+            if full {
+                "all columns"
+            } else {
+                "one e-mail address each"
+            },
             if shuffled { "shuffled" } else { "sorted" },
             f64::from(rows) / cpu,
             summary.inserted,
@@ -54,25 +61,48 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         })
     })?;
-    println!("scan of disclosed rows: {keys} keys in {:.2} s, CPU {:.2} s", start.elapsed().as_secs_f64(), cpu_s() - cpu);
+    println!(
+        "scan of disclosed rows: {keys} keys in {:.2} s, CPU {:.2} s",
+        start.elapsed().as_secs_f64(),
+        cpu_s() - cpu
+    );
     Ok(())
 }
 
 fn write_file(path: &std::path::Path, rows: u32, full: bool, shuffled: bool) -> anyhow::Result<()> {
     let mut file = std::io::BufWriter::new(fs::File::create(path)?);
-    writeln!(file, "id,stage,email{}", if full { ",phone,domain,name,owner,industry,region,plan" } else { "" })?;
+    writeln!(
+        file,
+        "id,stage,email{}",
+        if full {
+            ",phone,domain,name,owner,industry,region,plan"
+        } else {
+            ""
+        }
+    )?;
     let mut line = String::new();
     for number in 0..rows {
         // An odd factor permutes the numbers below a power of two.
-        let number = if shuffled { number.wrapping_mul(0x9e37_79b1) % rows } else { number };
+        let number = if shuffled {
+            number.wrapping_mul(0x9e37_79b1) % rows
+        } else {
+            number
+        };
         let stage = ["Prospect", "Lead", "Deal", "Customer"][number as usize % 4];
         line.clear();
-        write!(line, "cust-{number:08},{stage},person.{number}@company{}.example", number / 10)?;
+        write!(
+            line,
+            "cust-{number:08},{stage},person.{number}@company{}.example",
+            number / 10
+        )?;
         if full {
             write!(
                 line,
                 ",+1 ({}) {:03}-{:04},https://www.company{number}.co.uk/about,\"Company {number}, Inc.\",owner{}@us.example,Software,EMEA,gold",
-                201 + number % 7, 200 + number / 10_000 % 700, number % 10_000, number % 50,
+                201 + number % 7,
+                200 + number / 10_000 % 700,
+                number % 10_000,
+                number % 50,
             )?;
         }
         writeln!(file, "{line}")?;
@@ -86,6 +116,12 @@ fn cpu_s() -> f64 {
         return f64::NAN;
     };
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = |field: usize| after_name.split_whitespace().nth(field).and_then(|field| field.parse().ok()).unwrap_or(f64::NAN);
+    let ticks = |field: usize| {
+        after_name
+            .split_whitespace()
+            .nth(field)
+            .and_then(|field| field.parse().ok())
+            .unwrap_or(f64::NAN)
+    };
     (ticks(11) + ticks(12)) / 100.0
 }

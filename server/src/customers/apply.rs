@@ -86,13 +86,19 @@ pub(super) fn apply(
          updated_at_ms = ?7, details = ?8 WHERE id = ?1",
     )?;
     let mut revive = transaction.prepare_cached("DELETE FROM customer_tombstone WHERE id = ?1")?;
-    let tombstones: bool =
-        transaction.query_row("SELECT EXISTS (SELECT 1 FROM customer_tombstone)", [], |row| row.get(0))?;
+    let tombstones: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM customer_tombstone)",
+        [],
+        |row| row.get(0),
+    )?;
     let now_ms = plan.now.as_millisecond();
     let mut applied = Applied::default();
     let mut written = 0;
     let mut last: Option<(String, u64)> = None;
-    let mut absent = plan.replace_all.then(|| Absent::new(transaction, seq, now_ms)).transpose()?;
+    let mut absent = plan
+        .replace_all
+        .then(|| Absent::new(transaction, seq, now_ms))
+        .transpose()?;
     while let Some(record) = merge.next()? {
         if let Some((id, origin)) = &mut last {
             if id == record.id {
@@ -120,15 +126,41 @@ pub(super) fn apply(
                 })
                 .optional()?
         };
-        let Record { id, stage, private, name, identifiers, details, .. } = record;
+        let Record {
+            id,
+            stage,
+            private,
+            name,
+            identifiers,
+            details,
+            ..
+        } = record;
         match same {
             Some(true) => applied.unchanged += 1,
             Some(false) => {
-                update.execute(params![id, stage, private, seq, identifiers, name, now_ms, details])?;
+                update.execute(params![
+                    id,
+                    stage,
+                    private,
+                    seq,
+                    identifiers,
+                    name,
+                    now_ms,
+                    details
+                ])?;
                 applied.updated += 1;
             }
             None => {
-                insert.execute(params![id, stage, private, seq, identifiers, name, now_ms, details])?;
+                insert.execute(params![
+                    id,
+                    stage,
+                    private,
+                    seq,
+                    identifiers,
+                    name,
+                    now_ms,
+                    details
+                ])?;
                 if tombstones {
                     revive.execute([id])?;
                 }
@@ -149,7 +181,11 @@ pub(super) fn apply(
 }
 
 /// Deletes customers by id, in ascending order; an id that does not exist is passed over.
-pub(super) fn delete(transaction: &Transaction<'_>, ids: &[String], now: Timestamp) -> Result<u64, Error> {
+pub(super) fn delete(
+    transaction: &Transaction<'_>,
+    ids: &[String],
+    now: Timestamp,
+) -> Result<u64, Error> {
     let state = state(transaction)?;
     let mut remove = Remove::new(transaction, state.change_seq + 1, now.as_millisecond())?;
     let mut applied = Applied::default();
@@ -160,8 +196,18 @@ pub(super) fn delete(transaction: &Transaction<'_>, ids: &[String], now: Timesta
     Ok(applied.deleted)
 }
 
-fn finish(transaction: &Transaction<'_>, before: &State, applied: Applied, now: Timestamp) -> Result<(), Error> {
-    let Applied { inserted, updated, deleted, .. } = applied;
+fn finish(
+    transaction: &Transaction<'_>,
+    before: &State,
+    applied: Applied,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Applied {
+        inserted,
+        updated,
+        deleted,
+        ..
+    } = applied;
     if inserted + updated + deleted > 0 {
         transaction.execute(
             "UPDATE customer_state SET change_seq = ?1, customers = ?2, normalizer_version = ?3,
@@ -169,21 +215,43 @@ fn finish(transaction: &Transaction<'_>, before: &State, applied: Applied, now: 
             params![
                 before.change_seq + 1,
                 before.customers + inserted - deleted,
-                if before.keys_are_current { NORMALIZER_VERSION } else { 0 },
+                if before.keys_are_current {
+                    NORMALIZER_VERSION
+                } else {
+                    0
+                },
                 SUFFIX_LIST_VERSION
             ],
         )?;
     }
+    prune(transaction, now)
+}
+
+/// Forgets deletions that are older than any run refers back.
+fn prune(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), Error> {
     let horizon = (now - TOMBSTONE_AGE).as_millisecond();
-    let pruned: Option<u64> = transaction.query_row(
+    let oldest: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT deleted_at_ms FROM customer_tombstone ORDER BY changed_seq LIMIT 1",
+        )?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    if oldest.is_none_or(|oldest| oldest >= horizon) {
+        return Ok(());
+    }
+    let pruned: u64 = transaction.query_row(
         "SELECT max(changed_seq) FROM customer_tombstone WHERE deleted_at_ms < ?1",
         [horizon],
         |row| row.get(0),
     )?;
-    if let Some(pruned) = pruned {
-        transaction.execute("DELETE FROM customer_tombstone WHERE changed_seq <= ?1", [pruned])?;
-        transaction.execute("UPDATE customer_state SET pruned_seq = max(pruned_seq, ?1)", [pruned])?;
-    }
+    transaction.execute(
+        "DELETE FROM customer_tombstone WHERE changed_seq <= ?1",
+        [pruned],
+    )?;
+    transaction.execute(
+        "UPDATE customer_state SET pruned_seq = max(pruned_seq, ?1)",
+        [pruned],
+    )?;
     Ok(())
 }
 
@@ -229,7 +297,8 @@ struct Absent<'a> {
 impl<'a> Absent<'a> {
     fn new(transaction: &'a Transaction<'_>, seq: u64, now_ms: i64) -> Result<Self, Error> {
         Ok(Self {
-            page: transaction.prepare_cached("SELECT id FROM customer WHERE id > ?1 ORDER BY id LIMIT ?2")?,
+            page: transaction
+                .prepare_cached("SELECT id FROM customer WHERE id > ?1 ORDER BY id LIMIT ?2")?,
             remove: Remove::new(transaction, seq, now_ms)?,
             ids: VecDeque::new(),
             last: String::new(),
@@ -296,8 +365,9 @@ fn renormalize(transaction: &Transaction<'_>, now: Timestamp) -> Result<u64, Err
         return Ok(0);
     }
     let seq = state.change_seq + 1;
-    let mut page = transaction
-        .prepare_cached("SELECT id, identifiers FROM customer WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut page = transaction.prepare_cached(
+        "SELECT id, identifiers FROM customer WHERE id > ?1 ORDER BY id LIMIT ?2",
+    )?;
     let mut write = transaction.prepare_cached(
         "UPDATE customer SET identifiers = ?2, changed_seq = ?3, updated_at_ms = ?4 WHERE id = ?1",
     )?;
@@ -305,7 +375,9 @@ fn renormalize(transaction: &Transaction<'_>, now: Timestamp) -> Result<u64, Err
     let mut changed = 0;
     loop {
         let rows = page
-            .query_map(params![last, PAGE_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map(params![last, PAGE_ROWS], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
             .collect::<Result<Vec<(String, Vec<u8>)>, _>>()?;
         for (id, old) in &rows {
             let new = keys_anew(old)?;
@@ -342,10 +414,12 @@ fn keys_anew(old: &[u8]) -> Result<Vec<u8>, Error> {
     while let Some(entry) = reader.identifier()? {
         let key_type: KeyType = entry.key_type;
         let key = normalize::normalize(key_type, entry.raw, region);
-        blob::put_identifier(&mut new, key_type, entry.raw, key.as_deref().map_err(|outcome| *outcome));
+        blob::put_identifier(
+            &mut new,
+            key_type,
+            entry.raw,
+            key.as_deref().map_err(|outcome| *outcome),
+        );
     }
     Ok(new)
 }
-
-#[cfg(test)]
-mod tests;

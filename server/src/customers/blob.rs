@@ -157,10 +157,26 @@ mod tests {
     #[test]
     fn identifiers_come_back_as_they_were_written() {
         let entries = [
-            Entry { key_type: KeyType::Email, raw: "A@b.example", key: Ok("a@b.example") },
-            Entry { key_type: KeyType::Domain, raw: "b.example", key: Ok("b.example") },
-            Entry { key_type: KeyType::Phone, raw: "12", key: Err(Outcome::Unparsable) },
-            Entry { key_type: KeyType::ExternalId, raw: "", key: Err(Outcome::NoCountryCode) },
+            Entry {
+                key_type: KeyType::Email,
+                raw: "A@b.example",
+                key: Ok("a@b.example"),
+            },
+            Entry {
+                key_type: KeyType::Domain,
+                raw: "b.example",
+                key: Ok("b.example"),
+            },
+            Entry {
+                key_type: KeyType::Phone,
+                raw: "12",
+                key: Err(Outcome::Unparsable),
+            },
+            Entry {
+                key_type: KeyType::ExternalId,
+                raw: "",
+                key: Err(Outcome::NoCountryCode),
+            },
         ];
         let mut blob = Vec::new();
         begin_identifiers(&mut blob, Some("DE"));
@@ -177,10 +193,21 @@ mod tests {
 
     #[test]
     fn a_damaged_row_is_an_error() {
-        for blob in [&[2u8][..], &[1], &[1, 0], &[1, 0, 0, 0], &[1, 0, 0, 0x80, 5, b'a'], &[1, 0, 0, 0x7c, 0]] {
+        for blob in [
+            &[2u8][..],
+            &[1],
+            &[1, 0],
+            &[1, 0, 0, 0],
+            &[1, 0, 0, 0x80, 5, b'a'],
+            &[1, 0, 0, 0x7c, 0],
+        ] {
             let mut reader = Reader(blob);
             let read = reader.region().and_then(|_| reader.identifier());
-            assert_eq!(read.unwrap_err().reason(), Reason::StorageFailed, "{blob:?}");
+            assert_eq!(
+                read.unwrap_err().reason(),
+                Reason::StorageFailed,
+                "{blob:?}"
+            );
         }
         for number in [0, 1, 127, 128, 300, u64::MAX] {
             let mut out = Vec::new();

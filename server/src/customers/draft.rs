@@ -8,10 +8,7 @@ use super::{
     blob, limits,
     normalize::{self, Outcome, Region, trim},
 };
-use crate::{
-    error::Error,
-    sharing::policy::Stage,
-};
+use crate::{error::Error, sharing::policy::Stage};
 
 /// A customer as a file or a message has it.
 #[derive(Default)]
@@ -40,11 +37,21 @@ impl Draft<'_> {
 /// A draft to be filled with the next customer, reusing what the last one allocated.
 pub(super) fn renew<'a>(mut draft: Draft<'_>) -> Draft<'a> {
     draft.clear();
-    let Draft { identifiers, fields, .. } = draft;
+    let Draft {
+        identifiers,
+        fields,
+        ..
+    } = draft;
     Draft {
         // An empty vector's items may take any lifetime; collecting it in place keeps its allocation.
-        identifiers: identifiers.into_iter().map(|(key_type, index, _)| (key_type, index, Cow::Borrowed(""))).collect(),
-        fields: fields.into_iter().map(|_| (Cow::Borrowed(""), Cow::Borrowed(""))).collect(),
+        identifiers: identifiers
+            .into_iter()
+            .map(|(key_type, index, _)| (key_type, index, Cow::Borrowed("")))
+            .collect(),
+        fields: fields
+            .into_iter()
+            .map(|_| (Cow::Borrowed(""), Cow::Borrowed("")))
+            .collect(),
         ..Draft::default()
     }
 }
@@ -110,7 +117,11 @@ impl Tally {
 
     /// The outcomes that occurred.
     pub(super) fn counts(&self) -> impl Iterator<Item = (Outcome, u64)> + '_ {
-        Outcome::ALL.iter().copied().zip(self.0).filter(|(_, count)| *count > 0)
+        Outcome::ALL
+            .iter()
+            .copied()
+            .zip(self.0)
+            .filter(|(_, count)| *count > 0)
     }
 }
 
@@ -158,13 +169,23 @@ impl Encoder {
                 .iter()
                 .map(|(number, stage)| (stage.id.clone(), number.unsigned_abs()))
                 .collect(),
-            known: stages.iter().map(|(_, stage)| stage.id.as_str()).collect::<Vec<_>>().join(", "),
+            known: stages
+                .iter()
+                .map(|(_, stage)| stage.id.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
             region,
         }
     }
 
     /// Appends a customer to `block`.
-    pub(super) fn encode(&self, draft: &Draft<'_>, origin: u64, block: &mut Block, scratch: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn encode(
+        &self,
+        draft: &Draft<'_>,
+        origin: u64,
+        block: &mut Block,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         let id = id(&draft.id).map_err(|problem| fault(Place::Id, problem))?;
         let stage = self.stage(&draft.stage)?;
         let start = block.bytes.len();
@@ -207,7 +228,12 @@ impl Encoder {
         })
     }
 
-    fn identifiers(&self, draft: &Draft<'_>, out: &mut Vec<u8>, unusable: &mut Tally) -> Result<(), Fault> {
+    fn identifiers(
+        &self,
+        draft: &Draft<'_>,
+        out: &mut Vec<u8>,
+        unusable: &mut Tally,
+    ) -> Result<(), Fault> {
         for (key_type, index, raw) in &draft.identifiers {
             if trim(raw).is_empty() {
                 continue;
@@ -220,7 +246,10 @@ impl Encoder {
                 ));
             }
             if out.is_empty() {
-                let phones = draft.identifiers.iter().any(|(key_type, ..)| *key_type == KeyType::Phone);
+                let phones = draft
+                    .identifiers
+                    .iter()
+                    .any(|(key_type, ..)| *key_type == KeyType::Phone);
                 let region = self.region.as_ref().filter(|_| phones).map(Region::code);
                 blob::begin_identifiers(out, region);
             }
@@ -228,12 +257,21 @@ impl Encoder {
             if let Err(outcome) = key {
                 unusable.0[usize::from(outcome.code())] += 1;
             }
-            blob::put_identifier(out, *key_type, raw, key.as_deref().map_err(|outcome| *outcome));
+            blob::put_identifier(
+                out,
+                *key_type,
+                raw,
+                key.as_deref().map_err(|outcome| *outcome),
+            );
         }
         if draft.identifiers.len() > limits::MAX_IDENTIFIERS {
             return Err(fault(
                 Place::Identifiers,
-                format!("{} identifiers: a customer has at most {}", draft.identifiers.len(), limits::MAX_IDENTIFIERS),
+                format!(
+                    "{} identifiers: a customer has at most {}",
+                    draft.identifiers.len(),
+                    limits::MAX_IDENTIFIERS
+                ),
             ));
         }
         Ok(())
@@ -247,7 +285,11 @@ fn details(draft: &Draft<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     if draft.fields.len() > limits::MAX_FIELDS {
         return Err(fault(
             Place::Fields,
-            format!("{} further fields: a customer has at most {}", draft.fields.len(), limits::MAX_FIELDS),
+            format!(
+                "{} further fields: a customer has at most {}",
+                draft.fields.len(),
+                limits::MAX_FIELDS
+            ),
         ));
     }
     if draft.fields.is_empty() && owner.is_empty() && industry.is_empty() && region.is_empty() {
@@ -261,7 +303,10 @@ fn details(draft: &Draft<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
             return Err(fault(Place::Fields, problem));
         }
         if value.len() > limits::MAX_FIELD_BYTES {
-            return Err(fault(Place::Field(name.to_string()), too_long(value, limits::MAX_FIELD_BYTES)));
+            return Err(fault(
+                Place::Field(name.to_string()),
+                too_long(value, limits::MAX_FIELD_BYTES),
+            ));
         }
         if value.chars().any(is_forbidden) {
             return Err(fault(Place::Field(name.to_string()), CONTROL.to_owned()));
@@ -279,7 +324,10 @@ pub(super) fn field_name(name: &str) -> Option<String> {
     if name.is_empty() {
         Some("a further field has no name".to_owned())
     } else if name.len() > limits::MAX_FIELD_NAME_BYTES {
-        Some(format!("a field's name is {}", too_long(name, limits::MAX_FIELD_NAME_BYTES)))
+        Some(format!(
+            "a field's name is {}",
+            too_long(name, limits::MAX_FIELD_NAME_BYTES)
+        ))
     } else if name.chars().any(char::is_control) {
         Some("a field's name contains a control character: remove it".to_owned())
     } else {
@@ -329,7 +377,11 @@ fn fault(place: Place, problem: String) -> Fault {
 /// The start of a value, fit for a message.
 pub(super) fn excerpt(value: &str) -> String {
     const MOST: usize = 40;
-    let mut start: String = value.chars().take(MOST).flat_map(char::escape_debug).collect();
+    let mut start: String = value
+        .chars()
+        .take(MOST)
+        .flat_map(char::escape_debug)
+        .collect();
     if value.chars().nth(MOST).is_some() {
         start.push('…');
     }

@@ -6,7 +6,7 @@ mod ndjson;
 mod parquet;
 mod records;
 
-use std::{io::Read, path::Path};
+use std::path::Path;
 
 use overlap_crypto::terms::KeyType;
 
@@ -32,7 +32,10 @@ impl Format {
     /// # Errors
     /// `INVALID_ARGUMENT` if there is no such format.
     pub fn find(name: &str, file_name: &str) -> Result<Self, Error> {
-        let ending = Path::new(file_name).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let ending = Path::new(file_name)
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default();
         let wanted = if name.is_empty() { ending } else { name };
         match wanted.to_ascii_lowercase().as_str() {
             "csv" => Ok(Self::Csv),
@@ -40,32 +43,65 @@ impl Format {
             "parquet" => Ok(Self::Parquet),
             _ if name.is_empty() => Err(Error::invalid(
                 "format",
-                format!("{file_name}: the ending does not say the format: give one of csv, ndjson, parquet"),
+                format!(
+                    "{file_name}: the ending does not say the format: give one of csv, ndjson, parquet"
+                ),
             )),
-            _ => Err(Error::invalid("format", format!("\"{name}\" is not one of csv, ndjson, parquet"))),
+            _ => Err(Error::invalid(
+                "format",
+                format!("\"{name}\" is not one of csv, ndjson, parquet"),
+            )),
         }
     }
 }
 
 /// Where in a file something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position<'a> {
-    pub(super) line: u64,
+struct Position<'a> {
+    /// The line where the record starts, or the number of a Parquet file's row; both from 1.
+    line: u64,
     /// Number and name of the column; the number is that of the value in CSV and that of the character in NDJSON.
-    pub(super) column: Option<(u64, &'a str)>,
+    column: Option<(u64, &'a str)>,
 }
 
-/// An error at a place of a file.
-pub(super) fn error_at(file: &str, position: Position<'_>, problem: impl Into<String>) -> Error {
+/// An error at a place of a text file.
+fn error_at(file: &str, position: Position<'_>, problem: impl Into<String>) -> Error {
+    located(file, "line", position, problem)
+}
+
+fn located(file: &str, unit: &str, position: Position<'_>, problem: impl Into<String>) -> Error {
     let Position { line, column } = position;
     match column {
-        Some((number, name)) => Error::invalid(format!("{file}, line {line}, column {number} ({name})"), problem)
+        Some((number, name)) => Error::invalid(
+            format!("{file}, {unit} {line}, column {number} ({name})"),
+            problem,
+        )
+        .with("file", file)
+        .with(unit, line)
+        .with("column", number)
+        .with("column_name", name),
+        None => Error::invalid(format!("{file}, {unit} {line}"), problem)
             .with("file", file)
-            .with("line", line)
-            .with("column", number)
-            .with("column_name", name),
-        None => Error::invalid(format!("{file}, line {line}"), problem).with("file", file).with("line", line),
+            .with(unit, line),
     }
+}
+
+/// The error for an id that a file has twice.
+pub(super) fn duplicate(file: &str, format: Format, id: &str, first: u64, second: u64) -> Error {
+    let unit = if format == Format::Parquet {
+        "row"
+    } else {
+        "line"
+    };
+    located(
+        file,
+        unit,
+        Position {
+            line: second,
+            column: None,
+        },
+        format!("the id \"{id}\" is on {unit} {first} already: remove one of the two"),
+    )
 }
 
 /// An error of a whole file.
@@ -75,7 +111,11 @@ pub(super) fn error_of(file: &str, problem: impl Into<String>) -> Error {
 
 /// A file that cannot be read.
 pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Error {
-    Error::new(Reason::FileUnreadable, format!("{file}: cannot be read: {error}")).with("file", file)
+    Error::new(
+        Reason::FileUnreadable,
+        format!("{file}: cannot be read: {error}"),
+    )
+    .with("file", file)
 }
 
 /// A line-based file, once its start has been read.
@@ -119,7 +159,7 @@ pub(super) use parquet::read as read_parquet;
 #[cfg(not(feature = "parquet"))]
 pub(super) fn read_parquet(
     file: &str,
-    _reader: &mut dyn Read,
+    _reader: &mut dyn std::io::Read,
     _directory: &Path,
     _encoder: &Encoder,
     _take: &mut dyn FnMut(Block, u64) -> Result<(), Error>,
@@ -193,7 +233,10 @@ fn truth(value: &str) -> Option<bool> {
 
 /// What to say of a value that is no yes or no.
 fn not_a_truth(value: &str) -> String {
-    format!("\"{}\" is neither true nor false", super::draft::excerpt(value))
+    format!(
+        "\"{}\" is neither true nor false",
+        super::draft::excerpt(value)
+    )
 }
 
 /// What separates several identifiers in one value.

@@ -1,18 +1,13 @@
 //! Importing files: all or nothing, in bounded memory, on every core.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::Read,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::{
     apply::{self, Applied, Plan},
     draft::{Block, Encoder, Tally},
-    files::{self, ChunkReader, Format, Lines, Position},
+    files::{self, ChunkReader, Format, Lines},
     normalize::Region,
     spool::{Merge, Spool},
     stages,
@@ -65,7 +60,10 @@ impl ImportSummary {
             updated: applied.updated,
             unchanged: applied.unchanged,
             deleted: applied.deleted,
-            unusable_identifiers: unusable.counts().map(|(outcome, count)| (outcome.name(), count)).collect(),
+            unusable_identifiers: unusable
+                .counts()
+                .map(|(outcome, count)| (outcome.name(), count))
+                .collect(),
             field_columns,
         }
     }
@@ -84,7 +82,10 @@ pub fn import_file(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ImportSummary, Error> {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy();
     let format = match format {
         Some(format) => format,
         None => Format::find("", &name)?,
@@ -92,28 +93,53 @@ pub fn import_file(
     let unreadable = |error| files::unreadable(&path.display().to_string(), &error);
     let mut file = File::open(path).map_err(unreadable)?;
     let total_bytes = file.metadata().map_err(unreadable)?.len();
-    import_reader(store, clock, &name, format, &mut file, Some(total_bytes), options, progress)
+    let source = Source {
+        file: &name,
+        format,
+        reader: &mut file,
+        total_bytes: Some(total_bytes),
+    };
+    import_reader(store, clock, source, options, progress)
 }
 
-/// [`import_file`] from any source of bytes, which errors name as `file`.
+/// The bytes of a file.
+pub struct Source<'a> {
+    /// What errors call it.
+    pub file: &'a str,
+    /// Its format.
+    pub format: Format,
+    /// Where the bytes come from.
+    pub reader: &'a mut (dyn Read + Send),
+    /// How many there are, where it is known.
+    pub total_bytes: Option<u64>,
+}
+
+/// [`import_file`] from any source of bytes. Blocks.
 ///
 /// # Errors
 /// As [`import_file`].
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and there are two callers")]
 pub fn import_reader(
     store: &Store,
     clock: &dyn Clock,
-    file: &str,
-    format: Format,
-    reader: &mut (dyn Read + Send),
-    total_bytes: Option<u64>,
+    source: Source<'_>,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ImportSummary, Error> {
-    let known = store.read_blocking(|connection| stages::numbered(connection))?;
+    let Source {
+        file,
+        format,
+        reader,
+        total_bytes,
+    } = source;
+    let known = store.read_blocking(stages::numbered)?;
     let encoder = Encoder::new(&known, options.default_region);
     let mut spool = Spool::new(store)?;
-    let mut done = Progress { rows: 0, bytes: 0, total_bytes, written: 0 };
+    let mut done = Progress {
+        rows: 0,
+        bytes: 0,
+        total_bytes,
+        written: 0,
+    };
     let field_columns = if format == Format::Parquet {
         let directory = spool.directory().to_path_buf();
         files::read_parquet(file, reader, &directory, &encoder, &mut |block, bytes| {
@@ -138,10 +164,19 @@ pub fn import_reader(
     }
     let unusable = spool.unusable;
     let mut merge = spool.merge()?;
-    let applied = write(store, clock, &mut merge, options.replace_all, &duplicate_line(file), &mut |written| {
-        done.written = written;
-        progress(done);
-    })?;
+    let duplicate =
+        |id: &str, first: u64, second: u64| files::duplicate(file, format, id, first, second);
+    let applied = write(
+        store,
+        clock,
+        &mut merge,
+        options.replace_all,
+        &duplicate,
+        &mut |written| {
+            done.written = written;
+            progress(done);
+        },
+    )?;
     Ok(ImportSummary::new(applied, &unusable, field_columns))
 }
 
@@ -160,29 +195,22 @@ fn read_lines(
     let at_once = 2 * rayon::current_num_threads();
     let mut chunks = vec![first];
     loop {
-        while chunks.len() < at_once && let Some(chunk) = reader.next()? {
+        while chunks.len() < at_once
+            && let Some(chunk) = reader.next()?
+        {
             chunks.push(chunk);
         }
         if chunks.is_empty() {
             return Ok(lines.field_columns());
         }
-        let blocks: Vec<Result<Block, Error>> =
-            chunks.par_iter().map(|chunk| lines.block(chunk, encoder)).collect();
+        let blocks: Vec<Result<Block, Error>> = chunks
+            .par_iter()
+            .map(|chunk| lines.block(chunk, encoder))
+            .collect();
         // In the file's order, so that the error reported is the file's first.
         for (block, chunk) in blocks.into_iter().zip(chunks.drain(..)) {
             take(block?, chunk.bytes.len() as u64)?;
         }
-    }
-}
-
-/// The error for an id that two lines of a file have.
-pub(super) fn duplicate_line(file: &str) -> impl Fn(&str, u64, u64) -> Error {
-    move |id, first, second| {
-        files::error_at(
-            file,
-            Position { line: second, column: None },
-            format!("the id \"{id}\" is on line {first} already: remove one of the two"),
-        )
     }
 }
 
@@ -196,7 +224,16 @@ pub(super) fn write(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Applied, Error> {
     store.write_blocking(|transaction| {
-        apply::apply(transaction, merge, Plan { replace_all, now: clock.now(), duplicate, progress })
+        apply::apply(
+            transaction,
+            merge,
+            Plan {
+                replace_all,
+                now: clock.now(),
+                duplicate,
+                progress,
+            },
+        )
     })
 }
 

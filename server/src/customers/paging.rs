@@ -63,7 +63,10 @@ pub(crate) fn page_size(requested: i32, default: usize, most: usize) -> Result<u
     match usize::try_from(requested) {
         Ok(0) => Ok(default.min(most)),
         Ok(size) => Ok(size.min(most)),
-        Err(_) => Err(Error::invalid("page_size", format!("{requested} is negative"))),
+        Err(_) => Err(Error::invalid(
+            "page_size",
+            format!("{requested} is negative"),
+        )),
     }
 }
 
@@ -75,17 +78,26 @@ mod tests {
     fn a_token_is_bound_to_its_listing_and_filter() {
         let listing = Listing::new("customers", &["Lead", "acme"]);
         let token = listing.token(b"position");
-        assert_eq!(listing.position(&token).unwrap(), Some(b"position".to_vec()));
+        assert_eq!(
+            listing.position(&token).unwrap(),
+            Some(b"position".to_vec())
+        );
         assert_eq!(listing.position("").unwrap(), None);
         for other in [
             Listing::new("customers", &["Lead", "acm"]),
             Listing::new("customers", &["Leada", "cme"]),
             Listing::new("stages", &["Lead", "acme"]),
         ] {
-            assert_eq!(other.position(&token).unwrap_err().reason(), Reason::PageTokenInvalid);
+            assert_eq!(
+                other.position(&token).unwrap_err().reason(),
+                Reason::PageTokenInvalid
+            );
         }
         for wrong in ["AAAA", "not base64!", &token[1..]] {
-            assert_eq!(listing.position(wrong).unwrap_err().reason(), Reason::PageTokenInvalid);
+            assert_eq!(
+                listing.position(wrong).unwrap_err().reason(),
+                Reason::PageTokenInvalid
+            );
         }
     }
 
@@ -94,6 +106,9 @@ mod tests {
         assert_eq!(page_size(0, 100, 1000).unwrap(), 100);
         assert_eq!(page_size(7, 100, 1000).unwrap(), 7);
         assert_eq!(page_size(5000, 100, 1000).unwrap(), 1000);
-        assert_eq!(page_size(-1, 100, 1000).unwrap_err().message(), "page_size: -1 is negative");
+        assert_eq!(
+            page_size(-1, 100, 1000).unwrap_err().message(),
+            "page_size: -1 is negative"
+        );
     }
 }

@@ -61,8 +61,16 @@ pub fn scan_disclosed(
     Ok(())
 }
 
+/// A disclosed row's fields.
+pub struct FieldsRow<'a> {
+    /// The row's id.
+    pub id: &'a str,
+    /// The values asked for, in the order asked for; one that the row lacks is empty.
+    pub values: &'a [&'a str],
+}
+
 /// Visits the disclosed rows in ascending order of id with the values of `fields`, in their order: the names `name`, `owner`,
-/// `industry` and `region`, and those of further fields. A value that a row lacks is empty.
+/// `industry` and `region`, and those of further fields.
 ///
 /// # Errors
 /// What the store or `visit` reports.
@@ -70,7 +78,7 @@ pub fn scan_fields(
     connection: &Connection,
     disclosed_stages: &[&str],
     fields: &[&str],
-    visit: &mut dyn FnMut(&str, &[&str]) -> Result<(), Error>,
+    visit: &mut dyn FnMut(&FieldsRow<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let stages = DisclosedStages::find(connection, disclosed_stages)?;
     let mut statement = connection.prepare(&format!(
@@ -97,7 +105,10 @@ pub fn scan_fields(
         while !details.is_empty() {
             put(details.text()?, details.text()?);
         }
-        visit(text(row, 0)?, &values)?;
+        visit(&FieldsRow {
+            id: text(row, 0)?,
+            values: &values,
+        })?;
     }
     Ok(())
 }
@@ -158,7 +169,11 @@ pub fn scan_changes(
     let mut keys = Keys::default();
     while let Some(row) = rows.next()? {
         let id = text(row, 0)?;
-        match row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
+        match row
+            .get_ref(2)?
+            .as_blob_or_null()
+            .map_err(rusqlite::Error::from)?
+        {
             Some(identifiers) => visit(&Change::Disclosed(DisclosedRow {
                 id,
                 stage: stages.name(row.get(1)?)?,
@@ -251,7 +266,12 @@ pub fn fetch(connection: &Connection, ids: &[&str]) -> Result<Vec<Option<Details
          FROM customer CROSS JOIN stage ON stage.number = customer.stage WHERE customer.id = ?1",
     )?;
     ids.iter()
-        .map(|id| Ok(statement.query_row([id], |row| Ok(details(row))).optional()?.transpose()?))
+        .map(|id| {
+            statement
+                .query_row([id], |row| Ok(details(row)))
+                .optional()?
+                .transpose()
+        })
         .collect()
 }
 
@@ -270,7 +290,10 @@ pub(super) struct Search<'a> {
 }
 
 /// The first ids found, in ascending order, and how many customers were found in all.
-pub(super) fn find(connection: &Connection, search: &Search<'_>) -> Result<(Vec<String>, u64), Error> {
+pub(super) fn find(
+    connection: &Connection,
+    search: &Search<'_>,
+) -> Result<(Vec<String>, u64), Error> {
     let mut statement = connection.prepare_cached(
         "SELECT id, name, identifiers FROM customer
          WHERE id > ?1 AND (?2 IS NULL OR stage = (SELECT number FROM stage WHERE id = ?2)) ORDER BY id",
@@ -280,7 +303,9 @@ pub(super) fn find(connection: &Connection, search: &Search<'_>) -> Result<(Vec<
     let mut found = 0;
     while let Some(row) = rows.next()? {
         let row = searchable_row(row)?;
-        if let Some(folded) = search.folded && !row.matches(folded)? {
+        if let Some(folded) = search.folded
+            && !row.matches(folded)?
+        {
             continue;
         }
         found += 1;
@@ -383,7 +408,10 @@ impl<'a> Searchable<'a> {
 fn contains_folded(text: &str, folded: &str) -> bool {
     if text.is_ascii() {
         return folded.is_empty()
-            || text.as_bytes().windows(folded.len()).any(|window| window.eq_ignore_ascii_case(folded.as_bytes()));
+            || text
+                .as_bytes()
+                .windows(folded.len())
+                .any(|window| window.eq_ignore_ascii_case(folded.as_bytes()));
     }
     text.to_lowercase().contains(folded)
 }
@@ -429,7 +457,11 @@ pub fn scan_searchable(
 }
 
 fn searchable_row<'a>(row: &'a Row<'_>) -> Result<Searchable<'a>, Error> {
-    Ok(Searchable { id: text(row, 0)?, name: text(row, 1)?, identifiers: blob::Reader(blob(row, 2)?) })
+    Ok(Searchable {
+        id: text(row, 0)?,
+        name: text(row, 1)?,
+        identifiers: blob::Reader(blob(row, 2)?),
+    })
 }
 
 /// Keys read from a row, in buffers that are reused.
@@ -440,7 +472,11 @@ struct Keys {
 }
 
 impl Keys {
-    fn read(&mut self, identifiers: &[u8], disclosure: &Disclosure<'_>) -> Result<&[(KeyType, String)], Error> {
+    fn read(
+        &mut self,
+        identifiers: &[u8],
+        disclosure: &Disclosure<'_>,
+    ) -> Result<&[(KeyType, String)], Error> {
         self.used = 0;
         let wanted = |key_type| disclosure.key_types.contains(&key_type);
         let mut reader = blob::Reader(identifiers);
@@ -462,7 +498,10 @@ impl Keys {
     }
 
     fn add(&mut self, key_type: KeyType, key: &str) {
-        if self.keys[..self.used].iter().any(|(other, text)| *other == key_type && text == key) {
+        if self.keys[..self.used]
+            .iter()
+            .any(|(other, text)| *other == key_type && text == key)
+        {
             return;
         }
         match self.keys.get_mut(self.used) {
@@ -520,9 +559,15 @@ fn require_current_keys(connection: &Connection) -> Result<(), Error> {
 }
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, Error> {
-    Ok(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+    Ok(row
+        .get_ref(column)?
+        .as_str()
+        .map_err(rusqlite::Error::from)?)
 }
 
 fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], Error> {
-    Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+    Ok(row
+        .get_ref(column)?
+        .as_blob()
+        .map_err(rusqlite::Error::from)?)
 }

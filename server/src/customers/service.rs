@@ -39,7 +39,11 @@ impl Customers {
     /// The service. `default_region` is the configured region of phone numbers without a country code.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, default_region: Option<Region>) -> Self {
-        Self { store, clock, default_region }
+        Self {
+            store,
+            clock,
+            default_region,
+        }
     }
 
     /// The region that a request asks for, or the configured one.
@@ -56,8 +60,10 @@ impl CustomerService for Customers {
     ) -> Result<Response<UpsertCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let summary =
-            streams::run(request.into_inner(), move |messages| streams::upsert(&service, messages)).await?;
+        let summary = streams::run(request.into_inner(), move |messages| {
+            streams::upsert(&service, messages)
+        })
+        .await?;
         Ok(Response::new(UpsertCustomersResponse {
             inserted: summary.inserted,
             updated: summary.updated,
@@ -73,8 +79,10 @@ impl CustomerService for Customers {
     ) -> Result<Response<ImportCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let summary =
-            streams::run(request.into_inner(), move |messages| streams::import(&service, messages)).await?;
+        let summary = streams::run(request.into_inner(), move |messages| {
+            streams::import(&service, messages)
+        })
+        .await?;
         Ok(Response::new(ImportCustomersResponse {
             inserted: summary.inserted,
             updated: summary.updated,
@@ -91,8 +99,10 @@ impl CustomerService for Customers {
     ) -> Result<Response<DeleteCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let deleted =
-            streams::run(request.into_inner(), move |messages| streams::delete(&service, messages)).await?;
+        let deleted = streams::run(request.into_inner(), move |messages| {
+            streams::delete(&service, messages)
+        })
+        .await?;
         Ok(Response::new(DeleteCustomersResponse { deleted }))
     }
 
@@ -102,7 +112,11 @@ impl CustomerService for Customers {
     ) -> Result<Response<ListCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::STAFF)?;
         let request = request.into_inner();
-        Ok(Response::new(self.store.read(move |connection| list(connection, &request)).await?))
+        Ok(Response::new(
+            self.store
+                .read(move |connection| list(connection, &request))
+                .await?,
+        ))
     }
 
     async fn list_stages(
@@ -128,17 +142,33 @@ impl CustomerService for Customers {
             .enumerate()
             .map(|(index, stage)| stages::from_proto(index, stage))
             .collect::<Result<Vec<_>, _>>()?;
-        let all = self.store.write(move |transaction| stages::upsert(transaction, &new)).await?;
-        Ok(Response::new(UpsertStagesResponse { stages: all.into_iter().map(stages::to_proto).collect() }))
+        let all = self
+            .store
+            .write(move |transaction| stages::upsert(transaction, &new))
+            .await?;
+        Ok(Response::new(UpsertStagesResponse {
+            stages: all.into_iter().map(stages::to_proto).collect(),
+        }))
     }
 }
 
-fn list(connection: &rusqlite::Connection, request: &ListCustomersRequest) -> Result<ListCustomersResponse, Error> {
-    let limit = paging::page_size(request.page_size, limits::DEFAULT_PAGE_SIZE, limits::MAX_PAGE_SIZE)?;
+fn list(
+    connection: &rusqlite::Connection,
+    request: &ListCustomersRequest,
+) -> Result<ListCustomersResponse, Error> {
+    let limit = paging::page_size(
+        request.page_size,
+        limits::DEFAULT_PAGE_SIZE,
+        limits::MAX_PAGE_SIZE,
+    )?;
     if request.search.len() > limits::MAX_SEARCH_BYTES {
         return Err(Error::invalid(
             "search",
-            format!("{} bytes long: at most {} are allowed", request.search.len(), limits::MAX_SEARCH_BYTES),
+            format!(
+                "{} bytes long: at most {} are allowed",
+                request.search.len(),
+                limits::MAX_SEARCH_BYTES
+            ),
         ));
     }
     if !request.stage.is_empty() {
@@ -147,7 +177,11 @@ fn list(connection: &rusqlite::Connection, request: &ListCustomersRequest) -> Re
             let known: Vec<String> = known.into_iter().map(|stage| stage.id).collect();
             return Err(Error::invalid(
                 "stage",
-                format!("unknown stage \"{}\": the stages are {}", excerpt(&request.stage), known.join(", ")),
+                format!(
+                    "unknown stage \"{}\": the stages are {}",
+                    excerpt(&request.stage),
+                    known.join(", ")
+                ),
             ));
         }
     }
@@ -156,7 +190,9 @@ fn list(connection: &rusqlite::Connection, request: &ListCustomersRequest) -> Re
     // A position is the total, which the first page counted, and the id before the page.
     let position = match listing.position(&request.page_token)? {
         Some(position) => {
-            let (total, after) = position.split_first_chunk::<8>().ok_or_else(paging::invalid_token)?;
+            let (total, after) = position
+                .split_first_chunk::<8>()
+                .ok_or_else(paging::invalid_token)?;
             let after = std::str::from_utf8(after).map_err(|_| paging::invalid_token())?;
             Some((u64::from_le_bytes(*total), after.to_owned()))
         }
@@ -186,8 +222,16 @@ fn list(connection: &rusqlite::Connection, request: &ListCustomersRequest) -> Re
         }
     }
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let customers = rows::fetch(connection, &ids)?.into_iter().flatten().map(to_proto).collect();
-    Ok(ListCustomersResponse { customers, next_page_token, total_size })
+    let customers = rows::fetch(connection, &ids)?
+        .into_iter()
+        .flatten()
+        .map(to_proto)
+        .collect();
+    Ok(ListCustomersResponse {
+        customers,
+        next_page_token,
+        total_size,
+    })
 }
 
 /// A customer in the API's terms.
@@ -213,6 +257,11 @@ fn to_proto(details: rows::Details) -> v1::Customer {
     }
 }
 
-fn named(counts: std::collections::BTreeMap<&'static str, u64>) -> std::collections::HashMap<String, u64> {
-    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+fn named(
+    counts: std::collections::BTreeMap<&'static str, u64>,
+) -> std::collections::HashMap<String, u64> {
+    counts
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }

@@ -17,7 +17,10 @@ use super::{
     draft::{Block, Indexed, Record, Tally, prefix},
     limits,
 };
-use crate::{error::{Error, Reason}, storage::Store};
+use crate::{
+    error::{Error, Reason},
+    storage::Store,
+};
 
 /// What a run may hold in memory.
 const RUN_BYTES: usize = 32 * 1024 * 1024;
@@ -39,8 +42,12 @@ impl Spool {
     /// A spool whose files are in the node's directory.
     pub(super) fn new(store: &Store) -> Result<Self, Error> {
         let directory = store.read_blocking(|connection| {
-            let path = connection.path().ok_or_else(|| Error::internal("the store has no path"))?;
-            Ok(Path::new(path).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf))
+            let path = connection
+                .path()
+                .ok_or_else(|| Error::internal("the store has no path"))?;
+            Ok(Path::new(path)
+                .parent()
+                .map_or_else(|| PathBuf::from("."), Path::to_path_buf))
         })?;
         Ok(Self::in_directory(directory, RUN_BYTES))
     }
@@ -68,7 +75,10 @@ impl Spool {
         if self.rows > limits::MAX_CUSTOMERS {
             return Err(Error::new(
                 Reason::InvalidArgument,
-                format!("more than {} customers: split the file", limits::MAX_CUSTOMERS),
+                format!(
+                    "more than {} customers: split the file",
+                    limits::MAX_CUSTOMERS
+                ),
             ));
         }
         self.unusable.add(&block.unusable);
@@ -85,18 +95,23 @@ impl Spool {
         let run = Sorted::new(std::mem::take(&mut self.blocks));
         self.held = 0;
         let write = || -> io::Result<File> {
-            let mut writer = BufWriter::with_capacity(BUFFER_BYTES, tempfile::tempfile_in(directory)?);
+            let mut writer =
+                BufWriter::with_capacity(BUFFER_BYTES, tempfile::tempfile_in(directory)?);
             for index in 0..run.order.len() {
                 let bytes = run.record(index);
-                let length = u32::try_from(bytes.len()).expect("a record is far shorter than 2^32 bytes");
+                let length =
+                    u32::try_from(bytes.len()).expect("a record is far shorter than 2^32 bytes");
                 writer.write_all(&length.to_le_bytes())?;
                 writer.write_all(bytes)?;
             }
-            let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let mut file = writer
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)?;
             file.rewind()?;
             Ok(file)
         };
-        self.runs.push(write().map_err(|error| failed(directory, &error))?);
+        self.runs
+            .push(write().map_err(|error| failed(directory, &error))?);
         Ok(())
     }
 
@@ -111,10 +126,21 @@ impl Spool {
             });
         }
         sources.push(Source::Memory { run: last, next: 0 });
-        let mut merge = Merge { directory: self.directory, heap: BinaryHeap::new(), started: false };
+        let mut merge = Merge {
+            directory: self.directory,
+            heap: BinaryHeap::new(),
+            started: false,
+        };
         for (index, source) in sources.into_iter().enumerate() {
-            let mut head = Head { prefix: 0, index, source };
-            if head.advance().map_err(|error| failed(&merge.directory, &error))? {
+            let mut head = Head {
+                prefix: 0,
+                index,
+                source,
+            };
+            if head
+                .advance()
+                .map_err(|error| failed(&merge.directory, &error))?
+            {
                 merge.heap.push(head);
             }
         }
@@ -156,7 +182,10 @@ impl Sorted {
             id_of(bytes)
         };
         let compare = |left: &(Indexed, u32), right: &(Indexed, u32)| {
-            left.0.prefix.cmp(&right.0.prefix).then_with(|| id(left).cmp(id(right)))
+            left.0
+                .prefix
+                .cmp(&right.0.prefix)
+                .then_with(|| id(left).cmp(id(right)))
         };
         if !order.is_sorted_by(|left, right| compare(left, right) != Ordering::Greater) {
             // Stable, so that of two customers with one id the first of the file comes first.
@@ -177,8 +206,14 @@ fn id_of(bytes: &[u8]) -> &[u8] {
 }
 
 enum Source {
-    File { reader: BufReader<File>, record: Vec<u8> },
-    Memory { run: Sorted, next: usize },
+    File {
+        reader: BufReader<File>,
+        record: Vec<u8>,
+    },
+    Memory {
+        run: Sorted,
+        next: usize,
+    },
 }
 
 struct Head {
@@ -200,7 +235,11 @@ impl Head {
             Source::File { reader, record } => {
                 let mut length = [0; 4];
                 if let Err(error) = reader.read_exact(&mut length) {
-                    return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(false) } else { Err(error) };
+                    return if error.kind() == io::ErrorKind::UnexpectedEof {
+                        Ok(false)
+                    } else {
+                        Err(error)
+                    };
                 }
                 record.resize(u32::from_le_bytes(length) as usize, 0);
                 reader.read_exact(record)?;
@@ -252,11 +291,16 @@ impl Merge {
     pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, Error> {
         if std::mem::replace(&mut self.started, true)
             && let Some(mut head) = self.heap.peek_mut()
-            && !head.advance().map_err(|error| failed(&self.directory, &error))?
+            && !head
+                .advance()
+                .map_err(|error| failed(&self.directory, &error))?
         {
             std::collections::binary_heap::PeekMut::pop(head);
         }
-        self.heap.peek().map(|head| Record::decode(head.record())).transpose()
+        self.heap
+            .peek()
+            .map(|head| Record::decode(head.record()))
+            .transpose()
     }
 }
 
@@ -267,12 +311,23 @@ mod tests {
     use crate::sharing::policy::{Stage, StageCategory};
 
     fn block(ids: &[(&str, u64)]) -> Block {
-        let stage = Stage { id: "Lead".into(), label: String::new(), ordinal: 1, category: StageCategory::Open };
+        let stage = Stage {
+            id: "Lead".into(),
+            label: String::new(),
+            ordinal: 1,
+            category: StageCategory::Open,
+        };
         let encoder = Encoder::new(&[(7, stage)], None);
         let mut block = Block::default();
         for (id, origin) in ids {
-            let draft = Draft { id: (*id).into(), stage: "Lead".into(), ..Draft::default() };
-            encoder.encode(&draft, *origin, &mut block, &mut Vec::new()).unwrap();
+            let draft = Draft {
+                id: (*id).into(),
+                stage: "Lead".into(),
+                ..Draft::default()
+            };
+            encoder
+                .encode(&draft, *origin, &mut block, &mut Vec::new())
+                .unwrap();
         }
         block
     }
@@ -282,8 +337,12 @@ mod tests {
         let long = "0123456789abcdef";
         for run_bytes in [1, 300, 1 << 20] {
             let mut spool = Spool::in_directory(std::env::temp_dir(), run_bytes);
-            spool.push(block(&[("b", 2), ("a", 3), (&format!("{long}2"), 4)])).unwrap();
-            spool.push(block(&[("é", 5), ("a", 6), (&format!("{long}1"), 7)])).unwrap();
+            spool
+                .push(block(&[("b", 2), ("a", 3), (&format!("{long}2"), 4)]))
+                .unwrap();
+            spool
+                .push(block(&[("é", 5), ("a", 6), (&format!("{long}1"), 7)]))
+                .unwrap();
             spool.push(block(&[(long, 8), ("B", 9)])).unwrap();
             assert_eq!(spool.rows, 8);
             let mut merge = spool.merge().unwrap();
@@ -308,7 +367,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_named() {
-        let error = failed(Path::new("/node"), &io::Error::from(io::ErrorKind::StorageFull));
+        let error = failed(
+            Path::new("/node"),
+            &io::Error::from(io::ErrorKind::StorageFull),
+        );
         assert_eq!(error.reason(), Reason::DiskFull);
         assert_eq!(
             error.message(),

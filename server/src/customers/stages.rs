@@ -16,13 +16,17 @@ use crate::{
 /// # Errors
 /// What the store reports.
 pub fn stages(connection: &Connection) -> Result<Vec<Stage>, Error> {
-    Ok(numbered(connection)?.into_iter().map(|(_, stage)| stage).collect())
+    Ok(numbered(connection)?
+        .into_iter()
+        .map(|(_, stage)| stage)
+        .collect())
 }
 
 /// The stages by ordinal, each with its number in the store.
 pub(super) fn numbered(connection: &Connection) -> Result<Vec<(i64, Stage)>, Error> {
-    let mut statement = connection
-        .prepare_cached("SELECT number, id, label, ordinal, category FROM stage ORDER BY ordinal")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT number, id, label, ordinal, category FROM stage ORDER BY ordinal",
+    )?;
     let mut rows = statement.query([])?;
     let mut stages = Vec::new();
     while let Some(row) = rows.next()? {
@@ -66,7 +70,11 @@ pub fn upsert(transaction: &Transaction<'_>, new: &[Stage]) -> Result<Vec<Stage>
     if known.len() > limits::MAX_STAGES {
         return Err(Error::invalid(
             "stages",
-            format!("{} stages: at most {} are allowed", known.len(), limits::MAX_STAGES),
+            format!(
+                "{} stages: at most {} are allowed",
+                known.len(),
+                limits::MAX_STAGES
+            ),
         ));
     }
     for (index, stage) in new.iter().enumerate() {
@@ -74,13 +82,19 @@ pub fn upsert(transaction: &Transaction<'_>, new: &[Stage]) -> Result<Vec<Stage>
             if other.id.to_lowercase() == stage.id.to_lowercase() {
                 return Err(Error::invalid(
                     format!("stages[{index}].id"),
-                    format!("\"{}\" differs from the stage \"{}\" in case only", stage.id, other.id),
+                    format!(
+                        "\"{}\" differs from the stage \"{}\" in case only",
+                        stage.id, other.id
+                    ),
                 ));
             }
             if other.ordinal == stage.ordinal {
                 return Err(Error::invalid(
                     format!("stages[{index}].ordinal"),
-                    format!("{} is the ordinal of the stage \"{}\": give another", stage.ordinal, other.id),
+                    format!(
+                        "{} is the ordinal of the stage \"{}\": give another",
+                        stage.ordinal, other.id
+                    ),
                 ));
             }
         }
@@ -96,7 +110,12 @@ pub fn upsert(transaction: &Transaction<'_>, new: &[Stage]) -> Result<Vec<Stage>
          ON CONFLICT (id) DO UPDATE SET label = ?2, ordinal = ?3, category = ?4",
     )?;
     for stage in new {
-        write.execute(params![stage.id, stage.label, stage.ordinal, category_code(stage.category)])?;
+        write.execute(params![
+            stage.id,
+            stage.label,
+            stage.ordinal,
+            category_code(stage.category)
+        ])?;
     }
     stages(transaction)
 }
@@ -106,11 +125,18 @@ fn check(index: usize, stage: &Stage) -> Result<(), Error> {
     if stage.id.is_empty() {
         return Err(Error::invalid(id, "the stage's id is missing"));
     }
-    for (field, value) in [(id, &stage.id), (format!("stages[{index}].label"), &stage.label)] {
+    for (field, value) in [
+        (id, &stage.id),
+        (format!("stages[{index}].label"), &stage.label),
+    ] {
         if value.len() > limits::MAX_STAGE_BYTES {
             return Err(Error::invalid(
                 field,
-                format!("{} bytes long: at most {} are allowed", value.len(), limits::MAX_STAGE_BYTES),
+                format!(
+                    "{} bytes long: at most {} are allowed",
+                    value.len(),
+                    limits::MAX_STAGE_BYTES
+                ),
             ));
         }
         if value.trim() != value || value.chars().any(char::is_control) {
@@ -143,7 +169,12 @@ pub(super) fn from_proto(index: usize, stage: v1::Stage) -> Result<Stage, Error>
             ));
         }
     };
-    Ok(Stage { id: stage.id, label: stage.label, ordinal: stage.ordinal, category })
+    Ok(Stage {
+        id: stage.id,
+        label: stage.label,
+        ordinal: stage.ordinal,
+        category,
+    })
 }
 
 /// A stage in the API's terms.

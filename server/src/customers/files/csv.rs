@@ -34,21 +34,38 @@ impl Csv {
         let mut columns: Vec<(String, Role)> = Vec::with_capacity(values.len());
         for (number, value) in (1..).zip(&values) {
             let at = |name: &str, problem: String| {
-                error_at(file, Position { line, column: Some((number, name)) }, problem)
+                error_at(
+                    file,
+                    Position {
+                        line,
+                        column: Some((number, name)),
+                    },
+                    problem,
+                )
             };
-            let name = std::str::from_utf8(value).map_err(|_| at("header", NOT_UTF8.to_owned()))?.trim();
+            let name = std::str::from_utf8(value)
+                .map_err(|_| at("header", NOT_UTF8.to_owned()))?
+                .trim();
             let role = Role::of(name);
             if name.is_empty() {
                 return Err(at("header", "the column has no name".to_owned()));
             }
-            if role == Role::Field && let Some(problem) = draft::field_name(name) {
+            if role == Role::Field
+                && let Some(problem) = draft::field_name(name)
+            {
                 return Err(at("header", problem));
             }
             let twice = |(other, other_role): &(String, Role)| {
                 other == name || (*other_role == role && role != Role::Field)
             };
             if let Some(first) = columns.iter().position(twice) {
-                return Err(at(name, format!("column {} has this name too: rename or remove one", first + 1)));
+                return Err(at(
+                    name,
+                    format!(
+                        "column {} has this name too: rename or remove one",
+                        first + 1
+                    ),
+                ));
             }
             columns.push((name.to_owned(), role));
         }
@@ -56,7 +73,11 @@ impl Csv {
             if !columns.iter().any(|(_, other)| *other == role) {
                 let hint = columns
                     .iter()
-                    .find_map(|(other, _)| other.contains([';', '\t', '|']).then_some(": separate the values by commas"))
+                    .find_map(|(other, _)| {
+                        other
+                            .contains([';', '\t', '|'])
+                            .then_some(": separate the values by commas")
+                    })
                     .unwrap_or_default();
                 return Err(error_at(
                     file,
@@ -65,27 +86,42 @@ impl Csv {
                 ));
             }
         }
-        let mut fields: Vec<usize> =
-            (0..columns.len()).filter(|&index| columns[index].1 == Role::Field).collect();
+        let mut fields: Vec<usize> = (0..columns.len())
+            .filter(|&index| columns[index].1 == Role::Field)
+            .collect();
         if fields.len() > limits::MAX_FIELDS {
             return Err(error_at(
                 file,
                 Position { line, column: None },
-                format!("{} further columns: at most {} are allowed", fields.len(), limits::MAX_FIELDS),
+                format!(
+                    "{} further columns: at most {} are allowed",
+                    fields.len(),
+                    limits::MAX_FIELDS
+                ),
             ));
         }
         fields.sort_by(|&left, &right| columns[left].0.cmp(&columns[right].0));
         (chunk.start, chunk.line) = (records.at, records.line);
-        Ok(Self { file: file.to_owned(), columns, fields })
+        Ok(Self {
+            file: file.to_owned(),
+            columns,
+            fields,
+        })
     }
 
     pub(super) fn field_columns(&self) -> Vec<String> {
-        self.columns.iter().filter(|(_, role)| *role == Role::Field).map(|(name, _)| name.clone()).collect()
+        self.columns
+            .iter()
+            .filter(|(_, role)| *role == Role::Field)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     pub(super) fn block(&self, chunk: &Chunk, encoder: &Encoder) -> Result<Block, Error> {
         let mut block = Block::default();
-        block.bytes.reserve(chunk.bytes.len() + chunk.bytes.len() / 2);
+        block
+            .bytes
+            .reserve(chunk.bytes.len() + chunk.bytes.len() / 2);
         let mut scratch = Vec::new();
         let mut values = Vec::new();
         let mut spare = Draft::default();
@@ -104,7 +140,11 @@ impl Csv {
                 return Err(error_at(
                     &self.file,
                     Position { line, column: None },
-                    format!("{} values, where the header has {} columns", values.len(), self.columns.len()),
+                    format!(
+                        "{} values, where the header has {} columns",
+                        values.len(),
+                        self.columns.len()
+                    ),
                 ));
             }
             if values.iter().all(|value| value.is_empty()) {
@@ -118,9 +158,15 @@ impl Csv {
         }
     }
 
-    fn draft<'a>(&'a self, mut draft: Draft<'a>, line: u64, values: &'a [Cow<'_, [u8]>]) -> Result<Draft<'a>, Error> {
+    fn draft<'a>(
+        &'a self,
+        mut draft: Draft<'a>,
+        line: u64,
+        values: &'a [Cow<'_, [u8]>],
+    ) -> Result<Draft<'a>, Error> {
         let text = |index: usize| {
-            std::str::from_utf8(&values[index]).map_err(|_| self.error(line, index, NOT_UTF8.to_owned()))
+            std::str::from_utf8(&values[index])
+                .map_err(|_| self.error(line, index, NOT_UTF8.to_owned()))
         };
         for (index, (_, role)) in self.columns.iter().enumerate() {
             let value = text(index)?;
@@ -132,12 +178,15 @@ impl Csv {
                 Role::Industry => draft.industry = Cow::Borrowed(value),
                 Role::Region => draft.region = Cow::Borrowed(value),
                 Role::Private => {
-                    draft.private = truth(value).ok_or_else(|| self.error(line, index, not_a_truth(value)))?;
+                    draft.private =
+                        truth(value).ok_or_else(|| self.error(line, index, not_a_truth(value)))?;
                 }
                 Role::Identifier(key_type) => {
                     for (number, part) in value.split(SEPARATOR).enumerate() {
                         if !trim(part).is_empty() {
-                            draft.identifiers.push((*key_type, number, Cow::Borrowed(part)));
+                            draft
+                                .identifiers
+                                .push((*key_type, number, Cow::Borrowed(part)));
                         }
                     }
                 }
@@ -147,7 +196,9 @@ impl Csv {
         for &index in &self.fields {
             let value = text(index)?.trim();
             if !value.is_empty() {
-                draft.fields.push((Cow::Borrowed(&self.columns[index].0), Cow::Borrowed(value)));
+                draft
+                    .fields
+                    .push((Cow::Borrowed(&self.columns[index].0), Cow::Borrowed(value)));
             }
         }
         Ok(draft)
@@ -155,7 +206,14 @@ impl Csv {
 
     fn error(&self, line: u64, index: usize, problem: String) -> Error {
         let name = self.columns[index].0.as_str();
-        error_at(&self.file, Position { line, column: Some((index as u64 + 1, name)) }, problem)
+        error_at(
+            &self.file,
+            Position {
+                line,
+                column: Some((index as u64 + 1, name)),
+            },
+            problem,
+        )
     }
 
     fn fault(&self, line: u64, fault: Fault) -> Error {
@@ -184,7 +242,14 @@ struct Malformed {
 impl Malformed {
     fn at(self, file: &str, columns: &[(String, Role)]) -> Error {
         let name = columns.get(self.column).map_or("header", |(name, _)| name);
-        error_at(file, Position { line: self.line, column: Some((self.column as u64 + 1, name)) }, self.problem)
+        error_at(
+            file,
+            Position {
+                line: self.line,
+                column: Some((self.column as u64 + 1, name)),
+            },
+            self.problem,
+        )
     }
 }
 
@@ -214,7 +279,11 @@ impl<'a> Records<'a> {
         }
         let line = self.line;
         loop {
-            let malformed = |problem: String| Malformed { line, column: values.len(), problem };
+            let malformed = |problem: String| Malformed {
+                line,
+                column: values.len(),
+                problem,
+            };
             let (value, last) = if self.bytes.get(self.at) == Some(&b'"') {
                 self.quoted().map_err(malformed)?
             } else {
@@ -231,13 +300,23 @@ impl<'a> Records<'a> {
     /// A value without quotation marks around it, and whether it is the record's last.
     fn plain(&mut self) -> Result<(Cow<'a, [u8]>, bool), String> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b',' | b'\n')).unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|byte| matches!(byte, b',' | b'\n'))
+            .unwrap_or(rest.len());
         let value = &rest[..length];
         self.at += (length + 1).min(rest.len());
         let last = rest.get(length) != Some(&b',');
-        let value = if last { value.strip_suffix(b"\r").unwrap_or(value) } else { value };
+        let value = if last {
+            value.strip_suffix(b"\r").unwrap_or(value)
+        } else {
+            value
+        };
         if memchr::memchr(b'\r', value).is_some() {
-            return Err("a carriage return without a line feed: save the file with LF or CRLF line ends".to_owned());
+            return Err(
+                "a carriage return without a line feed: save the file with LF or CRLF line ends"
+                    .to_owned(),
+            );
         }
         Ok((Cow::Borrowed(value), last))
     }
@@ -267,7 +346,9 @@ impl<'a> Records<'a> {
             [b'\r', b'\n', ..] => (2, true),
             [b'\r'] => (1, true),
             [..] => {
-                let rest = self.bytes[end + 1..].split(|byte| matches!(byte, b',' | b'\n' | b'\r')).next();
+                let rest = self.bytes[end + 1..]
+                    .split(|byte| matches!(byte, b',' | b'\n' | b'\r'))
+                    .next();
                 return Err(format!(
                     "\"{}\" follows the closing quotation mark: write quotation marks inside a value twice",
                     excerpt(&String::from_utf8_lossy(rest.unwrap_or_default()))

@@ -28,16 +28,33 @@ struct Problem {
 
 impl Ndjson {
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned() }
+        Self {
+            file: file.to_owned(),
+        }
     }
 
     pub(super) fn block(&self, chunk: &Chunk, encoder: &Encoder) -> Result<Block, Error> {
         let mut block = Block::default();
         let mut scratch = Vec::new();
-        for (number, bytes) in (chunk.line..).zip(chunk.bytes[chunk.start..].split(|&byte| byte == b'\n')) {
-            let at = |column, problem: String| error_at(&self.file, Position { line: number, column }, problem);
-            let line = std::str::from_utf8(bytes)
-                .map_err(|_| at(None, "the text is not UTF-8: save the file as UTF-8".to_owned()))?;
+        for (number, bytes) in
+            (chunk.line..).zip(chunk.bytes[chunk.start..].split(|&byte| byte == b'\n'))
+        {
+            let at = |column, problem: String| {
+                error_at(
+                    &self.file,
+                    Position {
+                        line: number,
+                        column,
+                    },
+                    problem,
+                )
+            };
+            let line = std::str::from_utf8(bytes).map_err(|_| {
+                at(
+                    None,
+                    "the text is not UTF-8: save the file as UTF-8".to_owned(),
+                )
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
@@ -46,16 +63,21 @@ impl Ndjson {
             let place = |index: usize| {
                 let (name, value): &(Cow<'_, str>, &RawValue) = &members[index];
                 let offset = value.get().as_ptr().addr() - line.as_ptr().addr();
-                let column = line.get(..offset).map_or(0, |before| before.chars().count()) as u64 + 1;
+                let column = line
+                    .get(..offset)
+                    .map_or(0, |before| before.chars().count()) as u64
+                    + 1;
                 (column, name.as_ref())
             };
             let draft = draft(&members).map_err(|Problem { member, problem }| {
                 at(members.get(member).map(|_| place(member)), problem)
             })?;
-            encoder.encode(&draft, number, &mut block, &mut scratch).map_err(|fault| {
-                let member = member_of(&members, &fault);
-                at(member.map(place), fault.problem)
-            })?;
+            encoder
+                .encode(&draft, number, &mut block, &mut scratch)
+                .map_err(|fault| {
+                    let member = member_of(&members, &fault);
+                    at(member.map(place), fault.problem)
+                })?;
         }
         Ok(block)
     }
@@ -106,7 +128,9 @@ fn draft<'a>(members: &'a [(Cow<'a, str>, &'a RawValue)]) -> Result<Draft<'a>, P
             }
             Role::Field | Role::Identifier(_) => {
                 if !text.trim().is_empty() {
-                    draft.fields.push((Cow::Borrowed(name.as_ref()), trimmed(text)));
+                    draft
+                        .fields
+                        .push((Cow::Borrowed(name.as_ref()), trimmed(text)));
                 }
             }
         }
@@ -123,14 +147,19 @@ fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Adds a text, in which several values are separated, or an array of texts, each of which is one value.
-fn identifiers<'a>(draft: &mut Draft<'a>, key_type: KeyType, value: &'a RawValue) -> Result<(), String> {
+fn identifiers<'a>(
+    draft: &mut Draft<'a>,
+    key_type: KeyType,
+    value: &'a RawValue,
+) -> Result<(), String> {
     let mut add = |number: usize, text: Cow<'a, str>| {
         if !trim(&text).is_empty() {
             draft.identifiers.push((key_type, number, text));
         }
     };
     if value.get().starts_with('[') {
-        let values: Vec<&'a RawValue> = serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+        let values: Vec<&'a RawValue> =
+            serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
         for (number, value) in values.into_iter().enumerate() {
             add(number, scalar(value)?);
         }
@@ -155,8 +184,12 @@ fn identifiers<'a>(draft: &mut Draft<'a>, key_type: KeyType, value: &'a RawValue
 fn scalar(value: &RawValue) -> Result<Cow<'_, str>, String> {
     let json = value.get();
     match json.as_bytes() {
-        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Ok(Cow::Borrowed(&json[1..json.len() - 1])),
-        [b'"', ..] => serde_json::from_str(json).map(Cow::Owned).map_err(|error| error.to_string()),
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => {
+            Ok(Cow::Borrowed(&json[1..json.len() - 1]))
+        }
+        [b'"', ..] => serde_json::from_str(json)
+            .map(Cow::Owned)
+            .map_err(|error| error.to_string()),
         [b'{' | b'[', ..] => Err(format!("a text is wanted here, not {}", excerpt(json))),
         b"null" => Ok(Cow::Borrowed("")),
         _ => Ok(Cow::Borrowed(json)),

@@ -30,12 +30,30 @@ pub(in crate::customers) struct ChunkReader<'a> {
 }
 
 impl<'a> ChunkReader<'a> {
-    pub(in crate::customers) fn new(file: &'a str, format: Format, reader: &'a mut (dyn Read + Send)) -> Self {
+    pub(in crate::customers) fn new(
+        file: &'a str,
+        format: Format,
+        reader: &'a mut (dyn Read + Send),
+    ) -> Self {
         Self::with_chunk_bytes(file, format, reader, CHUNK_BYTES)
     }
 
-    fn with_chunk_bytes(file: &'a str, format: Format, reader: &'a mut (dyn Read + Send), chunk_bytes: usize) -> Self {
-        Self { file, format, reader, chunk_bytes, pending: Vec::new(), line: 1, at_start: true, at_end: false }
+    fn with_chunk_bytes(
+        file: &'a str,
+        format: Format,
+        reader: &'a mut (dyn Read + Send),
+        chunk_bytes: usize,
+    ) -> Self {
+        Self {
+            file,
+            format,
+            reader,
+            chunk_bytes,
+            pending: Vec::new(),
+            line: 1,
+            at_start: true,
+            at_end: false,
+        }
     }
 
     /// The next chunk.
@@ -55,17 +73,29 @@ impl<'a> ChunkReader<'a> {
             }
             let cut = match self.format {
                 Format::Csv => last_record_end(&self.pending),
-                Format::Ndjson | Format::Parquet => memchr::memrchr(b'\n', &self.pending).map(|at| at + 1),
+                Format::Ndjson | Format::Parquet => {
+                    memchr::memrchr(b'\n', &self.pending).map(|at| at + 1)
+                }
             };
             if let Some(cut) = cut {
                 return Ok(Some(self.take(cut)));
             }
             if self.pending.len() > limits::MAX_RECORD_BYTES {
-                let hint = if self.format == Format::Csv { ": is a quotation mark not closed?" } else { "" };
+                let hint = if self.format == Format::Csv {
+                    ": is a quotation mark not closed?"
+                } else {
+                    ""
+                };
                 return Err(error_at(
                     self.file,
-                    Position { line: self.line, column: None },
-                    format!("the record that starts here is longer than {} bytes{hint}", limits::MAX_RECORD_BYTES),
+                    Position {
+                        line: self.line,
+                        column: None,
+                    },
+                    format!(
+                        "the record that starts here is longer than {} bytes{hint}",
+                        limits::MAX_RECORD_BYTES
+                    ),
                 ));
             }
             wanted = self.pending.len() + self.chunk_bytes;
@@ -78,7 +108,10 @@ impl<'a> ChunkReader<'a> {
             self.pending.drain(..3);
         }
         if self.pending.starts_with(b"\xff\xfe") || self.pending.starts_with(b"\xfe\xff") {
-            return Err(error_of(self.file, "the file is in UTF-16: save it as UTF-8"));
+            return Err(error_of(
+                self.file,
+                "the file is in UTF-16: save it as UTF-8",
+            ));
         }
         if self.pending.is_empty() {
             return Err(error_of(self.file, "the file is empty"));
@@ -91,7 +124,11 @@ impl<'a> ChunkReader<'a> {
         let bytes = std::mem::replace(&mut self.pending, rest);
         let line = self.line;
         self.line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        Chunk { bytes, start: 0, line }
+        Chunk {
+            bytes,
+            start: 0,
+            line,
+        }
     }
 
     fn fill(&mut self, wanted: usize) -> Result<(), Error> {
@@ -161,11 +198,15 @@ mod tests {
     fn chunks_end_where_records_end() {
         assert_eq!(
             chunks("a,b\nc,\"d\n,\"\"\ne\"\nf\ng", Format::Csv, 5),
-            [("a,b\n".to_owned(), 1), ("c,\"d\n,\"\"\ne\"\n".to_owned(), 2), ("f\n".to_owned(), 5), ("g".to_owned(), 6)]
+            [
+                ("a,b\n".to_owned(), 1),
+                ("c,\"d\n,\"\"\ne\"\nf\n".to_owned(), 2),
+                ("g".to_owned(), 6)
+            ]
         );
         assert_eq!(
-            chunks("\u{feff}{\"\n{\n", Format::Ndjson, 5),
-            [("{\"\n".to_owned(), 1), ("{\n".to_owned(), 2)]
+            chunks("\u{feff}{\"\n{\n[\n", Format::Ndjson, 4),
+            [("{\"\n{\n".to_owned(), 1), ("[\n".to_owned(), 3)]
         );
     }
 }

@@ -16,8 +16,19 @@ const MAX_LABEL_BYTES: usize = 63;
 /// Top-level names that never leave a private network: RFC 6761, RFC 6762 appendix G, RFC 8375's parent, RFC 9476, and names
 /// that ICANN will not delegate. `example` and `test` stay usable, as samples and tests live there.
 const SPECIAL_USE: &[&str] = &[
-    "alt", "arpa", "corp", "home", "internal", "intranet", "invalid", "lan", "local",
-    "localdomain", "localhost", "onion", "private",
+    "alt",
+    "arpa",
+    "corp",
+    "home",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "onion",
+    "private",
 ];
 
 /// The registrable domain of what people paste: a domain, a host, a URL, an e-mail address.
@@ -35,7 +46,9 @@ pub(super) fn normalize(raw: &str) -> Result<Cow<'_, str>, Outcome> {
 /// What is left of scheme, user, port, path and wildcard.
 fn host_of(raw: &str) -> &str {
     let mut rest = text::trim(raw);
-    if let Some((_, after)) = rest.split_once("//") {
+    if let Some((scheme, after)) = rest.split_once("//")
+        && (scheme.is_empty() || scheme.ends_with(':'))
+    {
         rest = after;
     }
     rest = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);
@@ -79,7 +92,11 @@ pub(super) fn to_ascii(host: &str) -> Result<Cow<'_, str>, Outcome> {
     if host.len() > MAX_DOMAIN_BYTES || host.split('.').any(|label| label.len() > MAX_LABEL_BYTES) {
         return Err(Outcome::TooLong);
     }
-    if host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+    if host
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         return Err(Outcome::IpAddress);
     }
     Ok(host)
@@ -113,7 +130,11 @@ pub(super) fn company(host: Cow<'_, str>) -> Result<Cow<'_, str>, Outcome> {
     }
     let Some(domain) = psl::domain(host.as_bytes()) else {
         let known = psl::suffix(host.as_bytes()).is_some_and(|suffix| suffix.is_known());
-        return Err(if known { Outcome::PublicSuffix } else { Outcome::Unparsable });
+        return Err(if known {
+            Outcome::PublicSuffix
+        } else {
+            Outcome::Unparsable
+        });
     };
     let start = host.len() - domain.as_bytes().len();
     // The lists name registrable domains, and some hosts below them.

@@ -46,7 +46,9 @@ pub(super) fn normalize(raw: &str) -> Result<Cow<'_, str>, Outcome> {
 fn bare(raw: &str) -> &str {
     let mut address = text::trim(raw);
     if let Some(named) = address.strip_suffix('>') {
-        address = named.rsplit_once('<').map_or(address, |(_, inner)| text::trim(inner));
+        address = named
+            .rsplit_once('<')
+            .map_or(address, |(_, inner)| text::trim(inner));
     }
     let scheme = "mailto:";
     if address.len() > scheme.len() && address.is_char_boundary(scheme.len()) {

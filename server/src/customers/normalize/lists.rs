@@ -16,7 +16,8 @@ static LISTED: LazyLock<HashMap<&'static str, Outcome>> = LazyLock::new(|| {
 
 /// The lines of a list less its comments.
 pub(super) fn entries(list: &'static str) -> impl Iterator<Item = &'static str> {
-    list.lines().filter(|line| !line.starts_with('#') && !line.is_empty())
+    list.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
 }
 
 /// What a listed domain is.

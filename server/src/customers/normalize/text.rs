@@ -7,11 +7,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quic
 /// Without white space and characters that show nothing, at both ends.
 pub(in crate::customers) fn trim(text: &str) -> &str {
     match text.as_bytes() {
-        [first, .., last]
-            if first.is_ascii_graphic() && last.is_ascii_graphic() =>
-        {
-            text
-        }
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
         _ => text.trim_matches(shows_nothing),
     }
 }

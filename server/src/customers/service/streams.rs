@@ -20,7 +20,7 @@ use crate::{
         apply,
         draft::{self, Block, Draft, Encoder, Fault, Place, excerpt},
         files::Format,
-        import::{self, ImportOptions, ImportSummary},
+        import::{self, ImportOptions, ImportSummary, Source},
         limits,
         spool::Spool,
         stages,
@@ -50,7 +50,10 @@ impl<T> Messages<T> {
         match self.0.blocking_recv() {
             Some(Item::Message(message)) => Ok(Some(message)),
             Some(Item::End) => Ok(None),
-            None => Err(Error::new(Reason::Cancelled, "the stream broke off before its end: nothing was changed")),
+            None => Err(Error::new(
+                Reason::Cancelled,
+                "the stream broke off before its end: nothing was changed",
+            )),
         }
     }
 }
@@ -67,20 +70,32 @@ where
     let (sender, receiver) = mpsc::channel(QUEUE);
     let result = tokio::spawn(crate::storage::blocking(move || work(Messages(receiver))));
     loop {
-        let message = tokio::time::timeout(IDLE, stream.message()).await.map_err(|_| {
-            Error::new(
-                Reason::DeadlineExceeded,
-                format!("no message for {} seconds: nothing was changed", IDLE.as_secs()),
-            )
-        })??;
+        let message = tokio::time::timeout(IDLE, stream.message())
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Reason::DeadlineExceeded,
+                    format!(
+                        "no message for {} seconds: nothing was changed",
+                        IDLE.as_secs()
+                    ),
+                )
+            })??;
         let last = message.is_none();
+        if last {
+            // hyper reports a stream that the client reset as one that ended, but drops this future at its next pause: pause
+            // here, so that the work sees the stream break off instead.
+            tokio::task::yield_now().await;
+        }
         let item = message.map_or(Item::End, Item::Message);
         // A closed queue means that the work ended, with an error that says more.
         if sender.send(item).await.is_err() || last {
             break;
         }
     }
-    let result = result.await.map_err(|error| Error::internal(format!("a stream's work ended abnormally: {error}")))?;
+    let result = result
+        .await
+        .map_err(|error| Error::internal(format!("a stream's work ended abnormally: {error}")))?;
     Ok(result?)
 }
 
@@ -91,7 +106,10 @@ fn check_length(field: &str, length: usize) -> Result<(), Error> {
     }
     Err(Error::invalid(
         field,
-        format!("{length} in one message: at most {} are allowed", limits::MAX_MESSAGE_ROWS),
+        format!(
+            "{length} in one message: at most {} are allowed",
+            limits::MAX_MESSAGE_ROWS
+        ),
     ))
 }
 
@@ -103,7 +121,7 @@ pub(super) fn upsert(
     service: &Customers,
     mut messages: Messages<UpsertCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
-    let known = service.store.read_blocking(|connection| stages::numbered(connection))?;
+    let known = service.store.read_blocking(stages::numbered)?;
     let mut spool = Spool::new(&service.store)?;
     let mut encoder = Encoder::new(&known, service.default_region);
     let mut replace_all = false;
@@ -116,8 +134,15 @@ pub(super) fn upsert(
             encoder = Encoder::new(&known, service.region(&message.default_region)?);
             replace_all = message.replace_all;
         } else if !message.default_region.is_empty() || message.replace_all {
-            let field = if message.replace_all { "replace_all" } else { "default_region" };
-            return Err(in_message(Error::invalid(field, "only the first message of a stream may set it")));
+            let field = if message.replace_all {
+                "replace_all"
+            } else {
+                "default_region"
+            };
+            return Err(in_message(Error::invalid(
+                field,
+                "only the first message of a stream may set it",
+            )));
         }
         check_length("customers", message.customers.len()).map_err(in_message)?;
         let mut block = Block::default();
@@ -149,8 +174,14 @@ pub(super) fn upsert(
     };
     let unusable = spool.unusable;
     let mut merge = spool.merge()?;
-    let applied =
-        import::write(&service.store, &*service.clock, &mut merge, replace_all, &duplicate, &mut |_| ())?;
+    let applied = import::write(
+        &service.store,
+        &*service.clock,
+        &mut merge,
+        replace_all,
+        &duplicate,
+        &mut |_| (),
+    )?;
     Ok(ImportSummary::new(applied, &unusable, Vec::new()))
 }
 
@@ -223,14 +254,17 @@ pub(super) fn delete(
         number += 1;
         check_length("ids", message.ids.len()).map_err(|error| error.with("message", number))?;
         for (index, id) in message.ids.iter().enumerate() {
-            let id = draft::id(id)
-                .map_err(|problem| Error::invalid(format!("ids[{index}]"), problem).with("message", number))?;
+            let id = draft::id(id).map_err(|problem| {
+                Error::invalid(format!("ids[{index}]"), problem).with("message", number)
+            })?;
             ids.push(id.to_owned());
         }
         if ids.len() > MAX_DELETED {
             return Err(Error::invalid(
                 "ids",
-                format!("more than {MAX_DELETED} in one stream: use several, or import with replace_all"),
+                format!(
+                    "more than {MAX_DELETED} in one stream: use several, or import with replace_all"
+                ),
             ));
         }
     }
@@ -247,7 +281,10 @@ pub(super) fn import(
     mut messages: Messages<ImportCustomersRequest>,
 ) -> Result<ImportSummary, Error> {
     let Some(Part::Start(start)) = messages.next()?.and_then(|message| message.part) else {
-        return Err(Error::invalid("start", "the first message of the stream says what the file is"));
+        return Err(Error::invalid(
+            "start",
+            "the first message of the stream says what the file is",
+        ));
     };
     let file = file_name(&start.file_name)?;
     let format = Format::find(&start.format, file)?;
@@ -255,14 +292,24 @@ pub(super) fn import(
         default_region: service.region(&start.default_region)?,
         replace_all: start.replace_all,
     };
-    let mut bytes = Bytes { messages, chunk: Vec::new(), at: 0, error: None, ended: false };
+    let mut bytes = Bytes {
+        messages,
+        chunk: Vec::new(),
+        at: 0,
+        error: None,
+        ended: false,
+        size: start.size_bytes,
+        taken: 0,
+    };
     let result = import::import_reader(
         &service.store,
         &*service.clock,
-        file,
-        format,
-        &mut bytes,
-        None,
+        Source {
+            file,
+            format,
+            reader: &mut bytes,
+            total_bytes: start.size_bytes,
+        },
         &options,
         &mut |_| (),
     );
@@ -279,7 +326,10 @@ fn file_name(name: &str) -> Result<&str, Error> {
     if name.is_empty() || name.len() > limits::MAX_ID_BYTES || name.chars().any(char::is_control) {
         return Err(Error::invalid(
             "start.file_name",
-            format!("give a name of 1 to {} bytes without control characters", limits::MAX_ID_BYTES),
+            format!(
+                "give a name of 1 to {} bytes without control characters",
+                limits::MAX_ID_BYTES
+            ),
         ));
     }
     Ok(name)
@@ -292,26 +342,53 @@ struct Bytes {
     at: usize,
     error: Option<Error>,
     ended: bool,
+    /// How many there must be.
+    size: Option<u64>,
+    /// How many there were.
+    taken: u64,
+}
+
+impl Bytes {
+    fn next_chunk(&mut self) -> Result<(), Error> {
+        let wrong_size = |carried: String| {
+            Error::invalid(
+                "start.size_bytes",
+                format!("the stream carried {carried}: nothing was changed"),
+            )
+        };
+        match self.messages.next()?.map(|message| message.part) {
+            None => match self.size {
+                Some(size) if size != self.taken => {
+                    return Err(wrong_size(format!("{} bytes, not {size}", self.taken)));
+                }
+                _ => self.ended = true,
+            },
+            Some(Some(Part::Chunk(chunk))) => {
+                self.taken += chunk.len() as u64;
+                if let Some(size) = self.size.filter(|size| self.taken > *size) {
+                    return Err(wrong_size(format!("more than {size} bytes")));
+                }
+                self.chunk = chunk;
+                self.at = 0;
+            }
+            Some(_) => {
+                return Err(Error::invalid(
+                    "chunk",
+                    "every message after the first carries bytes of the file",
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for Bytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() && !self.ended {
-            let problem = match self.messages.next() {
-                Ok(None) => {
-                    self.ended = true;
-                    continue;
-                }
-                Ok(Some(ImportCustomersRequest { part: Some(Part::Chunk(chunk)) })) => {
-                    self.chunk = chunk;
-                    self.at = 0;
-                    continue;
-                }
-                Ok(Some(_)) => Error::invalid("chunk", "every message after the first carries bytes of the file"),
-                Err(error) => error,
-            };
-            self.error = Some(problem);
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            if let Err(error) = self.next_chunk() {
+                self.error = Some(error);
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
         let length = buffer.len().min(self.chunk.len() - self.at);
         buffer[..length].copy_from_slice(&self.chunk[self.at..][..length]);

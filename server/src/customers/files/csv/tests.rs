@@ -7,7 +7,12 @@ fn split(text: &str) -> Vec<Vec<String>> {
     let mut values = Vec::new();
     let mut all = Vec::new();
     while records.next(&mut values).unwrap().is_some() {
-        all.push(values.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect());
+        all.push(
+            values
+                .iter()
+                .map(|value| String::from_utf8(value.to_vec()).unwrap())
+                .collect(),
+        );
     }
     all
 }
@@ -15,10 +20,22 @@ fn split(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn records_of_rfc_4180() {
     // RFC 4180 section 2: rules 1 to 7.
-    assert_eq!(split("aaa,bbb,ccc\r\nzzz,yyy,xxx\r\n"), [["aaa", "bbb", "ccc"], ["zzz", "yyy", "xxx"]]);
-    assert_eq!(split("aaa,bbb,ccc\r\nzzz,yyy,xxx"), [["aaa", "bbb", "ccc"], ["zzz", "yyy", "xxx"]]);
-    assert_eq!(split("\"aaa\",\"b\r\nbb\",\"ccc\"\r\nzzz,yyy,xxx"), [["aaa", "b\r\nbb", "ccc"], ["zzz", "yyy", "xxx"]]);
-    assert_eq!(split("\"aaa\",\"b\"\"bb\",\"ccc\""), [["aaa", "b\"bb", "ccc"]]);
+    assert_eq!(
+        split("aaa,bbb,ccc\r\nzzz,yyy,xxx\r\n"),
+        [["aaa", "bbb", "ccc"], ["zzz", "yyy", "xxx"]]
+    );
+    assert_eq!(
+        split("aaa,bbb,ccc\r\nzzz,yyy,xxx"),
+        [["aaa", "bbb", "ccc"], ["zzz", "yyy", "xxx"]]
+    );
+    assert_eq!(
+        split("\"aaa\",\"b\r\nbb\",\"ccc\"\r\nzzz,yyy,xxx"),
+        [["aaa", "b\r\nbb", "ccc"], ["zzz", "yyy", "xxx"]]
+    );
+    assert_eq!(
+        split("\"aaa\",\"b\"\"bb\",\"ccc\""),
+        [["aaa", "b\"bb", "ccc"]]
+    );
     assert_eq!(split("a,,\n\n,\n"), [vec!["a", "", ""], vec!["", ""]]);
     assert_eq!(split("5\" pipe,\"\"\n"), [["5\" pipe", ""]]);
 }

@@ -377,7 +377,13 @@ fn money(money: Option<&v1::Money>) -> Option<Money> {
 
 /// Facts read once for every state of the records.
 #[derive(Clone, Default)]
-pub struct FactsCache(Arc<Mutex<Option<(i64, Arc<Facts>)>>>);
+pub struct FactsCache(Arc<Mutex<Option<Cached>>>);
+
+struct Cached {
+    /// Of the records, when they were read.
+    revision: i64,
+    facts: Arc<Facts>,
+}
 
 impl FactsCache {
     /// The facts of the snapshot that `connection` reads.
@@ -389,13 +395,16 @@ impl FactsCache {
             .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
             .query_row([], |row| row.get(0))?;
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, facts)) = &*lock()
-            && *known == revision
+        if let Some(cached) = &*lock()
+            && cached.revision == revision
         {
-            return Ok(facts.clone());
+            return Ok(cached.facts.clone());
         }
         let facts = Arc::new(Facts::load(connection)?);
-        *lock() = Some((revision, facts.clone()));
+        *lock() = Some(Cached {
+            revision,
+            facts: facts.clone(),
+        });
         Ok(facts)
     }
 }

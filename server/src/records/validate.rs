@@ -345,9 +345,8 @@ fn incentive(fields: &mut Fields, incentive: &v1::IncentiveRecord) {
 
 fn target(fields: &mut Fields, target: &v1::TargetRecord) {
     use crate::program::definitions::MetricId;
-    match MetricId::from_name(&target.metric) {
-        None => fields.refuse("metric", "is not the id of a metric of docs/METRICS.md"),
-        Some(_) => {}
+    if MetricId::from_name(&target.metric).is_none() {
+        fields.refuse("metric", "is not the id of a metric of docs/METRICS.md");
     }
     fields.id("partner", &target.partner, false);
     let start = fields.time("period_start", target.period_start.as_ref(), true);

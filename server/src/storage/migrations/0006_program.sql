@@ -8,13 +8,13 @@ CREATE TABLE records (
     deleted INTEGER NOT NULL, -- 1: a tombstone, so that a late older version does not come back
     body BLOB NOT NULL,       -- overlap.v1.Record
     PRIMARY KEY (kind, id)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX records_by_partner ON records (kind, partner, id) WHERE NOT deleted;
 
 CREATE TABLE program_settings (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     body BLOB NOT NULL -- overlap.v1.ProgramSettings
-);
+) STRICT;
 
 -- What the platform is asked to do.
 CREATE TABLE analysis_refresh_requests (
@@ -23,7 +23,7 @@ CREATE TABLE analysis_refresh_requests (
     requested_by TEXT NOT NULL, -- the user
     requested_at INTEGER NOT NULL, -- ns since 1970
     request_id TEXT UNIQUE      -- the caller's, so that a repeated call asks once
-);
+) STRICT;
 
 -- Who looks at which numbers.
 CREATE TABLE dashboard_use (
@@ -32,11 +32,11 @@ CREATE TABLE dashboard_use (
     user TEXT NOT NULL,
     calls INTEGER NOT NULL,
     PRIMARY KEY (day, view, user)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Changes with every call that takes records in, so that readers know when to read again.
 CREATE TABLE record_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     revision INTEGER NOT NULL
-);
+) STRICT;
 INSERT INTO record_state (id, revision) VALUES (1, 0);

@@ -27,8 +27,8 @@ use crate::{
 /// The most groups of a side.
 pub const MAX_GROUPS: usize = 16;
 
-/// The most elements of a group.
-pub const MAX_GROUP: u32 = 1 << 22;
+/// The most elements of a side, all groups together: the count flow holds them in memory, at about 200 bytes each.
+pub const MAX_ELEMENTS: u32 = 1 << 22;
 
 /// The fewest padding elements a side puts into each of its groups, so that garbage in the returns is noticed.
 pub const MIN_PADDING: usize = 16;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use rand_core::CryptoRng;
-use zeroize::Zeroize;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     backend::{Backend, Messages},
@@ -82,13 +83,21 @@ impl Items {
     }
 
     /// The entries of the items that are not padding, in the order of the items.
-    pub(crate) fn entries(&self, backend: Backend, outputs: &[[u8; 64]]) -> Vec<Entry> {
-        derive_keys(backend, &self.context, outputs)
-            .into_iter()
-            .zip(&self.owners)
-            .filter(|(_, owner)| **owner != PADDING)
-            .map(|(derived, &owner)| Entry { owner, derived })
-            .collect()
+    pub(crate) fn entries(&self, backend: Backend, outputs: &[[u8; 64]]) -> Zeroizing<Vec<Entry>> {
+        let mut messages = Messages::with_capacity(outputs.len(), 4 + 9 + 4 + 16 + 4 + 64);
+        for output in outputs {
+            push_derivation(&mut messages, "OVL1/keys", &[&self.context.0, output]);
+        }
+        let keys = Zeroizing::new(backend.sha512(&messages));
+        // At its full size from the start: a vector that grows leaves copies behind.
+        let mut entries = Zeroizing::new(Vec::with_capacity(outputs.len()));
+        for (key, &owner) in keys.iter().zip(&self.owners) {
+            if owner != PADDING {
+                let derived = Derived::of_output(key);
+                entries.push(Entry { owner, derived });
+            }
+        }
+        entries
     }
 }
 
@@ -113,7 +122,7 @@ pub(crate) fn value_prefix(
 }
 
 /// The three keys of one item: `K = Derive("OVL1/keys", ctx, F)` cut in three.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Derived {
     /// What the evaluator publishes.
     pub tag: [u8; 16],
@@ -136,6 +145,18 @@ impl Derived {
         derived
     }
 }
+
+/// In constant time.
+impl PartialEq for Derived {
+    fn eq(&self, other: &Self) -> bool {
+        let same = self.tag.ct_eq(&other.tag)
+            & self.claim.ct_eq(&other.claim)
+            & self.master.ct_eq(&other.master);
+        same.into()
+    }
+}
+
+impl Eq for Derived {}
 
 impl Zeroize for Derived {
     fn zeroize(&mut self) {
@@ -177,17 +198,6 @@ impl Zeroize for Entry {
         self.owner.zeroize();
         self.derived.zeroize();
     }
-}
-
-fn derive_keys(backend: Backend, context: &Context, outputs: &[[u8; 64]]) -> Vec<Derived> {
-    let mut messages = Messages::with_capacity(outputs.len(), 4 + 9 + 4 + 16 + 4 + 64);
-    for output in outputs {
-        push_derivation(&mut messages, "OVL1/keys", &[&context.0, output]);
-    }
-    let mut keys = backend.sha512(&messages);
-    let derived = keys.iter().map(Derived::of_output).collect();
-    keys.zeroize();
-    derived
 }
 
 /// Appends the message whose SHA-512 is [`crate::suite::derive`] of the same arguments, at most three fields.

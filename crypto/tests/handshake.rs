@@ -1,5 +1,4 @@
 //! Hellos, confirmations, frame numbers, receipts and resuming between two sides.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
@@ -200,6 +199,16 @@ fn a_hello_that_does_not_fit_is_refused_with_its_own_code() {
     assert_eq!(
         fault(receive(|hello, _, _| hello.tags = 1 << 40)),
         Fault::SetTooLarge
+    );
+    assert_eq!(
+        fault(receive(|hello, _, _| hello.tags = (1 << 22) + 1)),
+        Fault::SetTooLarge,
+        "more tags than the terms allow in an epoch"
+    );
+    assert_eq!(
+        fault(receive(|hello, _, _| hello.count_queries = (1 << 22) + 1)),
+        Fault::SetTooLarge,
+        "more queries than the terms allow in an epoch"
     );
 }
 

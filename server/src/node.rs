@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     collaboration::{Results, SharedCustomers},
     config::Config,
+    customers,
     error::{Error, Reason},
     exchange::{Directory, Link},
     identity::{Identity, Vault},
@@ -119,7 +120,7 @@ impl Registry {
         let mut registry = Self {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
-            own_stages: Box::new(|_| Ok(Stage::built_in())),
+            own_stages: Box::new(customers::stages::stages),
             shared_customers: Arc::new(Results::default()),
             accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
@@ -209,6 +210,8 @@ impl Node {
         let vault = Vault::configured(&config)?;
         let identity = Identity::load(directory, &vault)?;
         let store = Store::open(directory)?;
+        // Keys that other rules made are made again before anything reads them.
+        customers::import::bring_keys_up_to_date(&store, &*clock)?;
         let (partners, tokens) = store.read_blocking(|connection| {
             Ok((
                 Directory::load(connection, config.limits.max_runs_per_partner)?,

@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-use super::{Group, MAX_GROUP, MIN_PADDING, Party};
+use super::{Group, MAX_ELEMENTS, MIN_PADDING, Party};
 use crate::{
     backend::{Encoded, RistrettoPoint, Scalar},
     fault::{Fault, Misuse},
@@ -69,7 +69,7 @@ impl Committed {
             elements.extend(group.padding.elements);
             elements[start..].sort_unstable();
             let size = u32::try_from(elements.len() - start).map_err(|_| Misuse::TooMany)?;
-            if size > MAX_GROUP {
+            if elements.len() > MAX_ELEMENTS as usize {
                 return Err(Misuse::TooMany);
             }
             let repeats = !elements[start..].is_sorted_by(|a, b| a < b);

@@ -82,7 +82,7 @@ impl Evaluator {
             .hash_to_group(crate::suite::HASH_TO_GROUP_DST, items.inputs());
         let evaluated = self.backend.multiply_encode(self.key.scalar(), &points);
         let outputs = Zeroizing::new(finalize(self.backend, items.inputs(), &evaluated));
-        Ok(Zeroizing::new(items.entries(self.backend, &outputs)))
+        Ok(items.entries(self.backend, &outputs))
     }
 
     /// Seals a slice: `labels[i]` is the label of `entries[i]`. The same input gives the same bytes.

@@ -128,7 +128,7 @@ impl BlindedChunk {
         backend.offset(&mut evaluated, &receiver.public_base, &self.blinds);
         let unblinded = Zeroizing::new(backend.encode(&evaluated));
         let outputs = Zeroizing::new(finalize(backend, self.items.inputs(), &unblinded));
-        Ok(Zeroizing::new(self.items.entries(backend, &outputs)))
+        Ok(self.items.entries(backend, &outputs))
     }
 }
 

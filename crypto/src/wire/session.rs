@@ -3,7 +3,7 @@
 use super::{Reader, Writer};
 use crate::{
     backend::Encoded,
-    count::{MAX_GROUP, MAX_GROUPS},
+    count::{MAX_ELEMENTS, MAX_GROUPS},
     fault::Fault,
     list::MAX_CHUNK,
 };
@@ -139,12 +139,12 @@ impl CountCommitBody {
             return Err(Fault::SetTooLarge);
         }
         let sizes = (0..groups)
-            .map(|_| match reader.u32()? {
-                size if size > MAX_GROUP => Err(Fault::SetTooLarge),
-                size => Ok(size),
-            })
-            .collect::<Result<_, _>>()?;
+            .map(|_| reader.u32())
+            .collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
+        if sizes.iter().map(|size| u64::from(*size)).sum::<u64>() > u64::from(MAX_ELEMENTS) {
+            return Err(Fault::SetTooLarge);
+        }
         Ok(Self { commitment, sizes })
     }
 

@@ -162,7 +162,6 @@ impl Run {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
-
 }
 
 /// The directory of a run's files: its name is the run's on the wire, so that no two attempts share one.

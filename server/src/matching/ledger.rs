@@ -162,10 +162,7 @@ fn encode(epoch: u64, total: u64) -> [u8; RECORD_BYTES] {
 
 fn decode(record: &[u8; RECORD_BYTES]) -> Option<(u64, u64)> {
     let (halves, _) = record.as_chunks::<8>();
-    let (epoch, total) = (
-        u64::from_be_bytes(halves[0]),
-        u64::from_be_bytes(halves[1]),
-    );
+    let (epoch, total) = (u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1]));
     (encode(epoch, total) == *record).then_some((epoch, total))
 }
 
@@ -188,7 +185,10 @@ mod tests {
         let error = ledger.debit(BLOCK + 1).unwrap_err();
         assert_eq!(error.reason(), Reason::QuotaExhausted);
         ledger.debit(BLOCK).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
         // The next epoch has a budget of its own.
         let ledger = Ledger::open(directory.path(), 2, budget).unwrap();
         assert_eq!(ledger.remaining(), budget);
@@ -200,7 +200,10 @@ mod tests {
         let mut ledger = Ledger::open(directory.path(), 1, 100).unwrap();
         ledger.debit(60).unwrap();
         ledger.debit(40).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
     }
 
     #[test]

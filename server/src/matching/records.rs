@@ -366,16 +366,18 @@ pub fn result(
         })
         .optional()?;
     stored
-        .map(|(run_id, completed_at, [matrix, manifest, their_fields, directory])| {
-            Ok(ResultRecord {
-                run_id,
-                directory,
-                completed_at: instant(completed_at)?,
-                matrix: from_json(&matrix)?,
-                manifest: from_json(&manifest)?,
-                their_fields: from_json(&their_fields)?,
-            })
-        })
+        .map(
+            |(run_id, completed_at, [matrix, manifest, their_fields, directory])| {
+                Ok(ResultRecord {
+                    run_id,
+                    directory,
+                    completed_at: instant(completed_at)?,
+                    matrix: from_json(&matrix)?,
+                    manifest: from_json(&manifest)?,
+                    their_fields: from_json(&their_fields)?,
+                })
+            },
+        )
         .transpose()
 }
 
@@ -622,9 +624,7 @@ pub fn give_way(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// What the store reports.
-pub fn directories(
-    connection: &Connection,
-) -> Result<std::collections::HashSet<String>, Error> {
+pub fn directories(connection: &Connection) -> Result<std::collections::HashSet<String>, Error> {
     let mut statement = connection.prepare("SELECT directory FROM matching_results")?;
     let rows = statement.query_map([], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -7,8 +7,8 @@ use overlap_proto::{
     v1::{
         admin_service_server::AdminServiceServer, asset_service_server::AssetServiceServer,
         attribution_service_server::AttributionServiceServer,
-        change_service_server::ChangeServiceServer, match_service_server::MatchServiceServer,
-        overlap_service_server::OverlapServiceServer,
+        change_service_server::ChangeServiceServer, customer_service_server::CustomerServiceServer,
+        match_service_server::MatchServiceServer, overlap_service_server::OverlapServiceServer,
         partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
@@ -30,6 +30,7 @@ use crate::{
     auth::AuthenticationLayer,
     changes,
     config::Config,
+    customers::service::Customers,
     error::{Error, Reason},
     exchange, matching,
     node::Node,
@@ -52,9 +53,13 @@ macro_rules! services {
 }
 
 /// Every service of the API, with its names for health checks: the one place where services are added.
-pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
-    services! { node,
+///
+/// # Errors
+/// What the configuration has wrong.
+pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error> {
+    Ok(services! { node,
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
+        CustomerServiceServer(Customers::of_node(node)?);
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
         MatchServiceServer(matching::Service::new(Arc::clone(node)));
@@ -64,7 +69,7 @@ pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
         TimelineServiceServer(timeline::Service::new(Arc::clone(node)));
         PartnerInfoServiceServer(partner_info::Service::new(Arc::clone(node)));
         ChangeServiceServer(changes::Service::new(Arc::clone(node)));
-    }
+    })
 }
 
 fn name<S: NamedService>(_: &S) -> &'static str {
@@ -76,7 +81,7 @@ pub(super) fn server(
     node: &Arc<Node>,
     streams: u32,
 ) -> Result<Router<Stack<AuthenticationLayer, Identity>>, Error> {
-    let (routes, names) = api_routes(node);
+    let (routes, names) = api_routes(node)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)

@@ -8,10 +8,7 @@ use std::{
     },
 };
 
-use overlap_crypto::{
-    backend::Backend,
-    signature::Signer,
-};
+use overlap_crypto::{backend::Backend, signature::Signer};
 use overlap_server::{
     clock::{Clock, MockClock},
     customers::{
@@ -22,7 +19,9 @@ use overlap_server::{
     error::Error,
     matching::{
         compute::Pool,
-        driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
+        driver::{
+            Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive,
+        },
         failure::Failure,
         local_customers::SnapshotLimits,
         progress::Meter,
@@ -280,7 +279,11 @@ pub async fn check(side_a: &Side, side_b: &Side) -> (TestNode, TestNode) {
     let (done_a, done_b) = run_pair((&a, side_a), (&b, side_b), 1).await;
     done_a.expect("the initiator's run");
     done_b.expect("the acceptor's run");
-    assert_eq!(a.view(), super::view(side_a, side_b), "the initiator's view");
+    assert_eq!(
+        a.view(),
+        super::view(side_a, side_b),
+        "the initiator's view"
+    );
     assert_eq!(b.view(), super::view(side_b, side_a), "the acceptor's view");
     (a, b)
 }

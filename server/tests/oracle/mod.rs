@@ -1,6 +1,11 @@
 //! What two nodes must find, written down from the rules with sets and maps only. Shares no code with the node.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses its part"
+)]
 
 pub mod harness;
 pub mod world;
@@ -280,9 +285,7 @@ fn listed(mine: &[Local], theirs: &[Local], edges: &Edges) -> Vec<SharedCustomer
                 theirs: partner.stage.clone(),
                 matched_on: edges
                     .iter()
-                    .filter(|(i, j, _)| {
-                        members.contains(i) && members.contains(&(mine.len() + j))
-                    })
+                    .filter(|(i, j, _)| members.contains(i) && members.contains(&(mine.len() + j)))
                     .filter(|(_, j, _)| theirs[*j].tier == Tier::List)
                     .flat_map(|(_, _, types)| types.clone())
                     .collect(),

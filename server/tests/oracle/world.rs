@@ -72,7 +72,10 @@ pub fn row(id: &str, stage: &str, keys: &[Key]) -> Row {
 }
 
 pub fn email(number: u64) -> Key {
-    (Type::Email, format!("user{number}@mail{}.example", number % 7))
+    (
+        Type::Email,
+        format!("user{number}@mail{}.example", number % 7),
+    )
 }
 
 pub fn external(number: u64) -> Key {
@@ -112,7 +115,9 @@ pub fn rows(dice: &mut Dice, prefix: &str, count: u64, universe: u64) -> Vec<Row
             }
             Row {
                 id: format!("{prefix}{number:05}"),
-                stage: STAGES[dice.below(STAGES.len() as u64) as usize].0.to_owned(),
+                stage: STAGES[dice.below(STAGES.len() as u64) as usize]
+                    .0
+                    .to_owned(),
                 private: dice.chance(4),
                 keys,
             }

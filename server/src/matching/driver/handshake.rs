@@ -93,7 +93,13 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
         prepared.terms.mine.has(Tier::List),
         prepared.terms.mine.has(Tier::Count),
     );
-    let padded = |wanted: bool, count| if wanted { side.padding.padded(count) } else { 0 };
+    let padded = |wanted: bool, count| {
+        if wanted {
+            side.padding.padded(count)
+        } else {
+            0
+        }
+    };
     let mut nonce = [0; 32];
     random(&mut nonce)?;
     let epoch_key = match &prepared.keys {
@@ -146,7 +152,12 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
 async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), Failure> {
     let peer = session.peer();
     let limit = run.settings.limits.max_keys;
-    if peer.list_queries.max(peer.tags).saturating_add(peer.count_queries) > limit {
+    if peer
+        .list_queries
+        .max(peer.tags)
+        .saturating_add(peer.count_queries)
+        > limit
+    {
         return Err(Fault::SetTooLarge.into());
     }
     let epochs = keys::directory(&run.node_directory, &run.partnership_id);

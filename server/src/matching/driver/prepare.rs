@@ -106,9 +106,7 @@ impl Prepared {
         run.store.read_blocking(|connection| {
             let state = records::partner_state(connection, &run.partnership_id)?;
             let list_querier = match &keys {
-                Some(keys) => {
-                    records::list_querier(connection, &run.partnership_id, keys.epoch)?
-                }
+                Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
             let local = LocalCustomers::read(
@@ -139,7 +137,12 @@ fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
     let counts = local.key_counts();
     let disclosing = !terms.mine.disclosed().is_empty() && !terms.theirs.disclosed().is_empty();
     if disclosing && counts.list + counts.count == 0 {
-        let types: Vec<&str> = terms.terms.key_types().iter().map(|t| KeyType::name(*t)).collect();
+        let types: Vec<&str> = terms
+            .terms
+            .key_types()
+            .iter()
+            .map(|t| KeyType::name(*t))
+            .collect();
         return Err(Error::new(
             Reason::EmptySet,
             format!(
@@ -226,13 +229,15 @@ fn own_fields(
     FieldStore::write(&path, area_bytes, |push| {
         let mut row = 0_u32;
         let nothing = vec![0; area_bytes];
-        scan_fields(connection, &stages, &names, &mut |id, values| {
+        scan_fields(connection, &stages, &names, &mut |fields_row| {
+            let id = fields_row.id;
             if row as usize >= local.rows() {
                 return Err(Error::internal("there are more rows with fields than rows"));
             }
             // Only a customer's naming row speaks for it.
             if local.customer(row) == row && local.tier(row) == Tier::List {
-                let values: Vec<Option<&str>> = values
+                let values: Vec<Option<&str>> = fields_row
+                    .values
                     .iter()
                     .map(|value| (!value.is_empty()).then_some(*value))
                     .collect();
@@ -252,7 +257,9 @@ fn own_fields(
             Ok(())
         })?;
         if row as usize != local.rows() {
-            return Err(Error::internal("there are fewer rows with fields than rows"));
+            return Err(Error::internal(
+                "there are fewer rows with fields than rows",
+            ));
         }
         Ok(())
     })

@@ -10,30 +10,38 @@ use attribution_support::{
     outbox, policy, proto_time, set_policy, sharing_state, timelines,
 };
 use overlap_proto::v1::{
-    ActionSegment, Attribution, AttributionState, ChangeKind, DisclosureState,
+    ActionSegment, Attribution, AttributionState, ChangeKind, Customer, DisclosureState,
     GetActionSegmentsRequest, GetTimelineRequest, LifecycleEventRecord, LifecycleEventType,
     ListReceivedAttributionsRequest, RequestAttributionRequest, RunState, SharingState,
-    StartRunRequest, Tier, TimelineSide, WatchChangesRequest, WatchRunRequest,
+    StartRunRequest, Tier, TimelineSide, UpsertCustomersRequest, WatchChangesRequest,
+    WatchRunRequest, customer_service_client::CustomerServiceClient,
     match_service_client::MatchServiceClient, record::Content,
-};
-use overlap_server::customers::{
-    files::Format,
-    import::{ImportOptions, import_reader},
 };
 use tonic::{Code, Status};
 
-fn import(node: &TestNode, file: &str) {
-    import_reader(
-        &node.node().store,
-        &node.clock,
-        "customers.csv",
-        Format::Csv,
-        &mut file.as_bytes(),
-        None,
-        &ImportOptions::default(),
-        &mut |_| (),
-    )
-    .unwrap();
+/// Stores customers: one a line, as id, stage, name, e-mail.
+async fn import(node: &TestNode, lines: &str) {
+    let customers = lines
+        .lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            Customer {
+                id: fields[0].to_owned(),
+                stage: fields[1].to_owned(),
+                name: fields[2].to_owned(),
+                emails: vec![fields[3].to_owned()],
+                ..Customer::default()
+            }
+        })
+        .collect();
+    let message = UpsertCustomersRequest {
+        customers,
+        ..UpsertCustomersRequest::default()
+    };
+    CustomerServiceClient::<Authorized>::new(node.api().await)
+        .upsert_customers(futures::stream::iter([message]))
+        .await
+        .unwrap();
 }
 
 async fn run(node: &TestNode, partner: &str) {
@@ -94,19 +102,19 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     let (a, mut b) = pair().await;
     import(
         &a,
-        "id,stage,name,email\n\
-         a1,Prospect,Umbrella,ceo@umbrella.example\n\
+        "a1,Prospect,Umbrella,ceo@umbrella.example\n\
          a2,Customer,Hooli,info@hooli.example\n\
          a3,Lead,Stark,tony@stark.example\n\
          a4,Customer,Only Ours,x@only-ours.example\n",
-    );
+    )
+    .await;
     import(
         &b,
-        "id,stage,name,email\n\
-         b1,Customer,Umbrella Corp,CEO@umbrella.example\n\
+        "b1,Customer,Umbrella Corp,CEO@umbrella.example\n\
          b2,Customer,Hooli XYZ,info@hooli.example\n\
          b3,Customer,Stark Industries,tony@stark.example\n",
-    );
+    )
+    .await;
     // Leads are counted, never named.
     let mut mine = policy(true);
     mine.stages.insert("Lead".to_owned(), Tier::Count.into());
@@ -236,10 +244,7 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     assert_eq!(found.details["count"], "3");
 
     // A customer that moves to a stage that is not in the list tier may not be named any more, though the last run could.
-    import(
-        &a,
-        "id,stage,name,email\na2,Lead,Hooli,info@hooli.example\n",
-    );
+    import(&a, "a2,Lead,Hooli,info@hooli.example\n").await;
     let moved = request(&a, "a2").await.unwrap_err();
     assert_eq!(reason(&moved), "OWN_TIER_COUNTS_ONLY");
 }

@@ -381,11 +381,18 @@ fn disclosed_label(event: &Event, agreement: &Agreement, names: &PartnerNames) -
     })
 }
 
-/// Whether a text may hold an identifier: an e-mail address, or as many digits as a telephone number has.
+/// Whether a text may hold an identifier: an e-mail address, or as many digits in a row as a telephone number has.
 fn may_identify(text: &str) -> bool {
-    text.contains('@')
-        || text.contains(char::is_control)
-        || text.chars().filter(char::is_ascii_digit).count() >= 7
+    let mut digits = 0;
+    let has_number = text.chars().any(|character| {
+        if character.is_numeric() {
+            digits += 1;
+        } else if !matches!(character, ' ' | '-' | '.' | '/' | '(' | ')' | '+') {
+            digits = 0;
+        }
+        digits >= 7
+    });
+    has_number || text.contains('@') || text.contains(char::is_control)
 }
 
 #[cfg(test)]
@@ -396,6 +403,6 @@ mod tests {
     fn labels_that_may_identify_are_left_out() {
         assert!(may_identify("renewed by ada@acme.example"));
         assert!(may_identify("called +49 30 1234567"));
-        assert!(!may_identify("100 seats, 2026-03"));
+        assert!(!may_identify("100 seats, 2026-03, 25 users"));
     }
 }

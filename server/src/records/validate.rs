@@ -35,6 +35,8 @@ pub struct Header<'a> {
     pub kind: Kind,
     /// The partner it is about, or empty.
     pub partner: &'a str,
+    /// The customer it is about, or empty.
+    pub customer: &'a str,
     /// When an event happened, when the platform changed anything else.
     pub version: Nanos,
 }
@@ -60,6 +62,7 @@ pub fn check(record: &v1::Record, now: Nanos) -> Result<Header<'_>, Vec<Violatio
     let mut header = Header {
         kind,
         partner: "",
+        customer: "",
         version: updated_at.unwrap_or(now),
     };
     if record.deleted {
@@ -70,6 +73,7 @@ pub fn check(record: &v1::Record, now: Nanos) -> Result<Header<'_>, Vec<Violatio
     } else {
         let (partner, at) = contents(&mut fields, content, &record.id);
         header.partner = partner;
+        header.customer = customer_of(content);
         if let Some(at) = at {
             header.version = at;
         }
@@ -213,6 +217,17 @@ fn partner_of(content: &Content) -> &str {
         | Content::Resource(_)
         | Content::Room(_)
         | Content::ViewPreference(_) => "",
+    }
+}
+
+fn customer_of(content: &Content) -> &str {
+    match content {
+        Content::LifecycleEvent(record) => &record.customer,
+        Content::Deal(record) => &record.customer,
+        Content::Referral(record) => &record.customer,
+        Content::ManagedAccount(record) => &record.customer,
+        Content::EcosystemEvent(record) => &record.customer,
+        _ => "",
     }
 }
 

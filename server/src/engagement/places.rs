@@ -108,7 +108,11 @@ pub fn top(
     wanted: usize,
 ) -> Result<(Vec<Place>, bool), Error> {
     let (names, of_place) = indices(connection, ranked)?;
-    let number = |visit: &Visit| of_place[visit.place as usize] as usize;
+    let number = |visit: &Visit| {
+        of_place
+            .get(visit.place as usize)
+            .map_or(0, |&at| at as usize)
+    };
     let largest_user = names::highest(connection, Named::User)?;
     let mut views = vec![0_u64; names.len()];
     // People are counted with the views where their sets fit a processor's cache, and else in a second pass, only for places

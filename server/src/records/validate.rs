@@ -14,8 +14,9 @@ pub const MAX_ID_BYTES: usize = 256;
 const MAX_TEXT_BYTES: usize = 4096;
 /// Most elements of a list.
 const MAX_ELEMENTS: usize = 1000;
-/// 1900-01-01 and 2200-01-01.
-const TIMES: std::ops::Range<Nanos> = -2_208_988_800 * times::SECOND..7_258_118_400 * times::SECOND;
+/// From 1900-01-01 until 2200-01-01.
+pub const TIMES: std::ops::Range<Nanos> =
+    -2_208_988_800 * times::SECOND..7_258_118_400 * times::SECOND;
 /// How far the platform's clock may be ahead of this node's.
 const CLOCK_TOLERANCE: Nanos = DAY;
 

@@ -3,6 +3,8 @@
 //! The protocol calls batches only. [`Backend`] is the one dispatcher: it is chosen once, and every variant computes
 //! byte-identical results.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512ifma;
 mod messages;
 mod portable;
 #[cfg(test)]
@@ -39,6 +41,8 @@ pub struct Backend(Engine);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Ifma(avx512ifma::Cpu),
 }
 
 /// A batch of group elements in the engine's own representation.
@@ -48,6 +52,8 @@ pub struct Points(PointsRepr);
 
 enum PointsRepr {
     Portable(Vec<RistrettoPoint>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Ifma(avx512ifma::Points),
 }
 
 /// A public base with whatever table the engine needs to multiply it by many scalars.
@@ -55,6 +61,8 @@ pub struct FixedBase(FixedBaseRepr);
 
 enum FixedBaseRepr {
     Portable(portable::FixedBase),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Ifma(avx512ifma::FixedBase),
 }
 
 impl Points {
@@ -63,6 +71,8 @@ impl Points {
     pub fn len(&self) -> usize {
         match &self.0 {
             PointsRepr::Portable(points) => points.len(),
+            #[cfg(target_arch = "x86_64")]
+            PointsRepr::Avx512Ifma(points) => points.len(),
         }
     }
 
@@ -77,7 +87,17 @@ impl Backend {
     /// The fastest engine this CPU can run.
     #[must_use]
     pub fn detect() -> Self {
-        Self::portable()
+        *Self::available()
+            .last()
+            .expect("the portable engine is always available")
+    }
+
+    /// The engine of that name, if this CPU can run it: `portable` or `avx512ifma`.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available()
+            .into_iter()
+            .find(|backend| backend.name() == name)
     }
 
     /// The engine that runs everywhere, on curve25519-dalek.
@@ -86,10 +106,17 @@ impl Backend {
         Self(Engine::Portable)
     }
 
-    /// Every engine this CPU can run, the portable one first: for tests and benchmarks.
+    /// Every engine this CPU can run, from the portable one to the fastest.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        vec![Self::portable()]
+        [
+            Some(Self::portable()),
+            #[cfg(target_arch = "x86_64")]
+            avx512ifma::Cpu::detect().map(|cpu| Self(Engine::Avx512Ifma(cpu))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// The name shown in logs and settings.
@@ -97,6 +124,8 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Engine::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(_) => "avx512ifma",
         }
     }
 
@@ -109,6 +138,10 @@ impl Backend {
             Engine::Portable => {
                 Points(PointsRepr::Portable(portable::hash_to_group(dst, messages)))
             }
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => {
+                Points(PointsRepr::Avx512Ifma(cpu.hash_to_group(dst, messages)))
+            }
         }
     }
 
@@ -117,6 +150,8 @@ impl Backend {
     pub fn hash_to_scalars(self, dst: &[u8], messages: &Messages) -> Vec<Scalar> {
         match self.0 {
             Engine::Portable => portable::hash_to_scalars(dst, messages),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.hash_to_scalars(dst, messages),
         }
     }
 
@@ -125,6 +160,8 @@ impl Backend {
     pub fn sha512(self, messages: &Messages) -> Vec<[u8; 64]> {
         match self.0 {
             Engine::Portable => portable::sha512(messages),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.sha512(messages),
         }
     }
 
@@ -137,6 +174,10 @@ impl Backend {
             Engine::Portable => {
                 portable::decode(encoded).map(|points| Points(PointsRepr::Portable(points)))
             }
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu
+                .decode(encoded)
+                .map(|points| Points(PointsRepr::Avx512Ifma(points))),
         }
     }
 
@@ -145,6 +186,10 @@ impl Backend {
     pub fn encode(self, points: &Points) -> Vec<Encoded> {
         match (self.0, &points.0) {
             (Engine::Portable, PointsRepr::Portable(points)) => portable::encode(points),
+            #[cfg(target_arch = "x86_64")]
+            (Engine::Avx512Ifma(cpu), PointsRepr::Avx512Ifma(points)) => cpu.encode(points),
+            #[cfg(target_arch = "x86_64")]
+            _ => mixed_engines(),
         }
     }
 
@@ -155,6 +200,12 @@ impl Backend {
             (Engine::Portable, PointsRepr::Portable(points)) => {
                 portable::multiply_encode(scalar, points)
             }
+            #[cfg(target_arch = "x86_64")]
+            (Engine::Avx512Ifma(cpu), PointsRepr::Avx512Ifma(points)) => {
+                cpu.multiply_encode(scalar, points)
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ => mixed_engines(),
         }
     }
 
@@ -163,6 +214,8 @@ impl Backend {
     pub fn fixed_base(self, base: &RistrettoPoint) -> FixedBase {
         match self.0 {
             Engine::Portable => FixedBase(FixedBaseRepr::Portable(portable::FixedBase::new(base))),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => FixedBase(FixedBaseRepr::Avx512Ifma(cpu.fixed_base(base))),
         }
     }
 
@@ -176,6 +229,16 @@ impl Backend {
             (Engine::Portable, PointsRepr::Portable(points), FixedBaseRepr::Portable(base)) => {
                 portable::offset(points, base, scalars);
             }
+            #[cfg(target_arch = "x86_64")]
+            (
+                Engine::Avx512Ifma(cpu),
+                PointsRepr::Avx512Ifma(points),
+                FixedBaseRepr::Avx512Ifma(base),
+            ) => {
+                cpu.offset(points, base, scalars);
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ => mixed_engines(),
         }
     }
 
@@ -190,6 +253,18 @@ impl Backend {
             (Engine::Portable, PointsRepr::Portable(points)) => {
                 portable::vartime_multiscalar(scalars, points)
             }
+            #[cfg(target_arch = "x86_64")]
+            (Engine::Avx512Ifma(cpu), PointsRepr::Avx512Ifma(points)) => {
+                cpu.vartime_multiscalar(scalars, points)
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ => mixed_engines(),
         }
     }
+}
+
+/// A batch or a base was made by one engine and given to another, which is a bug in the caller.
+#[cfg(target_arch = "x86_64")]
+fn mixed_engines() -> ! {
+    panic!("elements and bases belong to the engine that made them")
 }

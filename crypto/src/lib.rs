@@ -4,4 +4,25 @@
 //! runtime, and takes its randomness from the caller.
 
 pub mod backend;
+pub mod context;
+pub mod count;
+pub mod fault;
+pub mod handshake;
+pub mod item;
+pub mod list;
+pub mod plan;
+pub mod receipt;
+pub mod report;
+pub mod session;
+pub mod signature;
+pub mod suite;
 pub mod terms;
+pub mod transcript;
+pub mod voprf;
+pub mod wire;
+
+#[cfg(test)]
+fn test_rng(seed: u64) -> rand_chacha::ChaCha20Rng {
+    use rand_core::SeedableRng;
+    rand_chacha::ChaCha20Rng::seed_from_u64(seed)
+}

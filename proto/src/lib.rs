@@ -17,6 +17,8 @@ mod generated {
 
 pub use generated::overlap::v1;
 
+pub mod policy_file;
+
 /// Node to node.
 pub mod exchange {
     pub use super::generated::overlap::exchange::v1;

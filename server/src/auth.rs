@@ -1,8 +1,15 @@
 //! Who calls, and what they may do.
 
+mod layer;
+mod tokens;
+
 use overlap_proto::v1;
 
 use crate::error::{Error, Reason};
+
+pub(crate) use layer::AuthenticationLayer;
+pub use tokens::{Token, Tokens, create};
+pub(crate) use tokens::{list, revoke};
 
 /// What a caller may do; the role table is in docs/API.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +63,12 @@ impl Role {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// The role that the API's terms name.
+    #[must_use]
+    pub fn from_proto(role: v1::Role) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.to_proto() == role)
     }
 
     /// The role in the API's terms.
@@ -118,5 +131,11 @@ impl Caller {
                 self.role.name()
             ),
         ))
+    }
+
+    /// Whether the caller may know of a partnership.
+    #[must_use]
+    pub fn may_see(&self, partnership_id: &str) -> bool {
+        self.role != Role::Partner || self.partner.as_deref() == Some(partnership_id)
     }
 }

@@ -1,1 +1,498 @@
-//! The node's configuration file.
+//! The node's one configuration file. Unknown keys are refused; what is left out has the default given here.
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use overlap_crypto::backend::Backend;
+use overlap_proto::policy_file::{one_line, parse_duration, position};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::{Error, Reason};
+
+/// The file's name inside the node's directory.
+pub const FILE_NAME: &str = "overlapd.toml";
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This organisation's name, as partners see it.
+    pub organization: String,
+    /// ISO 3166-1 alpha-2 region of phone numbers without a country code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_region: Option<String>,
+    /// The engine for curve arithmetic: `auto`, or one that `overlapd doctor` lists.
+    #[serde(default = "auto")]
+    pub backend: String,
+    /// A file with the 32-byte key (raw, or 64 hexadecimal digits) under which secrets are sealed at rest. Keep it on another
+    /// volume than the node's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// The listener that partners' nodes call.
+    #[serde(default)]
+    pub exchange: Exchange,
+    /// The listener that this organisation's own tools and platform call.
+    #[serde(default)]
+    pub api: Api,
+    /// Everything has a limit.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// The listener that partners' nodes call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exchange {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// host:port at which partners reach it. If left out: the listening address where that is a loopback address (for trying
+    /// things out), else partners cannot call this node and it collects what waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7650)),
+            endpoint: None,
+        }
+    }
+}
+
+/// The listener that this organisation's own tools and platform call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// PEM certificate chain; without it the listener is plaintext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate_file: Option<PathBuf>,
+    /// PEM private key of the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Allows a plaintext listener on an address that is not loopback: bearer tokens and customers then cross the network in
+    /// the clear.
+    pub danger_plaintext_api: bool,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7651)),
+            tls_certificate_file: None,
+            tls_key_file: None,
+            danger_plaintext_api: false,
+        }
+    }
+}
+
+/// Everything has a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Keys a side may bring to a run.
+    pub max_set_size: u64,
+    /// Bytes of one run frame's payload.
+    pub max_frame_bytes: usize,
+    /// Bytes of one API request.
+    pub max_request_bytes: usize,
+    /// Runs under way with one partner.
+    pub max_runs_per_partner: usize,
+    /// Connections to the exchange listener.
+    pub max_exchange_connections: usize,
+    /// Connections to the API listener.
+    pub max_api_connections: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Span,
+    /// Time to connect to a partner's node.
+    pub connect_timeout: Span,
+    /// Time for one call that is not a run.
+    pub call_timeout: Span,
+    /// Time without a frame after which a run is given up.
+    pub idle_timeout: Span,
+    /// Time for calls under way to end when the node stops.
+    pub drain_timeout: Span,
+    /// Longest wait between two attempts to deliver a notice.
+    pub notice_retry: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_set_size: 1 << 24,
+            max_frame_bytes: 1 << 20,
+            max_request_bytes: 4 << 20,
+            max_runs_per_partner: 1,
+            max_exchange_connections: 256,
+            max_api_connections: 1024,
+            handshake_timeout: Span::seconds(10),
+            connect_timeout: Span::seconds(10),
+            call_timeout: Span::seconds(30),
+            idle_timeout: Span::seconds(120),
+            drain_timeout: Span::seconds(10),
+            notice_retry: Span::seconds(60),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A level or a filter such as `info,overlap_server::exchange=debug`.
+    pub level: String,
+    /// One line of text, or one JSON object, an event.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// One line of text, or one JSON object, an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// A span of time, written `"250ms"`, `"90s"`, `"15m"`, `"12h"` or `"7d"`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(Duration);
+
+impl Span {
+    /// That many seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// That many milliseconds.
+    #[must_use]
+    pub const fn milliseconds(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// As the standard library has it.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.subsec_millis() == 0 {
+            write!(formatter, "{}s", self.0.as_secs())
+        } else {
+            write!(formatter, "{}ms", self.0.as_millis())
+        }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match parse_duration(&text) {
+            Some(duration) if !duration.is_zero() => Ok(Self(duration)),
+            _ => Err(de::Error::custom(format!(
+                "\"{text}\" is not a duration such as \"250ms\", \"90s\", \"12h\" or \"7d\""
+            ))),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults for an organisation.
+    #[must_use]
+    pub fn new(organization: impl Into<String>) -> Self {
+        Self {
+            organization: organization.into(),
+            default_region: None,
+            backend: auto(),
+            key_file: None,
+            exchange: Exchange::default(),
+            api: Api::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// Reads a node directory's file.
+    ///
+    /// # Errors
+    /// `FILE_UNREADABLE`; `CONFIG_INVALID` with file, line and column.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(FILE_NAME);
+        let text = fs::read_to_string(&path).map_err(|error| {
+            let hint = if error.kind() == std::io::ErrorKind::NotFound {
+                "; make a node with `overlapd init`"
+            } else {
+                ""
+            };
+            Error::new(
+                Reason::FileUnreadable,
+                format!("{}: {error}{hint}", path.display()),
+            )
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Parses a configuration; `file` is the name that errors give.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` with file, line and column.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            Error::new(
+                Reason::ConfigInvalid,
+                format!("{file}:{line}:{column}: {}", one_line(error.message())),
+            )
+        })?;
+        config
+            .check()
+            .map_err(|problem| Error::new(Reason::ConfigInvalid, format!("{file}: {problem}")))?;
+        Ok(config)
+    }
+
+    /// What is wrong with values that parse one by one.
+    fn check(&self) -> Result<(), String> {
+        check_organization(&self.organization)
+            .map_err(|problem| format!("organization {problem}"))?;
+        if let Some(region) = &self.default_region
+            && phonenumber::country::Id::from_str(region).is_err()
+        {
+            return Err(format!(
+                "default_region \"{region}\" is not an ISO 3166-1 alpha-2 region such as \"US\""
+            ));
+        }
+        self.engine()?;
+        if let Some(endpoint) = &self.exchange.endpoint {
+            check_endpoint(endpoint).map_err(|problem| format!("exchange.endpoint {problem}"))?;
+        }
+        if self.api.tls_certificate_file.is_some() != self.api.tls_key_file.is_some() {
+            return Err(
+                "api.tls_certificate_file and api.tls_key_file must be given together".to_owned(),
+            );
+        }
+        if self.api.tls_certificate_file.is_none()
+            && !self.api.listen.ip().is_loopback()
+            && !self.api.danger_plaintext_api
+        {
+            return Err(format!(
+                "api.listen {} is not a loopback address and has no TLS: set api.tls_certificate_file and api.tls_key_file, \
+                 or api.danger_plaintext_api = true",
+                self.api.listen
+            ));
+        }
+        let limits = &self.limits;
+        for (name, value, range) in [
+            (
+                "max_frame_bytes",
+                limits.max_frame_bytes,
+                64 << 10..=16 << 20,
+            ),
+            (
+                "max_request_bytes",
+                limits.max_request_bytes,
+                64 << 10..=256 << 20,
+            ),
+            ("max_runs_per_partner", limits.max_runs_per_partner, 1..=16),
+            (
+                "max_exchange_connections",
+                limits.max_exchange_connections,
+                1..=65_536,
+            ),
+            (
+                "max_api_connections",
+                limits.max_api_connections,
+                1..=65_536,
+            ),
+        ] {
+            if !range.contains(&value) {
+                return Err(format!(
+                    "limits.{name} must be between {} and {}",
+                    range.start(),
+                    range.end()
+                ));
+            }
+        }
+        if limits.max_set_size == 0 {
+            return Err("limits.max_set_size must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The engine for curve arithmetic.
+    ///
+    /// # Errors
+    /// The engines there are, if this machine has none of the configured name.
+    pub fn engine(&self) -> Result<Backend, String> {
+        if self.backend == "auto" {
+            return Ok(Backend::detect());
+        }
+        let available = Backend::available();
+        available
+            .iter()
+            .find(|engine| engine.name() == self.backend)
+            .copied()
+            .ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|engine| engine.name()).collect();
+                format!(
+                    "backend \"{}\" is not one this machine can run: auto, {}",
+                    self.backend,
+                    names.join(", ")
+                )
+            })
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// `INTERNAL`: every configuration can be written.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self).map_err(|error| Error::internal(format!("configuration: {error}")))
+    }
+}
+
+/// Refuses names that cannot be shown, typed or told apart.
+pub(crate) fn check_organization(name: &str) -> Result<(), String> {
+    if name.trim() != name || name.is_empty() {
+        return Err("must not be empty, nor begin or end with a space".to_owned());
+    }
+    if name.chars().count() > 100 || name.chars().any(char::is_control) {
+        return Err(
+            "must have at most 100 characters, none of them a control character".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what is not host:port.
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let problem = || format!("\"{endpoint}\" is not host:port");
+    let authority = http::uri::Authority::from_str(endpoint).map_err(|_| problem())?;
+    if endpoint.len() > 300
+        || endpoint.contains('@')
+        || authority.host().is_empty()
+        || authority.port_u16().is_none_or(|port| port == 0)
+    {
+        return Err(problem());
+    }
+    Ok(())
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_parses_and_names_every_key() {
+        let sample = include_str!("../../deploy/overlapd.toml");
+        let config = Config::parse(sample, "deploy/overlapd.toml").unwrap();
+        assert_eq!(config.organization, "Acme");
+        // Every key that exists is in the sample, commented out or not.
+        let mut all = Config::new("Acme");
+        all.default_region = Some("US".to_owned());
+        all.key_file = Some("x".into());
+        all.exchange.endpoint = Some("h:1".to_owned());
+        all.api.tls_certificate_file = Some("x".into());
+        all.api.tls_key_file = Some("x".into());
+        for line in all.to_toml().unwrap().lines() {
+            if let Some((key, _)) = line.split_once(" = ") {
+                assert!(
+                    sample.lines().any(|line| line
+                        .trim_start_matches(['#', ' '])
+                        .starts_with(&format!("{key} = "))),
+                    "{key} is not in the sample"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_survive_a_round_trip() {
+        let config = Config::new("Acme");
+        assert_eq!(
+            Config::parse(&config.to_toml().unwrap(), "f").unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn faults_are_located() {
+        for (text, expected) in [
+            ("", "f:1:1: missing field `organization`"),
+            (
+                "organization = \"A\"\nport = 1\n",
+                "f:2:1: unknown field `port`",
+            ),
+            (
+                "organization = \"A\"\n[limits]\ncall_timeout = \"soon\"\n",
+                "f:3:16: \"soon\" is not a duration",
+            ),
+            (
+                "organization = \" \"\n",
+                "f: organization must not be empty",
+            ),
+            (
+                "organization = \"A\"\n[api]\nlisten = \"0.0.0.0:1\"\n",
+                "f: api.listen 0.0.0.0:1 is not a loopback address and has no TLS",
+            ),
+            (
+                "organization = \"A\"\nbackend = \"gpu\"\n",
+                "f: backend \"gpu\" is not one",
+            ),
+            (
+                "organization = \"A\"\n[exchange]\nendpoint = \"nowhere\"\n",
+                "f: exchange.endpoint \"nowhere\" is not host:port",
+            ),
+            (
+                "organization = \"A\"\ndefault_region = \"XX\"\n",
+                "f: default_region \"XX\"",
+            ),
+        ] {
+            let error = Config::parse(text, "f").unwrap_err();
+            assert_eq!(error.reason(), Reason::ConfigInvalid);
+            assert!(error.message().starts_with(expected), "{error}");
+        }
+        let plaintext =
+            "organization = \"A\"\n[api]\nlisten = \"0.0.0.0:1\"\ndanger_plaintext_api = true\n";
+        assert!(Config::parse(plaintext, "f").is_ok());
+    }
+}

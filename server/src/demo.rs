@@ -1,1 +1,3 @@
 //! Two full nodes on loopback with sample companies.
+
+pub mod companies;

@@ -52,6 +52,12 @@ macro_rules! reasons {
                 match self { $(Self::$variant => Blame::$blame,)* }
             }
 
+            /// One sentence on what it means, which says nothing of the case at hand.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+
             /// The reason with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
@@ -78,20 +84,28 @@ reasons! {
     FieldsDoNotFit "FIELDS_DO_NOT_FIT" FailedPrecondition Caller "A customer's shared fields exceed the policy's label length.";
     InviteInvalid "INVITE_INVALID" InvalidArgument Caller "The invitation is malformed, used or expired.";
     ConfigInvalid "CONFIG_INVALID" InvalidArgument Caller "The configuration file is wrong.";
+    RunUnderWay "RUN_UNDER_WAY" FailedPrecondition Caller "Another run of the partnership is under way.";
+    RunTooSoon "RUN_TOO_SOON" FailedPrecondition Caller "The least time between two runs has not passed.";
     QuotaExhausted "QUOTA_EXHAUSTED" ResourceExhausted Caller "A budget is used up.";
     FailedPrecondition "FAILED_PRECONDITION" FailedPrecondition Caller "The state does not allow this now.";
+    PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
+    Unimplemented "UNIMPLEMENTED" Unimplemented Caller "This node does not offer that.";
     Cancelled "CANCELLED" Cancelled Caller "Cancelled by request.";
     // Peers
     PeerFault "PEER_FAULT" Aborted Peer "The partner's node broke the protocol.";
     PeerVersion "PEER_VERSION" FailedPrecondition PeerVersion "The partner's node speaks another protocol version.";
     PeerUnknown "PEER_UNKNOWN" PermissionDenied Peer "The certificate is not that of a connected partner.";
+    CertificateExpired "CERTIFICATE_EXPIRED" FailedPrecondition Peer "A node's certificate has expired.";
     TermsDiffer "TERMS_DIFFER" FailedPrecondition Peer "The two nodes hold different sharing terms.";
+    PartnerFailed "PARTNER_FAILED" Aborted Peer "The partner's node reported a failure of its own.";
     // Environment
     PartnerUnreachable "PARTNER_UNREACHABLE" Unavailable Environment "The partner's node does not answer.";
     StorageFailed "STORAGE_FAILED" Internal Environment "The store reported an error.";
     DiskFull "DISK_FULL" ResourceExhausted Environment "There is no space left on the device.";
     StoreSchemaNewer "STORE_SCHEMA_NEWER" FailedPrecondition Environment "The store was written by a newer version.";
     PortInUse "PORT_IN_USE" Unavailable Environment "Another process listens on the port.";
+    StoreLocked "STORE_LOCKED" FailedPrecondition Environment "Another process uses the node's directory.";
+    KeyUnusable "KEY_UNUSABLE" FailedPrecondition Environment "A key file is missing, damaged or sealed under another key.";
     FileUnreadable "FILE_UNREADABLE" InvalidArgument Environment "A file cannot be read.";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded Environment "It took longer than allowed.";
     // Bugs
@@ -206,6 +220,31 @@ impl From<Error> for tonic::Status {
 #[cfg(test)]
 mod tests {
     use super::Reason;
+
+    #[test]
+    fn every_reason_is_documented() {
+        let documentation = include_str!("../../docs/API.md");
+        for &reason in Reason::ALL {
+            let row = format!(
+                "| `{}` | {} | {} |",
+                reason.name(),
+                status_name(reason.code()),
+                reason.summary()
+            );
+            assert!(documentation.contains(&row), "docs/API.md lacks:\n{row}");
+        }
+    }
+
+    fn status_name(code: tonic::Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
 
     #[test]
     fn every_reason_has_its_own_name() {

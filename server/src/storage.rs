@@ -134,6 +134,37 @@ impl Store {
     }
 }
 
+/// Looks a directory's store over without changing it: schema, integrity, audit log.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examine(directory: &Path) -> Result<String, Error> {
+    let path = directory.join(FILE_NAME);
+    let failed = |problem: &dyn std::fmt::Display| {
+        Error::new(
+            Reason::StorageFailed,
+            format!("{}: {problem}", path.display()),
+        )
+    };
+    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|error| failed(&error))?;
+    prepare(&connection)?;
+    let (applied, known) = migrations::version(&connection, &path)?;
+    let integrity: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| failed(&error))?;
+    if integrity != "ok" {
+        return Err(failed(&format_args!("{integrity}: restore a backup")));
+    }
+    if applied == 0 {
+        return Err(failed(&"holds nothing yet"));
+    }
+    let events = crate::audit::verify(&connection)?;
+    Ok(format!(
+        "schema {applied} of {known}, intact, {events} audit events in an unbroken chain"
+    ))
+}
+
 /// Runs blocking work off the asynchronous runtime.
 ///
 /// # Errors

@@ -9,11 +9,11 @@ use sha2::{Digest, Sha512};
 
 use super::{DecodeError, ElementFault, Encoded, Messages};
 
-pub(super) struct FixedBase(RistrettoBasepointTable);
+pub(super) struct FixedBase(Box<RistrettoBasepointTable>);
 
 impl FixedBase {
     pub(super) fn new(base: &RistrettoPoint) -> Self {
-        Self(RistrettoBasepointTable::create(base))
+        Self(Box::new(RistrettoBasepointTable::create(base)))
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) fn multiply_encode(scalar: &Scalar, points: &[RistrettoPoint]) -> Vec
 
 pub(super) fn offset(points: &mut [RistrettoPoint], base: &FixedBase, scalars: &[Scalar]) {
     for (point, scalar) in points.iter_mut().zip(scalars) {
-        *point += &base.0 * scalar;
+        *point += base.0.as_ref() * scalar;
     }
 }
 

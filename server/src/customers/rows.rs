@@ -1,11 +1,20 @@
-//! The only door through which matching reads customers.
+//! The only door through which matching reads customers, and the ways to look at single ones.
 
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use jiff::Timestamp;
 use overlap_crypto::terms::KeyType;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use crate::error::Error;
+use super::{
+    apply, blob,
+    normalize::{self, Outcome},
+    stages,
+};
+use crate::error::{Error, Reason};
 
 /// A customer row whose stage is disclosed.
+#[derive(Debug)]
 pub struct DisclosedRow<'a> {
     /// The row's id.
     pub id: &'a str,
@@ -34,6 +43,531 @@ pub fn scan_disclosed(
     disclosure: &Disclosure<'_>,
     visit: &mut dyn FnMut(&DisclosedRow<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let _ = (connection, disclosure, visit);
-    Err(Error::internal("customers are not stored yet"))
+    require_current_keys(connection)?;
+    let stages = DisclosedStages::find(connection, disclosure.stages)?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT id, stage, identifiers FROM customer WHERE {} ORDER BY id",
+        stages.condition
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut keys = Keys::default();
+    while let Some(row) = rows.next()? {
+        visit(&DisclosedRow {
+            id: text(row, 0)?,
+            stage: stages.name(row.get(1)?)?,
+            keys: keys.read(blob(row, 2)?, disclosure)?,
+        })?;
+    }
+    Ok(())
+}
+
+/// A disclosed row's fields.
+pub struct FieldsRow<'a> {
+    /// The row's id.
+    pub id: &'a str,
+    /// The values asked for, in the order asked for; one that the row lacks is empty.
+    pub values: &'a [&'a str],
+}
+
+/// Visits the disclosed rows in ascending order of id with the values of `fields`, in their order: the names `name`, `owner`,
+/// `industry` and `region`, and those of further fields.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn scan_fields(
+    connection: &Connection,
+    disclosed_stages: &[&str],
+    fields: &[&str],
+    visit: &mut dyn FnMut(&FieldsRow<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let stages = DisclosedStages::find(connection, disclosed_stages)?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT id, name, details FROM customer WHERE {} ORDER BY id",
+        stages.condition
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut values = vec![""; fields.len()];
+        let mut put = |name: &str, value| {
+            for (field, slot) in fields.iter().zip(&mut values) {
+                if *field == name {
+                    *slot = value;
+                }
+            }
+        };
+        put("name", text(row, 1)?);
+        let mut details = blob::Reader(blob(row, 2)?);
+        if !details.is_empty() {
+            for name in ["owner", "industry", "region"] {
+                put(name, details.text()?);
+            }
+        }
+        while !details.is_empty() {
+            put(details.text()?, details.text()?);
+        }
+        visit(&FieldsRow {
+            id: text(row, 0)?,
+            values: &values,
+        })?;
+    }
+    Ok(())
+}
+
+/// A row that changed.
+#[derive(Debug)]
+pub enum Change<'a> {
+    /// It is disclosed, and is as given.
+    Disclosed(DisclosedRow<'a>),
+    /// It is deleted, private or of a stage that is not disclosed, whether or not it was disclosed before. Of such a row
+    /// nothing but the id is read.
+    Withdrawn(&'a str),
+}
+
+/// The number of the last change of customers.
+///
+/// # Errors
+/// What the store reports.
+pub fn change_seq(connection: &Connection) -> Result<u64, Error> {
+    Ok(apply::state(connection)?.change_seq)
+}
+
+/// How many customers there are.
+///
+/// # Errors
+/// What the store reports.
+pub fn count(connection: &Connection) -> Result<u64, Error> {
+    Ok(apply::state(connection)?.customers)
+}
+
+/// Visits the rows that changed after change number `since_seq`, each once, and returns the number to go on from. Reads the
+/// change index, not the whole table. The order is that of the change numbers.
+///
+/// # Errors
+/// `FAILED_PRECONDITION` if deletions since then are no longer remembered: read everything instead. What the store or `visit`
+/// reports.
+pub fn scan_changes(
+    connection: &Connection,
+    since_seq: u64,
+    disclosure: &Disclosure<'_>,
+    visit: &mut dyn FnMut(&Change<'_>) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    require_current_keys(connection)?;
+    let state = apply::state(connection)?;
+    if since_seq < state.pruned_seq || since_seq > state.change_seq {
+        return Err(Error::new(
+            Reason::FailedPrecondition,
+            format!("the changes since number {since_seq} are not known: start a full run"),
+        ));
+    }
+    let stages = DisclosedStages::find(connection, disclosure.stages)?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT id, stage, CASE WHEN {} THEN identifiers END FROM customer
+         WHERE changed_seq > ?1 ORDER BY changed_seq, id",
+        stages.condition
+    ))?;
+    let mut rows = statement.query([since_seq])?;
+    let mut keys = Keys::default();
+    while let Some(row) = rows.next()? {
+        let id = text(row, 0)?;
+        match row
+            .get_ref(2)?
+            .as_blob_or_null()
+            .map_err(rusqlite::Error::from)?
+        {
+            Some(identifiers) => visit(&Change::Disclosed(DisclosedRow {
+                id,
+                stage: stages.name(row.get(1)?)?,
+                keys: keys.read(identifiers, disclosure)?,
+            }))?,
+            None => visit(&Change::Withdrawn(id))?,
+        }
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM customer_tombstone WHERE changed_seq > ?1 ORDER BY changed_seq, id",
+    )?;
+    let mut rows = statement.query([since_seq])?;
+    while let Some(row) = rows.next()? {
+        visit(&Change::Withdrawn(text(row, 0)?))?;
+    }
+    Ok(state.change_seq)
+}
+
+/// A customer's identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identifier {
+    /// Its type.
+    pub key_type: KeyType,
+    /// As the source has it.
+    pub raw: String,
+    /// The key it is compared by, or why it is not compared.
+    pub key: Result<String, Outcome>,
+}
+
+/// All that is known of a customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// The row's id.
+    pub id: String,
+    /// Its lifecycle stage.
+    pub stage: String,
+    /// Never matched and never shared.
+    pub private: bool,
+    /// The customer's name, or empty.
+    pub name: String,
+    /// Who looks after it, or empty.
+    pub owner: String,
+    /// Its industry, or empty.
+    pub industry: String,
+    /// Its region, or empty.
+    pub region: String,
+    /// Further fields.
+    pub fields: BTreeMap<String, String>,
+    /// Its identifiers, in the order of the source.
+    pub identifiers: Vec<Identifier>,
+    /// When the row was last written.
+    pub updated_at: Timestamp,
+}
+
+impl Details {
+    /// The domains as the source has them.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.of_type(KeyType::Domain)
+    }
+
+    /// The identifiers of one type as the source has them.
+    pub fn of_type(&self, key_type: KeyType) -> impl Iterator<Item = &str> {
+        self.identifiers
+            .iter()
+            .filter(move |identifier| identifier.key_type == key_type)
+            .map(|identifier| identifier.raw.as_str())
+    }
+
+    /// The value of a field that a policy may share: `name`, `owner`, `industry`, `region`, or a further field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let value = match name {
+            "name" => &self.name,
+            "owner" => &self.owner,
+            "industry" => &self.industry,
+            "region" => &self.region,
+            _ => return self.fields.get(name).map(String::as_str),
+        };
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// The customers with these ids, in their order; `None` where there is none.
+///
+/// # Errors
+/// What the store reports.
+pub fn fetch(connection: &Connection, ids: &[&str]) -> Result<Vec<Option<Details>>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT customer.id, stage.id, private, identifiers, name, updated_at_ms, details
+         FROM customer CROSS JOIN stage ON stage.number = customer.stage WHERE customer.id = ?1",
+    )?;
+    ids.iter()
+        .map(|id| {
+            statement
+                .query_row([id], |row| Ok(details(row)))
+                .optional()?
+                .transpose()
+        })
+        .collect()
+}
+
+/// Which customers to list.
+pub(super) struct Search<'a> {
+    /// Only those after this id.
+    pub(super) after: &'a str,
+    /// Only this stage.
+    pub(super) stage: Option<&'a str>,
+    /// Only those that [match](Searchable::matches).
+    pub(super) folded: Option<&'a str>,
+    /// At most so many ids.
+    pub(super) limit: usize,
+    /// Whether to go on counting past the limit.
+    pub(super) count_all: bool,
+}
+
+/// The first ids found, in ascending order, and how many customers were found in all.
+pub(super) fn find(
+    connection: &Connection,
+    search: &Search<'_>,
+) -> Result<(Vec<String>, u64), Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name, identifiers FROM customer
+         WHERE id > ?1 AND (?2 IS NULL OR stage = (SELECT number FROM stage WHERE id = ?2)) ORDER BY id",
+    )?;
+    let mut rows = statement.query((search.after, search.stage))?;
+    let mut ids = Vec::new();
+    let mut found = 0;
+    while let Some(row) = rows.next()? {
+        let row = searchable_row(row)?;
+        if let Some(folded) = search.folded
+            && !row.matches(folded)?
+        {
+            continue;
+        }
+        found += 1;
+        if ids.len() < search.limit {
+            ids.push(row.id.to_owned());
+        } else if !search.count_all {
+            break;
+        }
+    }
+    Ok((ids, found))
+}
+
+fn details(row: &Row<'_>) -> Result<Details, Error> {
+    let mut identifiers = Vec::new();
+    let mut reader = blob::Reader(blob(row, 3)?);
+    reader.region()?;
+    while let Some(entry) = reader.identifier()? {
+        identifiers.push(Identifier {
+            key_type: entry.key_type,
+            raw: entry.raw.to_owned(),
+            key: entry.key.map(str::to_owned),
+        });
+    }
+    let mut reader = blob::Reader(blob(row, 6)?);
+    let [mut owner, mut industry, mut region] = [const { String::new() }; 3];
+    let mut fields = BTreeMap::new();
+    if !reader.is_empty() {
+        for text in [&mut owner, &mut industry, &mut region] {
+            reader.text()?.clone_into(text);
+        }
+        while !reader.is_empty() {
+            fields.insert(reader.text()?.to_owned(), reader.text()?.to_owned());
+        }
+    }
+    Ok(Details {
+        id: row.get(0)?,
+        stage: row.get(1)?,
+        private: row.get(2)?,
+        name: row.get(4)?,
+        owner,
+        industry,
+        region,
+        fields,
+        identifiers,
+        updated_at: Timestamp::from_millisecond(row.get(5)?).map_err(|_| blob::damaged())?,
+    })
+}
+
+/// What a customer is searched by.
+#[derive(Clone, Copy)]
+pub struct Searchable<'a> {
+    /// The row's id.
+    pub id: &'a str,
+    /// The customer's name, or empty.
+    pub name: &'a str,
+    identifiers: blob::Reader<'a>,
+}
+
+impl<'a> Searchable<'a> {
+    /// The domains as the source has them.
+    ///
+    /// # Errors
+    /// `STORAGE_FAILED` if the row is damaged.
+    pub fn domains(&self) -> Result<Vec<&'a str>, Error> {
+        let mut domains = Vec::new();
+        let mut reader = self.identifiers;
+        reader.region()?;
+        while let Some(entry) = reader.identifier()? {
+            if entry.key_type == KeyType::Domain {
+                domains.push(entry.raw);
+            }
+        }
+        Ok(domains)
+    }
+
+    /// Whether the id, the name, or a domain as the source has it or as it is compared contains `folded`, which is in
+    /// lower case, without regard to case.
+    ///
+    /// # Errors
+    /// `STORAGE_FAILED` if the row is damaged.
+    pub fn matches(&self, folded: &str) -> Result<bool, Error> {
+        if contains_folded(self.id, folded) || contains_folded(self.name, folded) {
+            return Ok(true);
+        }
+        let mut reader = self.identifiers;
+        reader.region()?;
+        while let Some(entry) = reader.identifier()? {
+            if entry.key_type == KeyType::Domain
+                && (contains_folded(entry.raw, folded)
+                    || entry.key.is_ok_and(|key| contains_folded(key, folded)))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether `text` contains `folded`, which is in lower case, without regard to case.
+fn contains_folded(text: &str, folded: &str) -> bool {
+    if text.is_ascii() {
+        return folded.is_empty()
+            || text
+                .as_bytes()
+                .windows(folded.len())
+                .any(|window| window.eq_ignore_ascii_case(folded.as_bytes()));
+    }
+    text.to_lowercase().contains(folded)
+}
+
+/// Visits what the rows with these ids are searched by, in the order given; ids that do not exist are passed over. Ascending
+/// ids are read in sequence.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn searchable(
+    connection: &Connection,
+    ids: &mut dyn Iterator<Item = &str>,
+    visit: &mut dyn FnMut(Searchable<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, name, identifiers FROM customer WHERE id = ?1")?;
+    for id in ids {
+        let mut rows = statement.query([id])?;
+        if let Some(row) = rows.next()? {
+            visit(searchable_row(row)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Visits what every row is searched by, in ascending order of id, until `visit` returns false.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn scan_searchable(
+    connection: &Connection,
+    visit: &mut dyn FnMut(Searchable<'_>) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, name, identifiers FROM customer ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if !visit(searchable_row(row)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn searchable_row<'a>(row: &'a Row<'_>) -> Result<Searchable<'a>, Error> {
+    Ok(Searchable {
+        id: text(row, 0)?,
+        name: text(row, 1)?,
+        identifiers: blob::Reader(blob(row, 2)?),
+    })
+}
+
+/// Keys read from a row, in buffers that are reused.
+#[derive(Default)]
+struct Keys {
+    keys: Vec<(KeyType, String)>,
+    used: usize,
+}
+
+impl Keys {
+    fn read(
+        &mut self,
+        identifiers: &[u8],
+        disclosure: &Disclosure<'_>,
+    ) -> Result<&[(KeyType, String)], Error> {
+        self.used = 0;
+        let wanted = |key_type| disclosure.key_types.contains(&key_type);
+        let mut reader = blob::Reader(identifiers);
+        reader.region()?;
+        while let Some(entry) = reader.identifier()? {
+            let Ok(key) = entry.key else { continue };
+            if wanted(entry.key_type) {
+                self.add(entry.key_type, key);
+            }
+            if disclosure.domain_from_email
+                && entry.key_type == KeyType::Email
+                && wanted(KeyType::Domain)
+                && let Ok(domain) = normalize::domain_of_email(key)
+            {
+                self.add(KeyType::Domain, &domain);
+            }
+        }
+        Ok(&self.keys[..self.used])
+    }
+
+    fn add(&mut self, key_type: KeyType, key: &str) {
+        if self.keys[..self.used]
+            .iter()
+            .any(|(other, text)| *other == key_type && text == key)
+        {
+            return;
+        }
+        match self.keys.get_mut(self.used) {
+            Some((slot_type, slot)) => {
+                *slot_type = key_type;
+                slot.clear();
+                slot.push_str(key);
+            }
+            None => self.keys.push((key_type, key.to_owned())),
+        }
+        self.used += 1;
+    }
+}
+
+/// The disclosed stages by their numbers in the store.
+struct DisclosedStages {
+    names: Vec<(i64, String)>,
+    /// The SQL condition that a row is disclosed.
+    condition: String,
+}
+
+impl DisclosedStages {
+    fn find(connection: &Connection, disclosed: &[&str]) -> Result<Self, Error> {
+        let names: Vec<(i64, String)> = stages::numbered(connection)?
+            .into_iter()
+            .filter(|(_, stage)| disclosed.contains(&stage.id.as_str()))
+            .map(|(number, stage)| (number, stage.id))
+            .collect();
+        let mut condition = "private = 0 AND stage IN (".to_owned();
+        for (index, (number, _)) in names.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(condition, "{separator}{number}").expect("writing to a String cannot fail");
+        }
+        condition.push(')');
+        Ok(Self { names, condition })
+    }
+
+    fn name(&self, number: i64) -> Result<&str, Error> {
+        self.names
+            .iter()
+            .find(|(other, _)| *other == number)
+            .map(|(_, name)| name.as_str())
+            .ok_or_else(|| Error::internal("the query let an undisclosed stage through"))
+    }
+}
+
+fn require_current_keys(connection: &Connection) -> Result<(), Error> {
+    if apply::state(connection)?.keys_are_current {
+        return Ok(());
+    }
+    Err(Error::new(
+        Reason::FailedPrecondition,
+        "the customers' keys were made by other normalisation rules: restart the node, which makes them anew",
+    ))
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, Error> {
+    Ok(row
+        .get_ref(column)?
+        .as_str()
+        .map_err(rusqlite::Error::from)?)
+}
+
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], Error> {
+    Ok(row
+        .get_ref(column)?
+        .as_blob()
+        .map_err(rusqlite::Error::from)?)
 }

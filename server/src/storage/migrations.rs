@@ -19,6 +19,18 @@ const MIGRATIONS: &[&str] = &[
 
 /// Brings the schema up to date, each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let (applied, known) = version(connection, path)?;
+    for (version, statements) in (1..=known).zip(MIGRATIONS).skip(applied as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(statements)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// How many steps the database has, and how many there are.
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<(u32, u32), Error> {
     let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let known = u32::try_from(MIGRATIONS.len()).expect("far fewer than 2^32 migrations");
     if applied > known {
@@ -30,11 +42,5 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Er
             ),
         ));
     }
-    for (version, statements) in (1..=known).zip(MIGRATIONS).skip(applied as usize) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(statements)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
-    }
-    Ok(())
+    Ok((applied, known))
 }

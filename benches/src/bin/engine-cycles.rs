@@ -1,0 +1,268 @@
+//! Core cycles an item of every batch function on every engine, and the ratio to the portable engine, in one process.
+//!
+//! The engines take turns, and the least time of the rounds is reported, in the least time that a cycle took meanwhile: a
+//! chain of dependent instructions of known latency is the clock. On a shared machine many short rounds are best, so that
+//! some go undisturbed.
+
+use std::{fmt::Write as _, hint::black_box};
+
+use clap::{Parser, ValueEnum};
+use overlap_crypto::backend::{Backend, Messages, RistrettoPoint, Scalar};
+use serde::Serialize;
+
+/// Core cycles an item of every batch function on every engine.
+#[derive(Parser)]
+struct Arguments {
+    /// Items a batch.
+    #[arg(long, default_value_t = 8192)]
+    items: usize,
+    /// Samples of each function on each engine.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Measure only functions whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Measure only this engine; ratios are then to itself.
+    #[arg(long)]
+    backend: Option<String>,
+    /// Form of the report.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// One line of the report.
+#[derive(Serialize)]
+struct Measurement {
+    function: &'static str,
+    backend: &'static str,
+    cycles_per_item: f64,
+    /// The portable engine's cycles over this engine's.
+    ratio_to_portable: f64,
+}
+
+/// Steps of the calibration chain; each waits for the last and takes three cycles (shift, exclusive or, add).
+const CHAIN_STEPS: u32 = 100_000;
+const CYCLES_PER_STEP: f64 = 3.0;
+
+/// Nanoseconds a call takes.
+fn nanoseconds(run: &mut dyn FnMut()) -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark")]
+    let start = std::time::Instant::now();
+    run();
+    start.elapsed().as_nanos() as f64
+}
+
+/// Nanoseconds a core cycle takes now.
+fn cycle() -> f64 {
+    let elapsed = nanoseconds(&mut || {
+        let mut x = black_box(1_u64);
+        for _ in 0..CHAIN_STEPS {
+            x = (x ^ (x >> 7)).wrapping_add(1);
+        }
+        black_box(x);
+    });
+    elapsed / (f64::from(CHAIN_STEPS) * CYCLES_PER_STEP)
+}
+
+/// What one engine works on.
+struct Bench {
+    backend: Backend,
+    items: usize,
+    messages: Messages,
+    elements: Vec<[u8; 32]>,
+    scalar: Scalar,
+    scalars: Vec<Scalar>,
+    base: RistrettoPoint,
+}
+
+const DST: &[u8] = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA512";
+
+type Function = (&'static str, fn(&Bench) -> f64);
+
+/// Every batch function, and the protocol's steps made of them.
+const FUNCTIONS: &[Function] = &[
+    ("sha512", |b| {
+        nanoseconds(&mut || drop(black_box(b.backend.sha512(&b.messages))))
+    }),
+    ("hash_to_scalars", |b| {
+        nanoseconds(&mut || drop(black_box(b.backend.hash_to_scalars(DST, &b.messages))))
+    }),
+    ("hash_to_group", |b| {
+        nanoseconds(&mut || drop(black_box(b.backend.hash_to_group(DST, &b.messages))))
+    }),
+    ("decode", |b| {
+        nanoseconds(&mut || drop(black_box(b.backend.decode(&b.elements))))
+    }),
+    ("encode", |b| {
+        let points = b.backend.hash_to_group(DST, &b.messages);
+        nanoseconds(&mut || drop(black_box(b.backend.encode(&points))))
+    }),
+    ("multiply_encode", |b| {
+        let points = b.backend.hash_to_group(DST, &b.messages);
+        nanoseconds(&mut || drop(black_box(b.backend.multiply_encode(&b.scalar, &points))))
+    }),
+    ("offset", |b| {
+        let mut points = b.backend.hash_to_group(DST, &b.messages);
+        let base = b.backend.fixed_base(&b.base);
+        nanoseconds(&mut || b.backend.offset(&mut points, &base, &b.scalars))
+    }),
+    ("fixed_base", |b| {
+        // Once a base, not once an item.
+        b.items as f64 * nanoseconds(&mut || drop(black_box(b.backend.fixed_base(&b.base))))
+    }),
+    ("vartime_multiscalar", |b| {
+        let points = b.backend.decode(&b.elements).expect("these are elements");
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
+    }),
+    ("vartime_multiscalar (computed points)", |b| {
+        let points = b.backend.hash_to_group(DST, &b.messages);
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
+    }),
+    ("evaluate: decode, multiply_encode", |b| {
+        nanoseconds(&mut || {
+            let points = b.backend.decode(&b.elements).expect("these are elements");
+            drop(black_box(b.backend.multiply_encode(&b.scalar, &points)));
+        })
+    }),
+    ("own items: hash_to_group, multiply_encode", |b| {
+        nanoseconds(&mut || {
+            let points = b.backend.hash_to_group(DST, &b.messages);
+            drop(black_box(b.backend.multiply_encode(&b.scalar, &points)));
+        })
+    }),
+    ("blind: hash_to_group, offset, encode", |b| {
+        let base = b.backend.fixed_base(&b.base);
+        nanoseconds(&mut || {
+            let mut points = b.backend.hash_to_group(DST, &b.messages);
+            b.backend.offset(&mut points, &base, &b.scalars);
+            drop(black_box(b.backend.encode(&points)));
+        })
+    }),
+    ("unblind: offset, encode", |b| {
+        let base = b.backend.fixed_base(&b.base);
+        let mut points = b.backend.decode(&b.elements).expect("these are elements");
+        nanoseconds(&mut || {
+            b.backend.offset(&mut points, &base, &b.scalars);
+            drop(black_box(b.backend.encode(&points)));
+        })
+    }),
+    ("prove: hash_to_scalars, vartime_multiscalar", |b| {
+        let points = b.backend.decode(&b.elements).expect("these are elements");
+        nanoseconds(&mut || {
+            let weights = b.backend.hash_to_scalars(DST, &b.messages);
+            black_box(b.backend.vartime_multiscalar(&weights, &points));
+        })
+    }),
+    ("verify: hash_to_scalars, two vartime_multiscalar", |b| {
+        let points = b.backend.decode(&b.elements).expect("these are elements");
+        let computed = b.backend.hash_to_group(DST, &b.messages);
+        nanoseconds(&mut || {
+            let weights = b.backend.hash_to_scalars(DST, &b.messages);
+            black_box(b.backend.vartime_multiscalar(&weights, &points));
+            black_box(b.backend.vartime_multiscalar(&weights, &computed));
+        })
+    }),
+];
+
+/// Bytes that differ from item to item and from one use to the next.
+fn seed(purpose: &[u8], item: usize) -> [u8; 64] {
+    let mut message = Messages::default();
+    message.push(&[purpose, &item.to_le_bytes()]);
+    Backend::portable().sha512(&message)[0]
+}
+
+impl Bench {
+    fn new(backend: Backend, items: usize) -> Self {
+        // An OPRF input of the protocol: label, context, type, version, length, and an e-mail address.
+        let mut messages = Messages::default();
+        for item in 0..items {
+            messages.push(&[
+                b"OVL1/item",
+                &[7; 16],
+                &[1, 1, 0, 24],
+                format!("customer{item:08}@ex.org").as_bytes(),
+            ]);
+        }
+        let elements = Backend::detect();
+        let elements = elements.encode(&elements.hash_to_group(b"engine-cycles", &messages));
+        let scalars = (0..items)
+            .map(|item| Scalar::from_bytes_mod_order_wide(&seed(b"scalar", item)))
+            .collect();
+        let base = RistrettoPoint::from_uniform_bytes(&seed(b"base", 0));
+        let scalar = Scalar::from_bytes_mod_order_wide(&seed(b"key", 0));
+        Self {
+            backend,
+            items,
+            messages,
+            elements,
+            scalar,
+            scalars,
+            base,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let is_wanted = |backend: &Backend| match &arguments.backend {
+        Some(name) => backend.name() == name,
+        None => true,
+    };
+    let benches: Vec<Bench> = Backend::available()
+        .into_iter()
+        .filter(is_wanted)
+        .map(|backend| Bench::new(backend, arguments.items))
+        .collect();
+    let mut report = Vec::new();
+    for (function, measure) in FUNCTIONS
+        .iter()
+        .filter(|(name, _)| name.contains(&arguments.only))
+    {
+        let mut least = vec![f64::INFINITY; benches.len()];
+        let mut least_cycle = f64::INFINITY;
+        for _ in 0..arguments.rounds {
+            for (least, bench) in least.iter_mut().zip(&benches) {
+                least_cycle = least_cycle.min(cycle());
+                *least = least.min(measure(bench) / arguments.items as f64);
+            }
+        }
+        for (nanoseconds, bench) in least.iter().zip(&benches) {
+            report.push(Measurement {
+                function,
+                backend: bench.backend.name(),
+                cycles_per_item: (nanoseconds / least_cycle).round(),
+                ratio_to_portable: (least[0] / nanoseconds * 100.0).round() / 100.0,
+            });
+        }
+    }
+    match arguments.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Table => print!("{}", table(&report)?),
+    }
+    Ok(())
+}
+
+fn table(report: &[Measurement]) -> Result<String, std::fmt::Error> {
+    let mut text = String::from(
+        "| function | engine | cycles an item | ratio to portable |\n|---|---|---:|---:|\n",
+    );
+    for line in report {
+        let Measurement {
+            function,
+            backend,
+            cycles_per_item,
+            ratio_to_portable,
+        } = line;
+        writeln!(
+            text,
+            "| {function} | {backend} | {cycles_per_item:.0} | {ratio_to_portable:.2} |"
+        )?;
+    }
+    Ok(text)
+}

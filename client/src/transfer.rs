@@ -1,0 +1,89 @@
+//! Uploads, which must not be taken for finished when they broke off.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    future::BoxFuture,
+    stream::{self, BoxStream, Stream, StreamExt as _},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{Client, Error};
+
+/// What the node may take, beyond the deadline, to refuse an upload that was broken off.
+const REFUSAL_GRACE: Duration = Duration::from_secs(5);
+
+/// Why an upload was broken off.
+#[derive(Clone, Default)]
+pub(crate) struct Cause(Arc<Mutex<Option<Error>>>);
+
+impl Cause {
+    fn set(&self, error: Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Client {
+    /// A request that streams messages. A node cannot tell a cancelled stream from one that ended, so that where the
+    /// source breaks or the deadline passes, `refused` goes out: a message that the node must refuse.
+    pub(crate) fn upload<Q: Send + 'static>(
+        &self,
+        messages: impl Stream<Item = Result<Q, Error>> + Send + 'static,
+        refused: Q,
+    ) -> (Request<BoxStream<'static, Q>>, Cause) {
+        let cause = Cause::default();
+        let broken = cause.clone();
+        let late = Error::Deadline {
+            endpoint: self.endpoint().to_owned(),
+        };
+        let deadline = tokio::time::Instant::now() + self.transfer_timeout;
+        let state = (messages.boxed(), Some((refused, late)));
+        let messages = stream::unfold(state, move |(mut messages, open)| {
+            let broken = broken.clone();
+            async move {
+                let (refused, late) = open?;
+                let message = tokio::select! {
+                    message = messages.next() => message?,
+                    () = tokio::time::sleep_until(deadline) => {
+                        broken.set(late);
+                        return Some((refused, (messages, None)));
+                    }
+                };
+                match message {
+                    Ok(message) => Some((message, (messages, Some((refused, late))))),
+                    Err(error) => {
+                        broken.set(error);
+                        Some((refused, (messages, None)))
+                    }
+                }
+            }
+        });
+        let mut request = Request::new(messages.boxed());
+        request.set_timeout(self.transfer_timeout + REFUSAL_GRACE);
+        (request, cause)
+    }
+
+    /// Waits for the answer to an upload. The call is boxed because the compiler cannot see that the stream in it may move
+    /// between threads.
+    pub(crate) async fn uploaded<A>(
+        &self,
+        cause: Cause,
+        call: BoxFuture<'_, Result<Response<A>, Status>>,
+    ) -> Result<A, Error> {
+        let answer = self
+            .answer_within(self.transfer_timeout + REFUSAL_GRACE, call)
+            .await;
+        // The refusal we asked for is not the news.
+        match cause.take() {
+            Some(cause) => Err(cause),
+            None => answer,
+        }
+    }
+}

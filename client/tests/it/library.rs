@@ -1,0 +1,185 @@
+//! The library where the command line does not reach.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use overlap_client::{
+    Client, ClientConfig, Customer, Error, Import, ImportFormat, RunState, SharedFilter,
+    UpsertOptions,
+};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::fake::FakeNode;
+
+/// Runs a test with a client of a node.
+fn with_client<F: Future<Output = ()>>(node: &FakeNode, test: impl FnOnce(Client) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let config = ClientConfig::from_node_dir(node.dir()).unwrap();
+        test(Client::connect(config).await.unwrap()).await;
+    });
+}
+
+#[test]
+fn the_node_says_what_it_is() {
+    with_client(&FakeNode::start(), |client| async move {
+        assert_eq!(client.node().await.unwrap().organization, "Acme");
+    });
+}
+
+#[test]
+fn customers_go_up_in_batches() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        let customers = stream::iter(0..1201).map(|number| Customer {
+            id: format!("k{number}"),
+            stage: "Lead".to_owned(),
+            ..Customer::default()
+        });
+        let options = UpsertOptions {
+            replace_all: true,
+            ..UpsertOptions::default()
+        };
+        let report = client.upsert_customers(options, customers).await.unwrap();
+        assert_eq!(report.inserted, 1201);
+    });
+    let messages = &node.requests("upsert_customers")[0];
+    assert_eq!(messages.matches("UpsertCustomersRequest").count(), 4);
+    assert_eq!(messages.matches("replace_all: true").count(), 1);
+}
+
+#[test]
+fn a_list_is_fetched_as_far_as_it_is_read() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        let shared = client.shared_customers("Globex", SharedFilter::default());
+        let first: Vec<_> = shared.take(2).try_collect().await.unwrap();
+        assert_eq!(first[1].id, "c2");
+    });
+    assert_eq!(node.requests("list_shared_customers").len(), 1);
+}
+
+#[test]
+fn watching_ends_with_the_run() {
+    with_client(&FakeNode::start(), |client| async move {
+        let updates: Vec<_> = client.watch_run("r_1").try_collect().await.unwrap();
+        let states: Vec<_> = updates.iter().map(|run| run.state).collect();
+        assert_eq!(states, [RunState::Evaluating, RunState::Done]);
+        let progress = updates[0].progress.as_ref().unwrap();
+        assert_eq!((progress.items_done, progress.eta_s), (450, Some(9.0)));
+    });
+}
+
+/// A file on a disk that breaks after some bytes.
+struct BreakingDisk(usize);
+
+impl AsyncRead for BreakingDisk {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0 == 0 {
+            return Poll::Ready(Err(io::Error::other("the disk broke")));
+        }
+        let length = buffer.remaining().min(self.0);
+        buffer.put_slice(&vec![b'x'; length]);
+        self.0 -= length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_file_that_breaks_off_does_not_look_finished() {
+    let node = FakeNode::start();
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    with_client(&node, |client| async move {
+        let import = Import {
+            file_name: "mine.csv".to_owned(),
+            format: ImportFormat::Csv,
+            default_region: None,
+            replace_all: true,
+            size_bytes: None,
+        };
+        let error = client
+            .import_customers(import, BreakingDisk(600_000), move |bytes| {
+                counter.store(bytes, Ordering::SeqCst);
+            })
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "mine.csv: the disk broke");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    });
+    assert!(sent.load(Ordering::SeqCst) > 0);
+    assert!(
+        node.requests("import_customers").is_empty(),
+        "the node never saw an end"
+    );
+}
+
+#[test]
+fn an_upload_past_its_deadline_does_not_look_finished() {
+    let node = FakeNode::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut config = ClientConfig::from_node_dir(node.dir()).unwrap();
+        config.transfer_timeout = Duration::from_millis(100);
+        let client = Client::connect(config).await.unwrap();
+        // A file that never ends.
+        let (_open, content) = tokio::io::duplex(64);
+        let import = Import {
+            file_name: "mine.csv".to_owned(),
+            format: ImportFormat::Csv,
+            default_region: None,
+            replace_all: true,
+            size_bytes: None,
+        };
+        // Calls may run on any thread.
+        let call =
+            tokio::spawn(async move { client.import_customers(import, content, |_| ()).await });
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    });
+    assert!(node.requests("import_customers").is_empty());
+}
+
+#[test]
+fn every_kind_of_call_may_run_on_any_thread() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        tokio::spawn(async move {
+            client.matrix("Globex").await?;
+            let shared = client.shared_customers("Globex", SharedFilter::default());
+            shared.try_collect::<Vec<_>>().await?;
+            client.partnerships(true).try_collect::<Vec<_>>().await?;
+            client.watch_run("r_1").try_collect::<Vec<_>>().await?;
+            let nobody = stream::iter(Vec::new());
+            client.delete_customers(nobody).await?;
+            let customers = stream::iter(Vec::new());
+            client
+                .upsert_customers(UpsertOptions::default(), customers)
+                .await?;
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    });
+}

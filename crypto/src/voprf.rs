@@ -1,0 +1,421 @@
+//! The verifiable oblivious PRF in batches: RFC 9497 in VOPRF mode (PROTOCOL.md §4).
+
+use std::fmt;
+
+use curve25519_dalek::{constants::RISTRETTO_BASEPOINT_POINT, ristretto::CompressedRistretto};
+use rand_core::CryptoRng;
+use sha2::{Digest, Sha512};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{
+    backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar},
+    context::Context,
+    fault::{Fault, Misuse},
+    suite::{
+        DERIVE_KEY_PAIR_DST, HASH_TO_SCALAR_DST, KEY_PROOF_DST, SEED_DST, SUITE_NAME, absorb,
+        derive,
+    },
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The most elements one proof covers: their index has two bytes (RFC 9497 §2.2.1); the protocol stays far below.
+pub const MAX_BATCH: usize = 16_384;
+
+/// An evaluator's secret key for one partner, direction and epoch.
+pub struct SecretKey(Scalar);
+
+impl SecretKey {
+    /// A fresh key.
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        Self(random_scalar(rng))
+    }
+
+    /// DeriveKeyPair (RFC 9497 §3.2.1).
+    #[must_use]
+    pub fn derive(seed: &[u8; 32], info: &[u8]) -> Option<Self> {
+        let info_length = u16::try_from(info.len()).ok()?.to_be_bytes();
+        (0..=u8::MAX).find_map(|counter| {
+            let mut messages = Messages::default();
+            messages.push(&[seed, &info_length, info, &[counter]]);
+            let scalar = Backend::portable().hash_to_scalars(DERIVE_KEY_PAIR_DST, &messages)[0];
+            (scalar != Scalar::ZERO).then_some(Self(scalar))
+        })
+    }
+
+    /// Reads a stored key.
+    ///
+    /// # Errors
+    /// If the bytes are not a canonical scalar, or 0.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Misuse> {
+        let scalar: Option<Scalar> = Scalar::from_canonical_bytes(*bytes).into();
+        match scalar {
+            Some(scalar) if scalar != Scalar::ZERO => Ok(Self(scalar)),
+            _ => Err(Misuse::StoredState),
+        }
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::of_point(RistrettoPoint::mul_base(&self.0))
+    }
+
+    pub(crate) const fn scalar(&self) -> &Scalar {
+        &self.0
+    }
+}
+
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SecretKey(..)")
+    }
+}
+
+/// An evaluator's public key; never the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    point: RistrettoPoint,
+    encoded: Encoded,
+}
+
+impl PublicKey {
+    fn of_point(point: RistrettoPoint) -> Self {
+        Self {
+            point,
+            encoded: point.compress().to_bytes(),
+        }
+    }
+
+    /// Reads a key that came from elsewhere (RFC 9497 §2.1 "DeserializeElement").
+    ///
+    /// # Errors
+    /// [`Fault::NonCanonicalElement`] or [`Fault::IdentityElement`].
+    pub fn decode(encoded: &Encoded) -> Result<Self, Fault> {
+        let point = decode_element(encoded)?;
+        Ok(Self {
+            point,
+            encoded: *encoded,
+        })
+    }
+
+    /// The canonical encoding.
+    #[must_use]
+    pub const fn encoded(&self) -> &Encoded {
+        &self.encoded
+    }
+
+    pub(crate) const fn point(&self) -> &RistrettoPoint {
+        &self.point
+    }
+}
+
+/// One element by itself, under the rules of [`Backend::decode`].
+pub(crate) fn decode_element(encoded: &Encoded) -> Result<RistrettoPoint, Fault> {
+    if encoded == &[0; 32] {
+        return Err(Fault::IdentityElement);
+    }
+    CompressedRistretto(*encoded)
+        .decompress()
+        .ok_or(Fault::NonCanonicalElement)
+}
+
+fn decode_scalar(bytes: &[u8; 32]) -> Result<Scalar, Fault> {
+    Option::from(Scalar::from_canonical_bytes(*bytes)).ok_or(Fault::NonCanonicalScalar)
+}
+
+/// A uniform scalar other than 0.
+pub(crate) fn random_scalar(rng: &mut impl CryptoRng) -> Scalar {
+    loop {
+        let mut wide = Zeroizing::new([0_u8; 64]);
+        rng.fill_bytes(wide.as_mut());
+        let scalar = Scalar::from_bytes_mod_order_wide(&wide);
+        if scalar != Scalar::ZERO {
+            return scalar;
+        }
+    }
+}
+
+/// `count` uniform scalars.
+pub(crate) fn random_scalars(rng: &mut impl CryptoRng, count: usize) -> Zeroizing<Vec<Scalar>> {
+    Zeroizing::new((0..count).map(|_| random_scalar(rng)).collect())
+}
+
+/// A nonce that stays unpredictable if either the randomness or the secrecy of the statement fails.
+fn hedged_nonce(key: &Scalar, statement: &[u8; 64], rng: &mut impl CryptoRng) -> Zeroizing<Scalar> {
+    let mut fresh = Zeroizing::new([0_u8; 64]);
+    rng.fill_bytes(fresh.as_mut());
+    let key = Zeroizing::new(key.to_bytes());
+    let wide = Zeroizing::new(derive("OVL1/nonce", &[&*key, &*fresh, statement]));
+    Zeroizing::new(Scalar::from_bytes_mod_order_wide(&wide))
+}
+
+/// A non-interactive proof: challenge and response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    challenge: Scalar,
+    response: Scalar,
+}
+
+impl Proof {
+    /// Bytes of a proof on the wire: `c || s`, as in RFC 9497's vectors.
+    pub const BYTES: usize = 64;
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`Fault::NonCanonicalScalar`].
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Self, Fault> {
+        let (halves, _) = bytes.as_chunks::<32>();
+        Ok(Self {
+            challenge: decode_scalar(&halves[0])?,
+            response: decode_scalar(&halves[1])?,
+        })
+    }
+
+    /// The bytes of the proof.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..32].copy_from_slice(self.challenge.as_bytes());
+        bytes[32..].copy_from_slice(self.response.as_bytes());
+        bytes
+    }
+}
+
+/// A batch as both sides know it: what was sent, and what came back for it.
+#[derive(Clone, Copy)]
+pub struct Statement<'a> {
+    /// The blinded elements as sent.
+    pub blinded: &'a [Encoded],
+    /// The evaluated elements as returned.
+    pub evaluated: &'a [Encoded],
+}
+
+/// The weights `d_i` of the composites (RFC 9497 §2.2.1 "ComputeComposites").
+fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -> Vec<Scalar> {
+    let seed: [u8; 64] = Sha512::new()
+        .chain_update(32_u16.to_be_bytes())
+        .chain_update(public_key.encoded)
+        .chain_update(length16(SEED_DST.len()))
+        .chain_update(SEED_DST)
+        .finalize()
+        .into();
+    let mut messages =
+        Messages::with_capacity(statement.blinded.len(), 2 + 64 + 2 + 2 * (2 + 32) + 9);
+    for (index, (blinded, evaluated)) in
+        (0_u16..).zip(statement.blinded.iter().zip(statement.evaluated))
+    {
+        messages.push(&[
+            &64_u16.to_be_bytes(),
+            &seed,
+            &index.to_be_bytes(),
+            &32_u16.to_be_bytes(),
+            blinded,
+            &32_u16.to_be_bytes(),
+            evaluated,
+            b"Composite",
+        ]);
+    }
+    backend.hash_to_scalars(HASH_TO_SCALAR_DST, &messages)
+}
+
+fn length16(length: usize) -> [u8; 2] {
+    u16::try_from(length)
+        .expect("constants and encodings are short")
+        .to_be_bytes()
+}
+
+/// The challenge `c` of RFC 9497 §2.2.1 over `Bm, a0, a1, a2, a3`.
+fn challenge(public_key: &PublicKey, elements: [&RistrettoPoint; 4]) -> Scalar {
+    let encodings = elements.map(|element| element.compress().to_bytes());
+    let length = 32_u16.to_be_bytes();
+    let mut messages = Messages::default();
+    messages.push(&[
+        &length,
+        &public_key.encoded,
+        &length,
+        &encodings[0],
+        &length,
+        &encodings[1],
+        &length,
+        &encodings[2],
+        &length,
+        &encodings[3],
+        b"Challenge",
+    ]);
+    Backend::portable().hash_to_scalars(HASH_TO_SCALAR_DST, &messages)[0]
+}
+
+/// GenerateProof (RFC 9497 §2.2.1) over a batch, with the composites of ComputeCompositesFast.
+///
+/// `blinded` are the decoded elements of `statement.blinded`.
+///
+/// # Panics
+/// If the batch is longer than [`MAX_BATCH`], or its parts are not equally long.
+pub fn prove(
+    backend: Backend,
+    key: &SecretKey,
+    public_key: &PublicKey,
+    blinded: &Points,
+    statement: Statement<'_>,
+    rng: &mut impl CryptoRng,
+) -> Proof {
+    let mut transcript = Sha512::new();
+    absorb(&mut transcript, &public_key.encoded);
+    absorb(&mut transcript, statement.blinded.as_flattened());
+    absorb(&mut transcript, statement.evaluated.as_flattened());
+    let nonce = hedged_nonce(&key.0, &transcript.finalize().into(), rng);
+    prove_with_nonce(backend, key, public_key, blinded, statement, &nonce)
+}
+
+fn prove_with_nonce(
+    backend: Backend,
+    key: &SecretKey,
+    public_key: &PublicKey,
+    blinded: &Points,
+    statement: Statement<'_>,
+    nonce: &Scalar,
+) -> Proof {
+    assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
+    assert_eq!(statement.blinded.len(), statement.evaluated.len());
+    let weights = weights(backend, public_key, statement);
+    let composite_blinded = backend.vartime_multiscalar(&weights, blinded);
+    let composite_evaluated = composite_blinded * key.0;
+    let challenge = challenge(
+        public_key,
+        [
+            &composite_blinded,
+            &composite_evaluated,
+            &RistrettoPoint::mul_base(nonce),
+            &(composite_blinded * nonce),
+        ],
+    );
+    Proof {
+        challenge,
+        response: nonce - challenge * key.0,
+    }
+}
+
+/// VerifyProof (RFC 9497 §2.2.2) over a batch.
+///
+/// `blinded` and `evaluated` are the decoded elements of `statement`.
+///
+/// # Errors
+/// [`Fault::ProofInvalid`].
+pub fn verify(
+    backend: Backend,
+    public_key: &PublicKey,
+    blinded: &Points,
+    evaluated: &Points,
+    statement: Statement<'_>,
+    proof: &Proof,
+) -> Result<(), Fault> {
+    if statement.blinded.len() != statement.evaluated.len() || statement.blinded.len() > MAX_BATCH {
+        return Err(Fault::WrongCount);
+    }
+    let weights = weights(backend, public_key, statement);
+    let composite_blinded = backend.vartime_multiscalar(&weights, blinded);
+    let composite_evaluated = backend.vartime_multiscalar(&weights, evaluated);
+    let expected = challenge(
+        public_key,
+        [
+            &composite_blinded,
+            &composite_evaluated,
+            &RistrettoPoint::vartime_double_scalar_mul_basepoint(
+                &proof.challenge,
+                &public_key.point,
+                &proof.response,
+            ),
+            &(composite_blinded * proof.response + composite_evaluated * proof.challenge),
+        ],
+    );
+    if bool::from(expected.ct_eq(&proof.challenge)) {
+        Ok(())
+    } else {
+        Err(Fault::ProofInvalid)
+    }
+}
+
+/// Finalize (RFC 9497 §3.3.1) without the unblinding: the OPRF output of each input.
+#[must_use]
+pub fn finalize(backend: Backend, inputs: &Messages, unblinded: &[Encoded]) -> Vec<[u8; 64]> {
+    let mut messages = Messages::with_capacity(inputs.len(), 128);
+    for (input, element) in inputs.iter().zip(unblinded) {
+        messages.push(&[
+            &length16(input.len()),
+            input,
+            &32_u16.to_be_bytes(),
+            element,
+            b"Finalize",
+        ]);
+    }
+    backend.sha512(&messages)
+}
+
+/// The discrete-log base of every public key.
+pub(crate) const GENERATOR: RistrettoPoint = RISTRETTO_BASEPOINT_POINT;
+
+/// Proves knowledge of the secret key of `ctx`'s public key (PROTOCOL.md §5.2).
+pub fn prove_key(key: &SecretKey, context: &Context, rng: &mut impl CryptoRng) -> Proof {
+    let public_key = key.public_key();
+    let statement = derive("OVL1/key-proof", &[&context.0, &public_key.encoded]);
+    let nonce = hedged_nonce(&key.0, &statement, rng);
+    let challenge = key_challenge(&public_key, context, &RistrettoPoint::mul_base(&nonce));
+    Proof {
+        challenge,
+        response: *nonce - challenge * key.0,
+    }
+}
+
+/// Checks [`prove_key`]'s proof.
+///
+/// # Errors
+/// [`Fault::KeyProofInvalid`].
+pub fn verify_key(public_key: &PublicKey, context: &Context, proof: &Proof) -> Result<(), Fault> {
+    let nonce_point = RistrettoPoint::vartime_double_scalar_mul_basepoint(
+        &proof.challenge,
+        &public_key.point,
+        &proof.response,
+    );
+    let expected = key_challenge(public_key, context, &nonce_point);
+    if bool::from(expected.ct_eq(&proof.challenge)) {
+        Ok(())
+    } else {
+        Err(Fault::KeyProofInvalid)
+    }
+}
+
+fn key_challenge(
+    public_key: &PublicKey,
+    context: &Context,
+    nonce_point: &RistrettoPoint,
+) -> Scalar {
+    let length = 32_u16.to_be_bytes();
+    let mut messages = Messages::default();
+    messages.push(&[
+        &length16(SUITE_NAME.len()),
+        SUITE_NAME,
+        &length16(context.0.len()),
+        &context.0,
+        &length,
+        &public_key.encoded,
+        &length,
+        nonce_point.compress().as_bytes(),
+    ]);
+    Backend::portable().hash_to_scalars(KEY_PROOF_DST, &messages)[0]
+}

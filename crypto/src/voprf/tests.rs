@@ -1,0 +1,254 @@
+use serde::Deserialize;
+
+use super::{
+    GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove, prove_key,
+    prove_with_nonce, random_scalars, verify, verify_key,
+};
+use crate::{
+    backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar},
+    context::Context,
+    fault::{Fault, Misuse},
+    suite::HASH_TO_GROUP_DST,
+};
+
+const VECTORS: &str = include_str!("../../tests/data/rfc9497-voprf-ristretto255-sha512.json");
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Suite {
+    #[serde(rename = "groupDST")]
+    group_dst: String,
+    key_info: String,
+    seed: String,
+    pk_sm: String,
+    sk_sm: String,
+    vectors: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Vector {
+    blind: String,
+    blinded_element: String,
+    evaluation_element: String,
+    input: String,
+    output: String,
+    proof: VectorProof,
+}
+
+#[derive(Deserialize)]
+struct VectorProof {
+    proof: String,
+    r: String,
+}
+
+fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    hex::decode(text).unwrap().try_into().unwrap()
+}
+
+fn list<const N: usize>(text: &str) -> Vec<[u8; N]> {
+    text.split(',').map(bytes).collect()
+}
+
+fn scalar(text: &str) -> Scalar {
+    Scalar::from_canonical_bytes(bytes(text)).unwrap()
+}
+
+/// The vectors blind by multiplication. One element a batch, as the batch API multiplies all by the same scalar.
+fn multiply_each(backend: Backend, scalars: &[Scalar], elements: &[Encoded]) -> Vec<Encoded> {
+    scalars
+        .iter()
+        .zip(elements)
+        .map(|(scalar, element)| {
+            let point = backend.decode(std::slice::from_ref(element)).unwrap();
+            backend.multiply_encode(scalar, &point)[0]
+        })
+        .collect()
+}
+
+#[test]
+fn rfc_9497_voprf_vectors() {
+    let suite: Suite = serde_json::from_str(VECTORS).unwrap();
+    assert_eq!(hex::decode(&suite.group_dst).unwrap(), HASH_TO_GROUP_DST);
+    let key =
+        SecretKey::derive(&bytes(&suite.seed), &hex::decode(&suite.key_info).unwrap()).unwrap();
+    assert_eq!(*key.to_bytes(), bytes(&suite.sk_sm));
+    let public_key = key.public_key();
+    assert_eq!(*public_key.encoded(), bytes(&suite.pk_sm));
+    for backend in Backend::available() {
+        for vector in &suite.vectors {
+            let mut inputs = Messages::default();
+            for input in vector.input.split(',') {
+                inputs.push(&[&hex::decode(input).unwrap()]);
+            }
+            let blinds: Vec<Scalar> = vector.blind.split(',').map(scalar).collect();
+            let blinded = list::<32>(&vector.blinded_element);
+            let evaluated = list::<32>(&vector.evaluation_element);
+            let hashed = backend.encode(&backend.hash_to_group(HASH_TO_GROUP_DST, &inputs));
+            assert_eq!(multiply_each(backend, &blinds, &hashed), blinded);
+
+            let blinded_points = backend.decode(&blinded).unwrap();
+            assert_eq!(
+                backend.multiply_encode(key.scalar(), &blinded_points),
+                evaluated
+            );
+            let statement = Statement {
+                blinded: &blinded,
+                evaluated: &evaluated,
+            };
+            let proof = prove_with_nonce(
+                backend,
+                &key,
+                &public_key,
+                &blinded_points,
+                statement,
+                &scalar(&vector.proof.r),
+            );
+            assert_eq!(hex::encode(proof.encode()), vector.proof.proof);
+            let evaluated_points = backend.decode(&evaluated).unwrap();
+            verify(
+                backend,
+                &public_key,
+                &blinded_points,
+                &evaluated_points,
+                statement,
+                &proof,
+            )
+            .unwrap();
+
+            let inverses: Vec<Scalar> = blinds.iter().map(Scalar::invert).collect();
+            let unblinded = multiply_each(backend, &inverses, &evaluated);
+            assert_eq!(
+                finalize(backend, &inputs, &unblinded),
+                list::<64>(&vector.output)
+            );
+        }
+    }
+}
+
+#[test]
+fn additive_and_multiplicative_blinding_unblind_to_the_same_element() {
+    let mut rng = crate::test_rng(1);
+    for backend in Backend::available() {
+        let key = SecretKey::random(&mut rng);
+        let mut inputs = Messages::default();
+        for input in 0_u8..40 {
+            inputs.push(&[&[input]]);
+        }
+        let mut points = backend.hash_to_group(HASH_TO_GROUP_DST, &inputs);
+        let direct = backend.multiply_encode(key.scalar(), &points);
+        let blinds = random_scalars(&mut rng, inputs.len());
+        backend.offset(&mut points, &backend.fixed_base(&GENERATOR), &blinds);
+        let evaluated = backend.multiply_encode(key.scalar(), &points);
+        assert_ne!(direct, evaluated);
+        let mut evaluated = backend.decode(&evaluated).unwrap();
+        let negated: Vec<Scalar> = blinds.iter().map(|blind| -blind).collect();
+        let base = backend.fixed_base(key.public_key().point());
+        backend.offset(&mut evaluated, &base, &negated);
+        assert_eq!(backend.encode(&evaluated), direct);
+    }
+}
+
+#[test]
+fn a_proof_holds_for_its_statement_only() {
+    let mut rng = crate::test_rng(2);
+    let backend = Backend::detect();
+    let key = SecretKey::random(&mut rng);
+    let public_key = key.public_key();
+    let mut inputs = Messages::default();
+    for input in 0_u8..9 {
+        inputs.push(&[&[input]]);
+    }
+    let points = backend.hash_to_group(HASH_TO_GROUP_DST, &inputs);
+    let blinded = backend.encode(&points);
+    let evaluated = backend.multiply_encode(key.scalar(), &points);
+    let statement = Statement {
+        blinded: &blinded,
+        evaluated: &evaluated,
+    };
+    let proof = prove(backend, &key, &public_key, &points, statement, &mut rng);
+    let check = |public_key: &PublicKey, evaluated: &[Encoded], proof: &Proof| {
+        verify(
+            backend,
+            public_key,
+            &points,
+            &backend.decode(evaluated).unwrap(),
+            Statement {
+                blinded: &blinded,
+                evaluated,
+            },
+            proof,
+        )
+    };
+    assert_eq!(check(&public_key, &evaluated, &proof), Ok(()));
+    let mut swapped = evaluated.clone();
+    swapped.swap(0, 1);
+    assert_eq!(
+        check(&public_key, &swapped, &proof),
+        Err(Fault::ProofInvalid)
+    );
+    let other = SecretKey::random(&mut rng).public_key();
+    assert_eq!(check(&other, &evaluated, &proof), Err(Fault::ProofInvalid));
+    let mut bytes = proof.encode();
+    bytes[0] ^= 1;
+    let forged = Proof::decode(&bytes).unwrap();
+    assert_eq!(
+        check(&public_key, &evaluated, &forged),
+        Err(Fault::ProofInvalid)
+    );
+}
+
+#[test]
+fn z05_proofs_and_keys_decode_canonically() {
+    let mut bytes = [0_u8; 64];
+    bytes[31] = 0xff;
+    assert_eq!(Proof::decode(&bytes), Err(Fault::NonCanonicalScalar));
+    assert_eq!(PublicKey::decode(&[0; 32]), Err(Fault::IdentityElement));
+    assert_eq!(
+        PublicKey::decode(&[0xff; 32]),
+        Err(Fault::NonCanonicalElement)
+    );
+    assert_eq!(
+        SecretKey::from_bytes(&[0; 32]).unwrap_err(),
+        Misuse::StoredState
+    );
+    assert_eq!(
+        SecretKey::from_bytes(&[0xff; 32]).unwrap_err(),
+        Misuse::StoredState
+    );
+    let key = SecretKey::random(&mut crate::test_rng(3));
+    let read = SecretKey::from_bytes(&key.to_bytes()).unwrap();
+    assert_eq!(read.public_key(), key.public_key());
+    assert_eq!(format!("{key:?}"), "SecretKey(..)");
+}
+
+#[test]
+fn a_key_proof_holds_for_its_key_and_context_only() {
+    let mut rng = crate::test_rng(4);
+    let key = SecretKey::random(&mut rng);
+    let context = Context([7; 16]);
+    let proof = prove_key(&key, &context, &mut rng);
+    assert_eq!(verify_key(&key.public_key(), &context, &proof), Ok(()));
+    let other = SecretKey::random(&mut rng).public_key();
+    assert_eq!(
+        verify_key(&other, &context, &proof),
+        Err(Fault::KeyProofInvalid)
+    );
+    assert_eq!(
+        verify_key(&key.public_key(), &Context([8; 16]), &proof),
+        Err(Fault::KeyProofInvalid)
+    );
+    // Without the challenge bound to the key, (c, s) = (1, 0) with nonce point pk would do.
+    let cheap = Proof {
+        challenge: Scalar::ONE,
+        response: Scalar::ZERO,
+    };
+    assert_eq!(
+        verify_key(&key.public_key(), &context, &cheap),
+        Err(Fault::KeyProofInvalid)
+    );
+    assert_ne!(
+        *key.public_key().point(),
+        RistrettoPoint::mul_base(&Scalar::ONE)
+    );
+}

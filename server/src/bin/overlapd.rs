@@ -1,2 +1,0 @@
-//! overlapd.
-fn main() {}

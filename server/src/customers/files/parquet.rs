@@ -1,0 +1,207 @@
+//! Parquet files, through the format's row reader.
+
+use std::{
+    borrow::Cow,
+    io::{self, Read},
+    path::Path,
+};
+
+use overlap_crypto::terms::KeyType;
+use parquet::{
+    file::reader::{FileReader as _, SerializedFileReader},
+    record::{Field, Row},
+};
+
+use super::{Position, Role, SEPARATOR, error_of, located, not_a_truth, truth, unreadable};
+use crate::{
+    customers::{
+        draft::{self, Block, Draft, Encoder, Place},
+        normalize::trim,
+        spool,
+    },
+    error::Error,
+};
+
+/// Rows of a block.
+const BLOCK_ROWS: usize = 8192;
+
+/// Reads a file, handing its customers to `take` with the file's bytes, and returns the columns that became further fields.
+/// Parquet is read from its end, so the bytes go to a temporary file first.
+pub(in crate::customers) fn read(
+    file: &str,
+    reader: &mut dyn Read,
+    directory: &Path,
+    encoder: &Encoder,
+    take: &mut dyn FnMut(Block, u64) -> Result<(), Error>,
+) -> Result<Vec<String>, Error> {
+    let mut copy =
+        tempfile::tempfile_in(directory).map_err(|error| spool::failed(directory, &error))?;
+    let bytes = copy_all(file, reader, directory, &mut copy)?;
+    if bytes == 0 {
+        return Err(error_of(file, "the file is empty"));
+    }
+    let damaged = |error: parquet::errors::ParquetError| {
+        error_of(file, format!("not a whole Parquet file: {error}"))
+    };
+    let reader = SerializedFileReader::new(copy).map_err(damaged)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let columns: Vec<(String, Role)> = schema
+        .get_fields()
+        .iter()
+        .map(|column| (column.name().to_owned(), Role::of(column.name())))
+        .collect();
+    check_columns(file, &columns)?;
+    let mut block = Block::default();
+    let mut scratch = Vec::new();
+    for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
+        let row = row.map_err(damaged)?;
+        let at = |place: Option<usize>, problem: String| {
+            let column = place.map(|index| (index as u64 + 1, columns[index].0.as_str()));
+            located(
+                file,
+                "row",
+                Position {
+                    line: number,
+                    column,
+                },
+                problem,
+            )
+        };
+        let draft = draft(&row, &columns).map_err(|(index, problem)| at(Some(index), problem))?;
+        encoder
+            .encode(&draft, number, &mut block, &mut scratch)
+            .map_err(|fault| {
+                let index = match &fault.place {
+                    Place::Field(name) => columns.iter().position(|(other, _)| other == name),
+                    _ => Role::of_fault(&fault)
+                        .and_then(|role| columns.iter().position(|(_, other)| *other == role)),
+                };
+                at(index, fault.problem)
+            })?;
+        if block.entries.len() == BLOCK_ROWS {
+            take(std::mem::take(&mut block), bytes)?;
+        }
+    }
+    take(block, bytes)?;
+    Ok(columns
+        .into_iter()
+        .filter(|(_, role)| *role == Role::Field)
+        .map(|(name, _)| name)
+        .collect())
+}
+
+fn copy_all(
+    file: &str,
+    reader: &mut dyn Read,
+    directory: &Path,
+    copy: &mut impl io::Write,
+) -> Result<u64, Error> {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut total = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(length) => {
+                copy.write_all(&buffer[..length])
+                    .map_err(|error| spool::failed(directory, &error))?;
+                total += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(file, &error)),
+        }
+    }
+}
+
+fn check_columns(file: &str, columns: &[(String, Role)]) -> Result<(), Error> {
+    for (index, (name, role)) in columns.iter().enumerate() {
+        if *role == Role::Field
+            && let Some(problem) = draft::field_name(name)
+        {
+            return Err(error_of(file, problem));
+        }
+        let twice = |(other, other_role): &(String, Role)| {
+            other == name || (other_role == role && *role != Role::Field)
+        };
+        if columns[..index].iter().any(twice) {
+            return Err(error_of(
+                file,
+                format!("two columns are named \"{name}\": rename or remove one"),
+            ));
+        }
+    }
+    for (name, role) in [("id", Role::Id), ("stage", Role::Stage)] {
+        if !columns.iter().any(|(_, other)| *other == role) {
+            return Err(error_of(file, format!("the file has no column \"{name}\"")));
+        }
+    }
+    Ok(())
+}
+
+fn draft<'a>(row: &'a Row, columns: &'a [(String, Role)]) -> Result<Draft<'a>, (usize, String)> {
+    let mut draft = Draft::default();
+    for (index, ((_, value), (name, role))) in row.get_column_iter().zip(columns).enumerate() {
+        let problem = |problem: String| (index, problem);
+        if let Role::Identifier(key_type) = role {
+            identifiers(&mut draft, *key_type, value).map_err(problem)?;
+            continue;
+        }
+        let text = scalar(value).map_err(problem)?;
+        match role {
+            Role::Id => draft.id = text,
+            Role::Stage => draft.stage = text,
+            Role::Name => draft.name = text,
+            Role::Owner => draft.owner = text,
+            Role::Industry => draft.industry = text,
+            Role::Region => draft.region = text,
+            Role::Private => {
+                draft.private = truth(&text).ok_or_else(|| problem(not_a_truth(&text)))?;
+            }
+            Role::Field | Role::Identifier(_) => {
+                if !text.trim().is_empty() {
+                    draft.fields.push((
+                        Cow::Borrowed(name.as_str()),
+                        Cow::Owned(text.trim().to_owned()),
+                    ));
+                }
+            }
+        }
+    }
+    draft.fields.sort_unstable();
+    Ok(draft)
+}
+
+fn identifiers<'a>(
+    draft: &mut Draft<'a>,
+    key_type: KeyType,
+    value: &'a Field,
+) -> Result<(), String> {
+    let mut add = |number: usize, text: Cow<'a, str>| {
+        if !trim(&text).is_empty() {
+            draft.identifiers.push((key_type, number, text));
+        }
+    };
+    if let Field::ListInternal(list) = value {
+        for (number, value) in list.elements().iter().enumerate() {
+            add(number, scalar(value)?);
+        }
+        return Ok(());
+    }
+    for (number, part) in scalar(value)?.split(SEPARATOR).enumerate() {
+        add(number, Cow::Owned(part.to_owned()));
+    }
+    Ok(())
+}
+
+fn scalar(value: &Field) -> Result<Cow<'_, str>, String> {
+    match value {
+        Field::Null => Ok(Cow::Borrowed("")),
+        Field::Str(text) => Ok(Cow::Borrowed(text)),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data())
+            .map(Cow::Borrowed)
+            .map_err(|_| "the text is not UTF-8".to_owned()),
+        Field::Group(_) | Field::ListInternal(_) | Field::MapInternal(_) => {
+            Err("a text is wanted here, not a list or a group".to_owned())
+        }
+        other => Ok(Cow::Owned(other.to_string())),
+    }
+}

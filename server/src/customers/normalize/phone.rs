@@ -1,0 +1,199 @@
+//! Phone numbers: E.164, by libphonenumber's rules and tables.
+
+use std::{borrow::Cow, sync::OnceLock};
+
+use phonenumber::{Metadata, country, metadata::DATABASE};
+use regex::Regex;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::{Outcome, text};
+use crate::error::Error;
+
+/// No number with all its decoration is longer.
+const MAX_WRITTEN_BYTES: usize = 128;
+
+/// The region of phone numbers without a country code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region(country::Id);
+
+impl Region {
+    /// The region with this ISO 3166-1 alpha-2 code; `None` for an empty one. `field` names it in the error.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if there is no such region.
+    pub fn parse(code: &str, field: &str) -> Result<Option<Self>, Error> {
+        if code.is_empty() {
+            return Ok(None);
+        }
+        code.to_ascii_uppercase().parse().map(|id| Some(Self(id))).map_err(|_| {
+            Error::invalid(
+                field,
+                format!("\"{code}\" is not an ISO 3166-1 alpha-2 region that has phone numbers, such as DE or US"),
+            )
+        })
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.0.as_ref()
+    }
+}
+
+/// The number in E.164. An extension is dropped: E.164 has none.
+pub(super) fn normalize(raw: &str, region: Option<Region>) -> Result<String, Outcome> {
+    let written = plain(text::trim(raw));
+    if written.len() > MAX_WRITTEN_BYTES {
+        return Err(Outcome::TooLong);
+    }
+    if let Some(international) = international(&written, region) {
+        // phonenumber would cut off the default region's national prefix even here, so it is not told the region.
+        return match digits(&international).and_then(|digits| split(&digits)) {
+            Some(e164) => Ok(e164),
+            None => parse(&international, None),
+        };
+    }
+    let found = parse(&written, region);
+    match (&found, region) {
+        // phonenumber takes a national number's first digits for a country code or a prefix even where the number is good as
+        // it stands (Kazakhstan's start with 7, which is also its country code).
+        (Err(Outcome::InvalidNumber), Some(region)) => {
+            national(&written, region).ok_or(Outcome::InvalidNumber)
+        }
+        _ => found,
+    }
+}
+
+/// Without `tel:`, and with wide digits and signs in their usual form.
+fn plain(written: &str) -> Cow<'_, str> {
+    let written = match written.split_at_checked(4) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tel:") => text::trim(rest),
+        _ => written,
+    };
+    if written.is_ascii() {
+        return Cow::Borrowed(written);
+    }
+    Cow::Owned(written.nfkc().collect())
+}
+
+/// The number with a plus sign, if it has one or starts with the region's international prefix.
+fn international(written: &str, region: Option<Region>) -> Option<Cow<'_, str>> {
+    if written.starts_with('+') {
+        return Some(Cow::Borrowed(written));
+    }
+    let prefix = DATABASE.by_id(region?.code())?.international_prefix()?;
+    let digits: String = written.chars().filter(char::is_ascii_digit).collect();
+    let length = prefix
+        .find(&digits)
+        .filter(|found| found.start() == 0)?
+        .end();
+    // No country code starts with a zero.
+    if length == 0 || digits[length..].starts_with('0') {
+        return None;
+    }
+    let (last, _) = written
+        .char_indices()
+        .filter(|(_, character)| character.is_ascii_digit())
+        .nth(length - 1)?;
+    Some(Cow::Owned(format!("+{}", &written[last + 1..])))
+}
+
+/// The digits of a number that is nothing but digits and what separates them.
+fn digits(written: &str) -> Option<String> {
+    let written = written.strip_prefix('+').unwrap_or(written);
+    written
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b" ()-./".contains(&byte))
+        .then(|| written.chars().filter(char::is_ascii_digit).collect())
+}
+
+/// The number whose country code and national part are these digits as they stand, if there is such a number.
+fn split(digits: &str) -> Option<String> {
+    // No country code is the start of another.
+    let code = (1..=3).find_map(|length| {
+        let code: u16 = digits.get(..length)?.parse().ok()?;
+        DATABASE.region(&code).map(|_| code)
+    })?;
+    let e164 = format!("+{digits}");
+    is_valid(code, &e164).then_some(e164)
+}
+
+/// The number of the region whose national part is all digits of `written`, if there is such a number.
+fn national(written: &str, region: Region) -> Option<String> {
+    let code = DATABASE.by_id(region.code())?.country_code();
+    let e164 = format!("+{code}{}", digits(written)?);
+    is_valid(code, &e164).then_some(e164)
+}
+
+/// What phonenumber makes of it.
+fn parse(written: &str, region: Option<Region>) -> Result<String, Outcome> {
+    let number =
+        phonenumber::parse(region.map(|region| region.0), written).map_err(
+            |error| match error {
+                phonenumber::ParseError::TooLong => Outcome::TooLong,
+                phonenumber::ParseError::InvalidCountryCode
+                    if region.is_none() && !written.starts_with('+') =>
+                {
+                    Outcome::NoCountryCode
+                }
+                _ => Outcome::Unparsable,
+            },
+        )?;
+    let code = number.code().value();
+    if code == 0 {
+        return Err(Outcome::NoCountryCode);
+    }
+    let e164 = format!("+{code}{}", number.national());
+    if is_valid(code, &e164) {
+        Ok(e164)
+    } else {
+        Err(Outcome::InvalidNumber)
+    }
+}
+
+/// Whether a subscriber can have the number.
+fn is_valid(code: u16, e164: &str) -> bool {
+    // After the plus sign and the country code.
+    let national = e164.get(1 + code.to_string().len()..).unwrap_or_default();
+    numbers_of(code).is_some_and(|numbers| numbers.is_match(national))
+}
+
+/// The numbers that a country code's subscribers can have, compiled when a code first occurs. phonenumber's own check compiles
+/// them over and over when a file has numbers of many countries, and tries up to 25 regions for a number of +1.
+fn numbers_of(code: u16) -> Option<&'static Regex> {
+    /// By country code, which has at most three digits.
+    static NUMBERS: [OnceLock<Option<Regex>>; 1000] = [const { OnceLock::new() }; 1000];
+    NUMBERS
+        .get(usize::from(code))?
+        .get_or_init(|| {
+            let patterns: Vec<String> = DATABASE
+                .by_code(&code)?
+                .into_iter()
+                .filter_map(numbers_in)
+                .collect();
+            Regex::new(&format!(r"(?x)\A(?:{})\z", patterns.join("|"))).ok()
+        })
+        .as_ref()
+}
+
+/// The pattern of a region's numbers of any kind that a subscriber can have.
+fn numbers_in(region: &Metadata) -> Option<String> {
+    let kinds = region.descriptors();
+    let patterns: Vec<String> = [
+        kinds.fixed_line(),
+        kinds.mobile(),
+        kinds.toll_free(),
+        kinds.premium_rate(),
+        kinds.shared_cost(),
+        kinds.voip(),
+        kinds.personal_number(),
+        kinds.pager(),
+        kinds.uan(),
+        kinds.voicemail(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|kind| format!("(?:{})", kind.national_number().as_str()))
+    .collect();
+    (!patterns.is_empty()).then(|| patterns.join("|"))
+}

@@ -1,0 +1,79 @@
+//! Where a run computes: a pool of threads apart from the asynchronous runtime.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use tokio::sync::oneshot;
+use zeroize::Zeroize as _;
+
+use super::keys::random;
+use crate::error::Error;
+
+/// Threads that do the curve arithmetic, the hashing and the sorting of every run of a node; clones share them.
+#[derive(Clone)]
+pub struct Pool {
+    threads: Arc<rayon::ThreadPool>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads; 0 is one a CPU.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the threads cannot be started.
+    pub fn new(threads: usize) -> Result<Self, Error> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("match-{index}"))
+            .build()
+            .map_err(|error| Error::internal(format!("threads: {error}")))?;
+        Ok(Self {
+            threads: Arc::new(threads),
+        })
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
+    /// Runs `work` on the pool; it starts at once.
+    ///
+    /// # Errors
+    /// What `work` reports; `INTERNAL` if it panicked.
+    pub fn run<T, E, W>(&self, work: W) -> impl Future<Output = Result<T, E>> + Send + use<T, E, W>
+    where
+        W: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        self.threads.spawn(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(work))
+                .unwrap_or_else(|_| Err(Error::internal("a computation panicked").into()));
+            // Nobody waits for a cancelled run.
+            let _ = done.send(outcome);
+        });
+        async move {
+            result
+                .await
+                .unwrap_or_else(|_| Err(Error::internal("the pool is gone").into()))
+        }
+    }
+}
+
+/// Fresh randomness for one piece of work: a ChaCha20 stream seeded by the operating system, never stored.
+///
+/// # Errors
+/// `INTERNAL` if the system gives none.
+pub fn fresh_rng() -> Result<ChaCha20Rng, Error> {
+    let mut seed = [0; 32];
+    random(&mut seed)?;
+    let rng = ChaCha20Rng::from_seed(seed);
+    seed.zeroize();
+    Ok(rng)
+}

@@ -1,0 +1,361 @@
+//! Drives one run over a link, from the hello to the receipt.
+//!
+//! The asynchronous part moves frames and keeps order; curve arithmetic, hashing, sorting and files are work for the
+//! [`Pool`]. Both list flows run side by side on the one stream. Windows bound what is in flight, so that neither node ever
+//! waits for the other to read while the other waits for it.
+
+mod count;
+mod evaluator;
+mod finish;
+mod handshake;
+mod prepare;
+mod receiver;
+mod reports;
+mod sets;
+mod wire;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt as _, future::FusedFuture as _};
+use jiff::Timestamp;
+use overlap_crypto::{
+    backend::Backend, context::OrganizationId, handshake::Session, report::SERIES_INTERVAL_S,
+    session::ListPhase, signature::Signer,
+};
+use overlap_proto::exchange::v1::Frame;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    compute::Pool,
+    failure::{Failure, Side},
+    local_customers::SnapshotLimits,
+    progress::{Meter, RunState},
+    spool::{Sorter, disk, new_directory},
+    terms::KeyRules,
+};
+use crate::{
+    clock::Clock,
+    error::{Error, Reason},
+    sharing::policy::Agreement,
+    storage::Store,
+};
+
+pub use finish::Completed;
+
+/// Chunks in flight per list flow: what a node has queried and not yet been answered.
+const WINDOW: usize = 8;
+/// How long a run whose connection ended looks for the reason.
+const REASON_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of a good run waits for the partner to end its direction.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One run's stream: mutually authenticated, in order, with back-pressure.
+pub struct RunLink {
+    /// The connection's TLS exporter, the same on both sides.
+    pub exporter: [u8; 32],
+    /// Whether this side opened it.
+    pub initiator: bool,
+    /// The run, as the initiator named it.
+    pub run_id: [u8; 16],
+    /// The partner's frames; the end, or one error and then the end.
+    pub incoming: mpsc::Receiver<Result<Frame, Error>>,
+    /// Frames for the partner.
+    pub outgoing: mpsc::Sender<Frame>,
+}
+
+/// How often counts are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseIntervals {
+    /// Least seconds between two releases of one cell.
+    pub cell_s: u64,
+    /// Least seconds between the starts of two series.
+    pub series_s: u64,
+}
+
+impl Default for ReleaseIntervals {
+    fn default() -> Self {
+        Self {
+            cell_s: 7 * 24 * 3600,
+            series_s: SERIES_INTERVAL_S,
+        }
+    }
+}
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// What a snapshot may hold.
+    pub limits: SnapshotLimits,
+    /// How long the partner may take to read its customers and answer the hello.
+    pub handshake_s: u64,
+    /// How long the partner may be silent when it is its turn.
+    pub idle_s: u64,
+    /// When counts are released.
+    pub releases: ReleaseIntervals,
+    /// The engine of the curve arithmetic.
+    pub backend: Backend,
+    /// What both sides have to do alike.
+    pub rules: KeyRules,
+}
+
+/// The two organisations of a run, seen from here.
+#[derive(Clone)]
+pub struct Parties {
+    /// Signs for this organisation.
+    pub signer: Arc<dyn Signer + Send + Sync>,
+    /// The partner's pinned organisation key.
+    pub partner_key: [u8; 32],
+}
+
+impl Parties {
+    /// This organisation.
+    #[must_use]
+    pub fn me(&self) -> OrganizationId {
+        OrganizationId::of_key(&self.signer.public_key())
+    }
+
+    /// The partner.
+    #[must_use]
+    pub fn partner(&self) -> OrganizationId {
+        OrganizationId::of_key(&self.partner_key)
+    }
+}
+
+/// Everything a run needs of its node.
+#[derive(Clone)]
+pub struct Run {
+    /// The node's store.
+    pub store: Store,
+    /// The node's directory.
+    pub node_directory: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The threads to compute on.
+    pub pool: Pool,
+    /// How the node runs.
+    pub settings: Arc<RunSettings>,
+    /// Who takes part.
+    pub parties: Parties,
+    /// The partnership on this node.
+    pub partnership_id: String,
+    /// The run's id on this node.
+    pub record_id: String,
+    /// The permissions in force.
+    pub agreement: Agreement,
+    /// Where progress is told.
+    pub meter: Arc<Meter>,
+    /// Turns true when the run is to stop.
+    pub cancel: watch::Receiver<bool>,
+    /// Says, within the transaction that puts the result in force, whether the permissions still are.
+    pub in_force: Arc<InForce>,
+}
+
+/// Checks that permissions are in force.
+pub type InForce = dyn Fn(&rusqlite::Connection) -> Result<(), Error> + Send + Sync;
+
+impl Run {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The directory of a run's files: its name is the run's on the wire, so that no two attempts share one.
+#[must_use]
+pub fn directory(node_directory: &Path, name: &str) -> PathBuf {
+    node_directory.join("runs").join(name)
+}
+
+/// A run's directory, which goes unless it is kept.
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    keep: Mutex<bool>,
+}
+
+impl RunDirectory {
+    fn create(path: &Path) -> Result<Arc<Self>, Error> {
+        new_directory(&path.join("scratch"))?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            keep: Mutex::new(false),
+        }))
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    fn keep(&self) -> Result<(), Error> {
+        let scratch = self.scratch();
+        std::fs::remove_dir_all(&scratch).map_err(|error| disk(&scratch, &error))?;
+        *lock(&self.keep) = true;
+        Ok(())
+    }
+
+    fn discard(&self) {
+        *lock(&self.keep) = false;
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        let path = if *lock(&self.keep) {
+            return;
+        } else {
+            &self.path
+        };
+        if let Err(error) = std::fs::remove_dir_all(path) {
+            tracing::warn!(%error, path = %path.display(), "a run's files could not be removed");
+        }
+    }
+}
+
+/// What the flows of a run share.
+struct Flows {
+    run: Run,
+    session: Session,
+    prepared: prepare::Prepared,
+    directory: Arc<RunDirectory>,
+    outgoing: wire::Outgoing,
+    /// Matches that are listed to me.
+    edges: Mutex<Sorter>,
+    /// Positions of the keys that matched.
+    matched_keys: Mutex<Sorter>,
+    /// Labels that said nothing usable; for the local log.
+    bad_labels: AtomicU64,
+}
+
+impl Flows {
+    fn note_bad_label(&self) {
+        self.bad_labels.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Drives a run to its end. Whatever happens, the last good result stays in force until the new one is complete; the files
+/// of a run that fails are removed.
+///
+/// # Errors
+/// Why it failed; the partner was told as far as it may know.
+pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
+    let mut cancel = run.cancel.clone();
+    let cancelled = async move {
+        // Without a sender nobody can cancel.
+        if cancel.wait_for(|cancel| *cancel).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = Box::pin(drive_link(run, &mut link)) => result,
+        () = cancelled => Err(Failure::mine(Error::new(
+            Reason::Cancelled,
+            "the run was cancelled; the last good result stays",
+        ))),
+    };
+    if let Err(failure) = &result
+        && let Some(code) = failure.abort
+    {
+        wire::send_abort(&link.outgoing, code).await;
+    }
+    result
+}
+
+/// Tells the partner that its run is not taken.
+pub(crate) async fn refuse(outgoing: &mpsc::Sender<Frame>, code: u16) {
+    wire::send_abort(outgoing, code).await;
+}
+
+async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> {
+    run.meter.enter(RunState::Handshake, 0);
+    let name = hex::encode(link.run_id);
+    let directory = RunDirectory::create(&directory(&run.node_directory, &name))?;
+    let (session, prepared, outbound, inbound) =
+        handshake::handshake(&run, link, &directory).await?;
+    let (demux, inboxes, received) = wire::Demux::new(&run, link, inbound);
+    let sort_bytes = run.settings.limits.sort_bytes;
+    let scratch = directory.scratch();
+    let flows = Arc::new(Flows {
+        edges: Mutex::new(Sorter::new(&scratch, "edges", sort_bytes)),
+        matched_keys: Mutex::new(Sorter::new(&scratch, "matched", sort_bytes / 4)),
+        bad_labels: AtomicU64::new(0),
+        outgoing: wire::Outgoing::new(&run.pool, link.outgoing.clone(), outbound),
+        session,
+        prepared,
+        directory,
+        run,
+    });
+    let mut demux = Box::pin(demux.run(&mut link.incoming).fuse());
+    let work = work(&flows, inboxes, &received);
+    let completed = tokio::select! {
+        biased;
+        // An end of the link without an error is for the work to notice, if it still waits for anything.
+        Err(failure) = &mut demux => return Err(failure),
+        completed = work => completed,
+    };
+    let completed = match completed {
+        Ok(completed) => completed,
+        Err(failure) => {
+            // The partner may have said why it ended the connection.
+            if failure.side == Side::Network
+                && !demux.is_terminated()
+                && let Ok(Err(reason)) = tokio::time::timeout(REASON_PATIENCE, &mut demux).await
+            {
+                return Err(reason);
+            }
+            return Err(failure);
+        }
+    };
+    // Both receipts are exchanged and the result is in force. What is queued still has to leave before the stream ends.
+    flows.outgoing.close().await;
+    let (closed, _) = mpsc::channel(1);
+    link.outgoing = closed;
+    if !demux.is_terminated() {
+        let _ = tokio::time::timeout(CLOSING_PATIENCE, demux).await;
+    }
+    Ok(completed)
+}
+
+/// Everything after the handshake.
+async fn work(
+    flows: &Arc<Flows>,
+    inboxes: wire::Inboxes,
+    received: &wire::Received,
+) -> Result<Completed, Failure> {
+    let wire::Inboxes {
+        session: mut session_inbox,
+        receiving,
+        evaluating,
+        count,
+    } = inboxes;
+    flows.enter_evaluating();
+    let (complete, released) = tokio::try_join!(
+        receiver::run(Arc::clone(flows), receiving),
+        evaluator::run(Arc::clone(flows), evaluating),
+    )?;
+    let phase = ListPhase::new(flows.session.clone()).finish(complete.as_ref(), released)?;
+    finish::run(flows, phase, &mut session_inbox, count, received).await
+}
+
+impl Flows {
+    /// Items of the evaluating state: queries both ways, and own items.
+    fn enter_evaluating(&self) {
+        let queries = self.session.receiving().map_or(0, |flow| flow.queries);
+        let answers = self
+            .session
+            .evaluating()
+            .map_or(0, |flow| flow.queries + flow.tags);
+        self.run
+            .meter
+            .enter(RunState::Evaluating, queries + answers);
+    }
+}

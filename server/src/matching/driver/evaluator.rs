@@ -1,0 +1,301 @@
+//! The list flow in which this side answers queries and publishes its listed customers.
+
+use std::sync::{Arc, Mutex};
+
+use futures::{
+    StreamExt as _,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use overlap_crypto::{
+    fault::Fault,
+    item::Entry,
+    list::{Answering, Evaluator, Labels, ListFlow, Releasing},
+    voprf::SecretKey,
+    wire::{ClaimsBody, FrameKind, QueryBody},
+};
+
+use super::{
+    Flows, lock,
+    sets::{EntrySlices, ItemSource, SliceFile, SliceWriter, is_padding, push_entry},
+    wire::Inbox,
+};
+use crate::{
+    error::Error,
+    matching::{
+        compute::fresh_rng,
+        failure::{Failure, misused},
+        keys,
+        ledger::Ledger,
+        progress::RunState,
+        spool::{Sorted, Sorter},
+    },
+    overlap::graph::Edge,
+};
+
+/// Own items hashed in one go.
+const OWN_CHUNK: usize = 8192;
+
+/// Evaluates, if this side does in this run.
+pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Releasing>, Failure> {
+    let Some(flow) = flows.session.evaluating() else {
+        return Ok(None);
+    };
+    let keys = flows
+        .prepared
+        .keys
+        .as_ref()
+        .ok_or_else(|| Error::internal("an evaluator without keys"))?;
+    let secret = SecretKey::from_bytes(&keys.secret)?;
+    let evaluator = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
+    let (answering, entries) = tokio::try_join!(
+        answer(&flows, flow, &evaluator, &mut inbox, keys.epoch),
+        hash_own(&flows, flow, &evaluator),
+    )?;
+    flows.run.meter.enter(RunState::Tags, flow.tags);
+    let (slices, hashes) = seal(&flows, flow, &evaluator, &entries).await?;
+    let (commitments, releasing) = answering.finish()?.commit(&hashes)?;
+    flows
+        .outgoing
+        .send(flow.flow, FrameKind::Commitments, commitments)
+        .await?;
+    flows.run.meter.enter(RunState::Claims, flow.tags);
+    let released = release(&flows, flow, &mut inbox, releasing, slices, &entries).await?;
+    Ok(Some(released))
+}
+
+/// Answers every query. Each is debited durably before it is computed.
+async fn answer(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    evaluator: &Arc<Evaluator>,
+    inbox: &mut Inbox,
+    epoch: u64,
+) -> Result<Answering, Failure> {
+    let run = &flows.run;
+    let budget = flows.prepared.my_terms(run)?.max_queries;
+    let directory = keys::directory(&run.node_directory, &run.partnership_id);
+    let ledger = Arc::new(Mutex::new(Ledger::open(&directory, epoch, budget)?));
+    let in_flight = run.pool.threads() * 2;
+    let mut answering = Answering::new(flow);
+    let mut evaluating = FuturesOrdered::new();
+    loop {
+        if answering.all_admitted() && evaluating.is_empty() {
+            return Ok(answering);
+        }
+        tokio::select! {
+            Some(answered) = evaluating.next() => {
+                let (body, elements): (Vec<u8>, u64) = answered?;
+                flows.outgoing.send(flow.flow, FrameKind::Evaluation, body).await?;
+                answering.answered()?;
+                run.meter.advance(RunState::Evaluating, elements);
+            }
+            frame = inbox.next(), if !answering.all_admitted() && evaluating.len() < in_flight => {
+                let frame = frame?;
+                if frame.kind != FrameKind::Query {
+                    return Err(Fault::UnexpectedFrame.into());
+                }
+                answering.admit(&QueryBody::decode(&frame.payload)?)?;
+                let (evaluator, ledger) = (Arc::clone(evaluator), Arc::clone(&ledger));
+                evaluating.push_back(run.pool.run(move || {
+                    let query = QueryBody::decode(&frame.payload)?;
+                    let elements = query.elements.len() as u64;
+                    lock(&ledger).debit(elements)?;
+                    let body = evaluator.evaluate(&query, &mut fresh_rng()?)?;
+                    Ok::<_, Failure>((body, elements))
+                }));
+            }
+        }
+    }
+}
+
+/// Derives the keys of every own item, in the background of answering.
+async fn hash_own(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    evaluator: &Arc<Evaluator>,
+) -> Result<Sorted, Failure> {
+    let run = &flows.run;
+    let source = ItemSource::own(
+        &flows.prepared.local,
+        flow,
+        flows.prepared.terms.terms.normaliser_version(),
+    )?;
+    let real = source.left();
+    let chunks = real.div_ceil(OWN_CHUNK as u64);
+    let source = Arc::new(Mutex::new(source));
+    let entries = Arc::new(Mutex::new(Sorter::new(
+        &flows.directory.scratch(),
+        "own",
+        run.settings.limits.sort_bytes,
+    )));
+    let mut hashing = FuturesUnordered::new();
+    let mut started = 0;
+    loop {
+        while started < chunks && hashing.len() < run.pool.threads() {
+            started += 1;
+            let (evaluator, source) = (Arc::clone(evaluator), Arc::clone(&source));
+            let entries = Arc::clone(&entries);
+            hashing.push(run.pool.run(move || {
+                let items = lock(&source).take(OWN_CHUNK)?;
+                let derived = evaluator.derive(&items)?;
+                let mut entries = lock(&entries);
+                for entry in derived.iter() {
+                    push_entry(&mut entries, entry)?;
+                }
+                Ok::<_, Failure>(derived.len() as u64)
+            }));
+        }
+        match hashing.next().await {
+            Some(items) => run.meter.advance(RunState::Evaluating, items?),
+            None => break,
+        }
+    }
+    run.pool
+        .run(move || {
+            let mut sorter = Arc::into_inner(entries)
+                .and_then(|entries| entries.into_inner().ok())
+                .ok_or_else(|| Error::internal("entries are still in use"))?;
+            let mut rng = fresh_rng()?;
+            for _ in real..flow.tags {
+                push_entry(&mut sorter, &Entry::padding(&mut rng))?;
+            }
+            Ok::<_, Failure>(sorter.finish()?)
+        })
+        .await
+}
+
+/// Seals every slice into a file.
+async fn seal(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    evaluator: &Arc<Evaluator>,
+    entries: &Sorted,
+) -> Result<(SliceFile, Vec<[u8; 32]>), Failure> {
+    let run = &flows.run;
+    let layout = flow.layout();
+    let mut source = EntrySlices::new(entries.stream()?, layout);
+    let mut file = SliceWriter::create(&flows.directory.scratch().join("slices"))?;
+    let mut hashes = Vec::with_capacity(layout.slices() as usize);
+    let mut sealing = FuturesOrdered::new();
+    let mut next = 0;
+    while (hashes.len() as u32) < layout.slices() {
+        while next < layout.slices() && sealing.len() < run.pool.threads() + 1 {
+            let (back, slice) = run
+                .pool
+                .run(move || {
+                    let slice = source.take()?;
+                    Ok::<_, Failure>((source, slice))
+                })
+                .await?;
+            source = back;
+            let (flows, evaluator) = (Arc::clone(flows), Arc::clone(evaluator));
+            let index = next;
+            next += 1;
+            sealing.push_back(run.pool.run(move || {
+                let labels = labels(&flows, flow, &slice)?;
+                let sealed = evaluator.seal_slice(index, &slice, &labels)?;
+                Ok::<_, Failure>((sealed, slice.len() as u64))
+            }));
+        }
+        if let Some(sealed) = sealing.next().await {
+            let (sealed, tags) = sealed?;
+            hashes.push(sealed.commitment);
+            file = run
+                .pool
+                .run(move || {
+                    file.push(&sealed.payload)?;
+                    Ok::<_, Failure>(file)
+                })
+                .await?;
+            run.meter.advance(RunState::Tags, tags);
+        }
+    }
+    Ok((file.finish()?, hashes))
+}
+
+/// The labels of a slice's entries.
+fn labels(flows: &Flows, flow: ListFlow, entries: &[Entry]) -> Result<Labels, Failure> {
+    let prepared = &flows.prepared;
+    let real = || entries.iter().filter(|entry| !is_padding(entry));
+    let areas = prepared
+        .own
+        .fields()
+        .areas(real().map(|entry| prepared.local.customer_of_key(entry.owner)))?;
+    let mut labels = Labels::with_capacity(flow.evaluator_labels, entries.len());
+    let mut place = 0;
+    for entry in entries {
+        if is_padding(entry) {
+            labels.push_padding();
+            continue;
+        }
+        let customer = prepared.local.customer_of_key(entry.owner);
+        let label = prepared
+            .own
+            .label(&prepared.local, customer, areas.at(place))
+            .ok_or_else(|| Error::internal("a customer that is not listed has a tag"))?;
+        labels.push(&label).map_err(misused)?;
+        place += 1;
+    }
+    Ok(labels)
+}
+
+/// Releases slice after slice and takes the claims of each.
+async fn release(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    inbox: &mut Inbox,
+    mut releasing: Releasing,
+    slices: SliceFile,
+    entries: &Sorted,
+) -> Result<Releasing, Failure> {
+    let run = &flows.run;
+    let slices = Arc::new(slices);
+    let mut claimed = EntrySlices::new(entries.stream()?, flow.layout());
+    loop {
+        while let Some(index) = releasing.release() {
+            let slices = Arc::clone(&slices);
+            let payload = run
+                .pool
+                .run(move || Ok::<_, Failure>(slices.payload(index)?))
+                .await?;
+            flows
+                .outgoing
+                .send(flow.flow, FrameKind::Slice, payload)
+                .await?;
+        }
+        if releasing.is_complete() {
+            return Ok(releasing);
+        }
+        let payload = inbox.expect(FrameKind::Claims).await?;
+        let flows_there = Arc::clone(flows);
+        let (releasing_back, claimed_back, tags) = run
+            .pool
+            .run(move || {
+                let slice = claimed.take()?;
+                let body = ClaimsBody::decode(&payload)?;
+                let found = releasing.admit_claims(&body, &slice)?;
+                let mut edges = lock(&flows_there.edges);
+                let mut matched_keys = lock(&flows_there.matched_keys);
+                for claim in found {
+                    let prepared = &flows_there.prepared;
+                    let edge = Edge::from_label(
+                        &prepared.terms,
+                        &prepared.local,
+                        claim.owner,
+                        &claim.label,
+                    );
+                    let Some(edge) = edge else {
+                        flows_there.note_bad_label();
+                        continue;
+                    };
+                    edge.push_to(&mut edges)?;
+                    matched_keys.push(&[&claim.owner.to_be_bytes()])?;
+                }
+                drop((edges, matched_keys));
+                Ok::<_, Failure>((releasing, claimed, slice.len() as u64))
+            })
+            .await?;
+        (releasing, claimed) = (releasing_back, claimed_back);
+        run.meter.advance(RunState::Claims, tags);
+    }
+}

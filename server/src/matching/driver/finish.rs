@@ -1,0 +1,294 @@
+//! From the matches to the result: shared customers, reports, files, receipts, and the swap.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use overlap_crypto::{
+    receipt::{SignedReceipt, commit_result},
+    report::SignedReport,
+    session::{AfterReports, ReportPhase},
+    terms::Tier,
+    wire::{Flow, FrameKind},
+};
+
+use super::{Flows, count, directory, handshake::flow_names, lock, reports, wire};
+use crate::{
+    customers::rows::scan_searchable,
+    error::Error,
+    matching::{
+        failure::Failure,
+        keys::random,
+        progress::RunState,
+        records::{self, ReceiptRecord, ResultRecord, Summary},
+        spool::{Sorted, Sorter},
+    },
+    overlap::{
+        graph::Graph,
+        matrix::{CellSources, Matrix, Reported},
+        reader::ResultSet,
+        writer::{Found, Names},
+    },
+    storage::Store,
+};
+
+/// A run that is done: its result is in force.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// The run.
+    pub run_id: String,
+    /// What it did.
+    pub summary: Summary,
+}
+
+pub(super) async fn run(
+    flows: &Arc<Flows>,
+    mut phase: ReportPhase,
+    session_inbox: &mut wire::Inbox,
+    mut count_inbox: wire::Inbox,
+    received: &wire::Received,
+) -> Result<Completed, Failure> {
+    let run = &flows.run;
+    run.meter.enter(RunState::Reports, 0);
+    let there = Arc::clone(flows);
+    let (graph, matched_keys) = run
+        .pool
+        .run(move || Ok::<_, Failure>(join(&there)?))
+        .await?;
+    let graph = Arc::new(graph);
+    let bad_labels = flows.bad_labels.load(std::sync::atomic::Ordering::Relaxed);
+    if bad_labels + graph.disagreeing() > 0 {
+        tracing::warn!(
+            run = hex::encode(flows.session.run().0),
+            bad_labels,
+            disagreeing = graph.disagreeing(),
+            "labels of the partner's said nothing usable; they count as no match"
+        );
+    }
+    let reported = exchange_reports(flows, &mut phase, session_inbox, &graph).await?;
+    let (phase, count_flow) = match phase.finish()? {
+        AfterReports::Count(phase) => {
+            let (matrix, result) = count::run(flows, &mut count_inbox, &graph).await?;
+            (phase.finish(&matrix), Some(result))
+        }
+        AfterReports::Receipts(phase) => (phase, None),
+    };
+    drop(count_inbox);
+
+    let there = Arc::clone(flows);
+    let (result, commitment_salt, commitment) = run
+        .pool
+        .run(move || {
+            let sources = CellSources {
+                listed: listed(&graph),
+                reported,
+                count_flow,
+            };
+            Ok::<_, Failure>(write_result(&there, &graph, &matched_keys, &sources)?)
+        })
+        .await?;
+
+    run.meter.enter(RunState::Receipt, 0);
+    // Every frame that either side sends before its receipt has been waited for: both transcripts are complete.
+    let outbound = flows.outgoing.chain().await;
+    let (own, awaiting) = phase.sign(
+        &outbound,
+        &received.chain(),
+        commitment,
+        run.parties.signer.as_ref(),
+    );
+    flows
+        .outgoing
+        .send(Flow::Session, FrameKind::Receipt, own)
+        .await?;
+    let peer = SignedReceipt::decode(&session_inbox.expect(FrameKind::Receipt).await?)?;
+    let receipts = awaiting.receive(peer)?;
+    let receipts = ReceiptRecord {
+        own: receipts.own,
+        peer: receipts.peer,
+        salt: commitment_salt,
+    };
+    complete(flows, received, result, receipts).await
+}
+
+/// Makes shared customers of the matches.
+fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
+    let scratch = flows.directory.scratch();
+    let take = |sorter: &std::sync::Mutex<Sorter>| {
+        std::mem::replace(&mut *lock(sorter), Sorter::new(&scratch, "unused", 0)).finish()
+    };
+    let edges = take(&flows.edges)?;
+    let matched_keys = take(&flows.matched_keys)?;
+    let prepared = &flows.prepared;
+    let graph = Graph::join(
+        &prepared.local,
+        &edges,
+        prepared.terms.theirs.len(),
+        &scratch,
+    )?;
+    Ok((graph, matched_keys))
+}
+
+/// Sends this side's report and takes the partner's, where the plan has them.
+async fn exchange_reports(
+    flows: &Arc<Flows>,
+    phase: &mut ReportPhase,
+    session_inbox: &mut wire::Inbox,
+    graph: &Arc<Graph>,
+) -> Result<BTreeMap<(u8, u8), Reported>, Failure> {
+    if phase.owes() {
+        let (there, graph) = (Arc::clone(flows), Arc::clone(graph));
+        let report = flows
+            .run
+            .pool
+            .run(move || Ok::<_, Failure>(reports::make(&there, &graph)?))
+            .await?;
+        let body = phase.send(report, flows.run.parties.signer.as_ref())?;
+        flows
+            .outgoing
+            .send(Flow::Session, FrameKind::Report, body)
+            .await?;
+    }
+    if !phase.awaits() {
+        return Ok(BTreeMap::new());
+    }
+    let report = SignedReport::decode(&session_inbox.expect(FrameKind::Report).await?)?;
+    let terms = &flows.prepared.terms;
+    phase.admit(&report, &terms.terms)?;
+    Ok(reports::reported(terms, &report.report)?)
+}
+
+/// How many shared customers are listed, by cell.
+fn listed(graph: &Graph) -> BTreeMap<(u8, u8), u64> {
+    let mut counts = BTreeMap::new();
+    for component in graph.components() {
+        *counts
+            .entry((component.mine, component.theirs))
+            .or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Writes the files of the result, and commits to it.
+fn write_result(
+    flows: &Flows,
+    graph: &Graph,
+    matched_keys: &Sorted,
+    sources: &CellSources,
+) -> Result<(ResultRecord, [u8; 32], [u8; 32]), Error> {
+    let (run, prepared) = (&flows.run, &flows.prepared);
+    let now = run.now();
+    let previous = run
+        .store
+        .read_blocking(|connection| records::result(connection, &run.partnership_id))?
+        .and_then(|result| {
+            let path = directory(&run.node_directory, &result.directory);
+            ResultSet::open(&path, &result.manifest)
+                .inspect_err(|error| tracing::warn!(%error, "the last result cannot be read"))
+                .ok()
+        });
+    let matrix = Matrix::compute(&prepared.terms.mine, &prepared.terms.theirs, sources, now);
+    let manifest = Found {
+        local: &prepared.local,
+        graph,
+        matched_keys,
+        salt: &prepared.salt,
+        handle: &|customer| {
+            if prepared.local.tier(customer) == Tier::List {
+                prepared.own.handle(customer)
+            } else {
+                [0; 16]
+            }
+        },
+        names: &StoreNames(&run.store),
+        previous: previous.as_ref(),
+        now,
+        sort_bytes: run.settings.limits.sort_bytes,
+    }
+    .write(&flows.directory.path, &flows.directory.scratch())?;
+    let result = ResultRecord {
+        run_id: run.record_id.clone(),
+        directory: hex::encode(flows.session.run().0),
+        completed_at: now,
+        matrix,
+        manifest,
+        their_fields: prepared.terms.their_fields.clone(),
+    };
+    let mut salt = [0; 32];
+    random(&mut salt)?;
+    let commitment = commit_result(&salt, &result.committed_bytes()?);
+    Ok((result, salt, commitment))
+}
+
+/// Puts the result in force in one transaction, and removes what it replaces.
+async fn complete(
+    flows: &Arc<Flows>,
+    received: &wire::Received,
+    result: ResultRecord,
+    receipts: ReceiptRecord,
+) -> Result<Completed, Failure> {
+    let run = &flows.run;
+    let counts = flows.prepared.local.key_counts();
+    let peer = flows.session.peer();
+    run.meter.enter(RunState::Done, 0);
+    let summary = Summary {
+        my_keys: counts.list + counts.count,
+        their_keys: peer.list_queries.max(peer.tags) + peer.count_queries,
+        shared_customers: result.matrix.shared_customers(),
+        sent_bytes: flows.outgoing.sent_bytes(),
+        received_bytes: received.bytes(),
+        phase_s: run.meter.spent_s(),
+        backend: run.settings.backend.name().to_owned(),
+        flows: flow_names(flows.session.plan(), flows.session.role()),
+    };
+    let run_id = result.run_id.clone();
+    let completed = Completed {
+        run_id: run_id.clone(),
+        summary: summary.clone(),
+    };
+    let there = Arc::clone(flows);
+    crate::storage::blocking(move || {
+        let run = &there.run;
+        let partnership = run.partnership_id.as_str();
+        // Files first: the pointer must never lead to nothing.
+        there.directory.keep()?;
+        let previous = run.store.write_blocking(|tx| {
+            (run.in_force)(tx)?;
+            let counter = receipts.own.receipt.run_counter;
+            records::remember_receipts(tx, partnership, &run_id, counter, &receipts)?;
+            records::complete(tx, partnership, &result, &summary)
+        });
+        let previous = match previous {
+            Ok(previous) => previous,
+            Err(error) => {
+                there.directory.discard();
+                return Err(error);
+            }
+        };
+        if let Some(previous) = previous {
+            let path = directory(&run.node_directory, &previous);
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(%error, path = %path.display(), "the last result's files could not be removed");
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(completed)
+}
+
+/// The names of my rows in the store.
+struct StoreNames<'a>(&'a Store);
+
+impl Names for StoreNames<'_> {
+    fn scan(
+        &self,
+        visit: &mut dyn FnMut(&str, &str, &[&str]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.0.read_blocking(|connection| {
+            scan_searchable(connection, &mut |row| {
+                let domains = row.domains()?;
+                visit(row.id, row.name, &domains)?;
+                Ok(true)
+            })
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! Hellos and confirmations (PROTOCOL.md "Handshake").
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use overlap_crypto::{
+    context::RunId,
+    fault::Fault,
+    handshake::{EpochKey, Handshake, Hello, Mode, PeerState, Session},
+    plan::{Plan, Role},
+    terms::Tier,
+    transcript::{Inbound, Outbound},
+    voprf::SecretKey,
+    wire::{ConfirmBody, Flow, Frame as WireFrame, FrameKind},
+};
+use overlap_proto::exchange::v1::Frame;
+
+use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, prepare::Prepared, wire};
+use crate::{
+    error::{Error, Reason},
+    matching::{
+        compute::fresh_rng,
+        failure::{Failure, misused},
+        keys::{self, random},
+        ledger::Ledger,
+        records,
+    },
+};
+
+/// Agrees on a session.
+pub(super) async fn handshake(
+    run: &Run,
+    link: &mut RunLink,
+    directory: &Arc<RunDirectory>,
+) -> Result<(Session, Prepared, Outbound, Inbound), Failure> {
+    let role = if link.initiator {
+        Role::Initiator
+    } else {
+        Role::Acceptor
+    };
+    let prepared = {
+        let (run, directory) = (run.clone(), Arc::clone(directory));
+        run.pool
+            .clone()
+            .run(move || Prepared::read(&run, &directory))
+            .await?
+    };
+    let own = hello(run, &prepared, RunId(link.run_id))?;
+    let handshake = Handshake::new(role, own);
+    let hello_payload = handshake.payload().to_vec();
+    if role == Role::Initiator {
+        send(link, wire::hello_frame(hello_payload.clone())).await?;
+    }
+    let peer_payload = receive(run, link, FrameKind::Hello).await?.payload;
+    let peer_state = PeerState {
+        organization_key: run.parties.partner_key,
+        highest_epoch: prepared.state.highest_epoch,
+    };
+    let confirming = handshake.receive(
+        &peer_payload,
+        &peer_state,
+        &prepared.terms.terms,
+        &link.exporter,
+    )?;
+    if role == Role::Acceptor {
+        send(link, wire::hello_frame(hello_payload)).await?;
+    }
+    let mut outbound = Outbound::new(confirming.session());
+    let mut inbound = Inbound::new(confirming.session());
+    let confirm = confirming.confirm(run.parties.signer.as_ref());
+    let frame = outbound.frame(Flow::Session, FrameKind::Confirm, &confirm)?;
+    let frame = Frame {
+        flow: frame.flow.code().into(),
+        kind: frame.kind.code().into(),
+        sequence: frame.sequence,
+        payload: Bytes::copy_from_slice(frame.payload),
+    };
+    send(link, frame).await?;
+    let frame = receive(run, link, FrameKind::Confirm).await?;
+    let wire_frame = WireFrame::from_raw(frame.flow, frame.kind, frame.sequence, &frame.payload)?;
+    inbound.admit(&link.run_id, &wire_frame)?;
+    let session = confirming.receive(&ConfirmBody::decode(&frame.payload)?)?;
+    admit(run, &prepared, &session).await?;
+    Ok((session, prepared, outbound, inbound))
+}
+
+/// This side's hello.
+fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure> {
+    let side = prepared.my_terms(run)?;
+    let counts = prepared.local.key_counts();
+    let (me, partner) = (run.parties.me(), run.parties.partner());
+    let (lists, counts_any) = (
+        prepared.terms.mine.has(Tier::List),
+        prepared.terms.mine.has(Tier::Count),
+    );
+    let padded = |wanted: bool, count| {
+        if wanted {
+            side.padding.padded(count)
+        } else {
+            0
+        }
+    };
+    let mut nonce = [0; 32];
+    random(&mut nonce)?;
+    let epoch_key = match &prepared.keys {
+        Some(keys) => Some(EpochKey::new(
+            &SecretKey::from_bytes(&keys.secret).map_err(misused)?,
+            keys.epoch,
+            &me,
+            &partner,
+            &mut fresh_rng()?,
+        )),
+        None => None,
+    };
+    let sizes = prepared.local.customers_by_stage();
+    let mut stage_sizes: Vec<u32> = prepared
+        .terms
+        .mine
+        .iter()
+        .filter(|(_, _, tier)| *tier != Tier::Hidden)
+        .map(|(index, _, tier)| {
+            if tier == Tier::List {
+                let size = u32::try_from(sizes[usize::from(index)]).unwrap_or(u32::MAX);
+                Hello::round_stage_size(size)
+            } else {
+                0
+            }
+        })
+        .collect();
+    // A side that hides everything names one hidden stage in the terms.
+    stage_sizes.resize(side.stages.len(), 0);
+    Ok(Hello {
+        run: run_id,
+        nonce,
+        sender: me,
+        receiver: partner,
+        mode: Mode::Full,
+        terms: prepared.terms.terms.hash(),
+        list_querier: prepared.list_querier,
+        list_queries: padded(lists, counts.list),
+        count_queries: padded(counts_any, counts.count),
+        tags: padded(lists, counts.list),
+        run_counter: prepared.state.run_counter,
+        receipt_head: prepared.state.receipt_head,
+        epoch_key,
+        stage_sizes,
+        peer_receipt: prepared.state.peer_receipt,
+    })
+}
+
+/// Checks the session against limits, budgets and history, and remembers what must not change.
+async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), Failure> {
+    let peer = session.peer();
+    let limit = run.settings.limits.max_keys;
+    if peer
+        .list_queries
+        .max(peer.tags)
+        .saturating_add(peer.count_queries)
+        > limit
+    {
+        return Err(Fault::SetTooLarge.into());
+    }
+    let epochs = keys::directory(&run.node_directory, &run.partnership_id);
+    let own_key = run.parties.signer.public_key();
+    if session.rolled_back(&own_key)? {
+        tracing::error!(
+            partnership = run.partnership_id,
+            "the partner holds a newer receipt of this node: the store was rolled back; its epoch keys are destroyed"
+        );
+        keys::destroy(&epochs)?;
+        return Err(Error::new(
+            Reason::FailedPrecondition,
+            "this node's store is older than the partner's receipts: it was restored from a backup. The epoch's keys are destroyed; run again",
+        )
+        .into());
+    }
+    if let (Some(flow), Some(keys)) = (session.evaluating(), &prepared.keys) {
+        let budget = prepared.my_terms(run)?.max_queries;
+        let ledger = Ledger::open(&epochs, keys.epoch, budget)?;
+        ledger.require(flow.queries)?;
+    }
+    let partnership = run.partnership_id.clone();
+    let peer_epoch = session.peer_epoch();
+    let my_epoch = prepared.keys.as_ref().map(|keys| keys.epoch);
+    let i_query = session.list_querier() == session.role();
+    run.store
+        .write(move |tx| {
+            if let Some((epoch, key)) = peer_epoch {
+                records::pin_epoch(tx, &partnership, epoch, &key)?;
+                if let Some(my_epoch) = my_epoch {
+                    records::remember_roles(tx, &partnership, my_epoch, epoch, i_query)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn send(link: &mut RunLink, frame: Frame) -> Result<(), Failure> {
+    if link.outgoing.send(frame).await.is_ok() {
+        return Ok(());
+    }
+    // The partner may have said why it ended the connection.
+    match tokio::time::timeout(REASON_PATIENCE, link.incoming.recv()).await {
+        Ok(Some(Ok(frame))) if frame.kind == u32::from(FrameKind::Abort.code()) => {
+            Err(wire::aborted(&frame.payload))
+        }
+        Ok(Some(Err(error))) => Err(Failure::link(error)),
+        _ => Err(Failure::network(
+            "the connection to the partner's node ended",
+        )),
+    }
+}
+
+/// The next frame of the handshake.
+async fn receive(run: &Run, link: &mut RunLink, kind: FrameKind) -> Result<Frame, Failure> {
+    let seconds = run.settings.handshake_s;
+    let frame = tokio::time::timeout(Duration::from_secs(seconds), link.incoming.recv())
+        .await
+        .map_err(|_| Failure::deadline("the handshake", seconds))?
+        .ok_or_else(|| Failure::network("the partner's node closed the connection"))?
+        .map_err(Failure::link)?;
+    let code = u32::from(kind.code());
+    if frame.kind == u32::from(FrameKind::Abort.code()) {
+        return Err(wire::aborted(&frame.payload));
+    }
+    if frame.flow != 0 || frame.kind != code {
+        return Err(Fault::UnexpectedFrame.into());
+    }
+    Ok(frame)
+}
+
+/// The flows of a plan for people: who queries whom.
+pub(super) fn flow_names(plan: &Plan, role: Role) -> Vec<String> {
+    let name = |party: Role| if party == role { "we" } else { "partner" };
+    let mut names = Vec::new();
+    for party in [Role::Initiator, Role::Acceptor] {
+        if let Some(queries) = plan.queries(party) {
+            let tiers = match (queries.list, queries.count) {
+                (true, true) => "list and count",
+                (true, false) => "list",
+                _ => "count",
+            };
+            let verb = if party == role { "query" } else { "queries" };
+            names.push(format!(
+                "list: {} {verb} {} ({tiers} tier)",
+                name(party),
+                if party == role { "partner" } else { "us" }
+            ));
+        }
+    }
+    if plan.count {
+        names.push("count".to_owned());
+    }
+    names
+}

@@ -1,0 +1,269 @@
+//! What a side has ready before it says hello: terms, epoch keys, and a snapshot of its customers.
+
+use std::sync::Arc;
+
+use overlap_crypto::{
+    handshake::ListQuerier,
+    item::MAX_VALUE_BYTES,
+    list::{Label, fields},
+    terms::{KeyType, SideTerms, Tier},
+    voprf::SecretKey,
+};
+use rusqlite::Connection;
+
+use super::{Run, RunDirectory, sets::FieldStore};
+use crate::{
+    customers::rows::scan_fields,
+    error::{Error, Reason},
+    matching::{
+        compute::fresh_rng,
+        failure::misused,
+        keys::{self, EpochKeys, random},
+        ledger::Ledger,
+        local_customers::LocalCustomers,
+        records::{self, PartnerState},
+        terms::RunTerms,
+    },
+    overlap::graph::Handle,
+};
+
+/// One side's part of a run.
+pub(super) struct Prepared {
+    pub(super) terms: RunTerms,
+    pub(super) local: Arc<LocalCustomers>,
+    pub(super) salt: [u8; 32],
+    pub(super) own: Arc<OwnLabels>,
+    /// Of this node as evaluator; present if it lists any stage.
+    pub(super) keys: Option<EpochKeys>,
+    pub(super) state: PartnerState,
+    pub(super) list_querier: ListQuerier,
+}
+
+/// What I say of my listed customers.
+pub(super) struct OwnLabels {
+    handles: Vec<Handle>,
+    fields: FieldStore,
+    /// By my stage's index: its number on the wire.
+    wire_codes: Vec<Option<u8>>,
+}
+
+impl OwnLabels {
+    /// My handle of a local customer; zeros unless it is listed.
+    pub(super) fn handle(&self, customer: u32) -> Handle {
+        self.handles
+            .get(customer as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn fields(&self) -> &FieldStore {
+        &self.fields
+    }
+
+    /// The label of a listed customer.
+    pub(super) fn label<'a>(
+        &self,
+        local: &LocalCustomers,
+        customer: u32,
+        fields: &'a [u8],
+    ) -> Option<Label<'a>> {
+        if local.tier(customer) != Tier::List {
+            return None;
+        }
+        let stage = self.wire_codes[usize::from(local.stage(customer))]?;
+        Some(Label {
+            stage,
+            pseudonym: self.handle(customer),
+            fields,
+        })
+    }
+}
+
+impl Prepared {
+    /// My side of the terms.
+    pub(super) fn my_terms<'a>(&'a self, run: &Run) -> Result<&'a SideTerms, Error> {
+        self.terms
+            .terms
+            .side(&run.parties.me())
+            .ok_or_else(|| Error::internal("this organisation is no side of the terms"))
+    }
+
+    /// Reads one snapshot of the store. Blocks.
+    pub(super) fn read(run: &Run, directory: &RunDirectory) -> Result<Self, Error> {
+        let terms = RunTerms::new(
+            &run.agreement,
+            run.parties.me(),
+            run.parties.partner(),
+            &run.settings.rules,
+        )?;
+        let keys = if terms.mine.has(Tier::List) {
+            Some(epoch_keys(run, &terms)?)
+        } else {
+            None
+        };
+        let mut salt = [0; 32];
+        random(&mut salt)?;
+        run.store.read_blocking(|connection| {
+            let state = records::partner_state(connection, &run.partnership_id)?;
+            let list_querier = match &keys {
+                Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
+                None => ListQuerier::Open,
+            };
+            let local = LocalCustomers::read(
+                connection,
+                &run.agreement,
+                &terms.terms.key_types(),
+                &directory.scratch(),
+                salt,
+                run.settings.limits,
+            )?;
+            refuse_empty(&terms, &local)?;
+            let own = own_labels(run, connection, &terms, keys.as_ref(), &local, directory)?;
+            Ok(Self {
+                own: Arc::new(own),
+                local: Arc::new(local),
+                salt,
+                keys,
+                state,
+                list_querier,
+                terms,
+            })
+        })
+    }
+}
+
+/// A run with nothing to bring is a mistake, unless one side hides everything: then there is nothing to match anyway.
+fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
+    let counts = local.key_counts();
+    let disclosing = !terms.mine.disclosed().is_empty() && !terms.theirs.disclosed().is_empty();
+    if disclosing && counts.list + counts.count == 0 {
+        let types: Vec<&str> = terms
+            .terms
+            .key_types()
+            .iter()
+            .map(|t| KeyType::name(*t))
+            .collect();
+        return Err(Error::new(
+            Reason::EmptySet,
+            format!(
+                "no disclosed customer has a usable key of the agreed types ({}): import customers or disclose more stages",
+                types.join(", ")
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The keys of my epoch: a new one if the terms changed or the old one is too old.
+fn epoch_keys(run: &Run, terms: &RunTerms) -> Result<EpochKeys, Error> {
+    let directory = keys::directory(&run.node_directory, &run.partnership_id);
+    let least_epoch = Ledger::highest_epoch(&directory)?;
+    keys::current_or_new(
+        &directory,
+        &terms.terms.structure_hash(),
+        run.now(),
+        least_epoch,
+        || Ok(SecretKey::random(&mut fresh_rng()?).to_bytes()),
+    )
+}
+
+fn own_labels(
+    run: &Run,
+    connection: &Connection,
+    terms: &RunTerms,
+    keys: Option<&EpochKeys>,
+    local: &LocalCustomers,
+    directory: &RunDirectory,
+) -> Result<OwnLabels, Error> {
+    let wire_codes = terms
+        .mine
+        .iter()
+        .map(|(index, _, _)| terms.mine.wire_code(index))
+        .collect();
+    let Some(keys) = keys else {
+        return Ok(OwnLabels {
+            handles: Vec::new(),
+            fields: FieldStore::empty(),
+            wire_codes,
+        });
+    };
+    let handle_key = keys.handle_key();
+    let mut handles = vec![[0; 16]; local.rows()];
+    let mut ids = local.ids()?;
+    for (row, handle) in (0_u32..).zip(&mut handles) {
+        let id = ids
+            .next_record()?
+            .ok_or_else(|| Error::internal("there are fewer ids than rows"))?;
+        if local.customer(row) == row && local.tier(row) == Tier::List {
+            let id = std::str::from_utf8(id).map_err(|_| Error::internal("an id is no text"))?;
+            *handle = handle_key.handle(id);
+        }
+    }
+    drop(ids);
+    Ok(OwnLabels {
+        handles,
+        fields: own_fields(run, connection, terms, local, directory)?,
+        wire_codes,
+    })
+}
+
+/// The disclosed fields of every row, in the same snapshot and order as the rows.
+fn own_fields(
+    run: &Run,
+    connection: &Connection,
+    terms: &RunTerms,
+    local: &LocalCustomers,
+    directory: &RunDirectory,
+) -> Result<FieldStore, Error> {
+    let side = terms
+        .terms
+        .side(&run.parties.me())
+        .ok_or_else(|| Error::internal("this organisation is no side of the terms"))?;
+    let area_bytes = usize::from(side.label_field_bytes);
+    if side.fields.is_empty() || area_bytes == 0 {
+        return Ok(FieldStore::empty());
+    }
+    let names: Vec<&str> = side.fields.iter().map(String::as_str).collect();
+    let stages = terms.mine.disclosed();
+    let path = directory.scratch().join("fields");
+    FieldStore::write(&path, area_bytes, |push| {
+        let mut row = 0_u32;
+        let nothing = vec![0; area_bytes];
+        scan_fields(connection, &stages, &names, &mut |fields_row| {
+            let id = fields_row.id;
+            if row as usize >= local.rows() {
+                return Err(Error::internal("there are more rows with fields than rows"));
+            }
+            // Only a customer's naming row speaks for it.
+            if local.customer(row) == row && local.tier(row) == Tier::List {
+                let values: Vec<Option<&str>> = fields_row
+                    .values
+                    .iter()
+                    .map(|value| (!value.is_empty()).then_some(*value))
+                    .collect();
+                let area = fields::encode(&values, area_bytes).map_err(|misuse| {
+                    Error::new(
+                        misused(misuse).reason(),
+                        format!(
+                            "customer \"{id}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields"
+                        ),
+                    )
+                })?;
+                push(&area)?;
+            } else {
+                push(&nothing)?;
+            }
+            row += 1;
+            Ok(())
+        })?;
+        if row as usize != local.rows() {
+            return Err(Error::internal(
+                "there are fewer rows with fields than rows",
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// The longest key that a run can take.
+pub(super) const MAX_KEY_BYTES: usize = MAX_VALUE_BYTES;

@@ -1,0 +1,275 @@
+//! The list flow in which this side queries.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use futures::{
+    StreamExt as _,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use overlap_crypto::{
+    fault::Fault,
+    list::{
+        AwaitingSlices, BlindedChunk, LabelFormat, ListFlow, Querying, Receiver, SealedMatches,
+        SlicesComplete,
+    },
+    terms::Tier,
+    wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
+};
+
+use super::{
+    Flows, WINDOW, lock,
+    sets::{EntrySlices, ItemSource, push_entry},
+    wire::Inbox,
+};
+use crate::{
+    error::Error,
+    matching::{
+        compute::fresh_rng,
+        failure::{Failure, misused},
+        progress::RunState,
+        spool::{RecordFile, RecordWriter, Sorted, Sorter},
+    },
+    overlap::graph::Edge,
+};
+
+/// Queries, if this side does in this run.
+pub(super) async fn run(
+    flows: Arc<Flows>,
+    mut inbox: Inbox,
+) -> Result<Option<SlicesComplete>, Failure> {
+    let Some(flow) = flows.session.receiving() else {
+        return Ok(None);
+    };
+    let (entries, querying) = query(&flows, flow, &mut inbox).await?;
+    let (matches, complete) = take_slices(&flows, flow, &mut inbox, entries, querying).await?;
+    drop(inbox);
+    Ok(Some(open_labels(&flows, flow, matches, complete).await?))
+}
+
+/// Sends every query and derives the keys of every item.
+async fn query(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    inbox: &mut Inbox,
+) -> Result<(Sorted, Querying), Failure> {
+    let run = &flows.run;
+    let plan = flows.session.plan().queries(flows.session.role());
+    let queries = plan.ok_or_else(|| Error::internal("a flow outside the plan"))?;
+    let backend = run.settings.backend;
+    let receiver = run
+        .pool
+        .run(move || Ok::<_, Failure>(Arc::new(Receiver::new(backend, flow))))
+        .await?;
+    let source = Arc::new(Mutex::new(ItemSource::queries(
+        &flows.prepared.local,
+        flow,
+        queries,
+        flows.prepared.terms.terms.normaliser_version(),
+    )?));
+    let entries = Arc::new(Mutex::new(Sorter::new(
+        &flows.directory.scratch(),
+        "received",
+        run.settings.limits.sort_bytes,
+    )));
+    let mut querying = Querying::new(flow);
+    let mut blinding = FuturesOrdered::new();
+    let mut sent: VecDeque<BlindedChunk> = VecDeque::new();
+    let mut finishing = FuturesUnordered::new();
+    loop {
+        while blinding.len() + sent.len() + finishing.len() < WINDOW
+            && let Some(chunk) = querying.next_chunk()
+        {
+            let (receiver, source) = (Arc::clone(&receiver), Arc::clone(&source));
+            blinding.push_back(run.pool.run(move || {
+                let items = lock(&source).take(chunk.count)?;
+                let blinded = receiver.blind(items, &mut fresh_rng()?).map_err(misused)?;
+                let body = blinded.encode(chunk.number);
+                Ok::<_, Failure>((blinded, body))
+            }));
+        }
+        if blinding.is_empty() && sent.is_empty() && finishing.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(blinded) = blinding.next() => {
+                let (blinded, body) = blinded?;
+                sent.push_back(blinded);
+                flows.outgoing.send(flow.flow, FrameKind::Query, body).await?;
+            }
+            Some(finished) = finishing.next() => {
+                flows.run.meter.advance(RunState::Evaluating, finished?);
+            }
+            frame = inbox.next(), if !sent.is_empty() => {
+                let frame = frame?;
+                if frame.kind != FrameKind::Evaluation {
+                    return Err(Fault::UnexpectedFrame.into());
+                }
+                querying.admit(&EvaluationBody::decode(&frame.payload)?)?;
+                let blinded = sent.pop_front().ok_or(Fault::UnexpectedFrame)?;
+                let (receiver, entries) = (Arc::clone(&receiver), Arc::clone(&entries));
+                finishing.push(run.pool.run(move || {
+                    let evaluation = EvaluationBody::decode(&frame.payload)?;
+                    let elements = evaluation.elements.len() as u64;
+                    let finished = blinded.finish(&receiver, &evaluation)?;
+                    let mut entries = lock(&entries);
+                    for entry in finished.iter() {
+                        push_entry(&mut entries, entry)?;
+                    }
+                    Ok::<_, Failure>(elements)
+                }));
+            }
+        }
+    }
+    let entries = run
+        .pool
+        .run(move || {
+            let sorter = Arc::into_inner(entries)
+                .and_then(|entries| entries.into_inner().ok())
+                .ok_or_else(|| Error::internal("entries are still in use"))?;
+            Ok::<_, Failure>(sorter.finish()?)
+        })
+        .await?;
+    Ok((entries, querying))
+}
+
+/// Matches slice by slice. What is sent depends on tags and own tiers alone: no label is opened here.
+async fn take_slices(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    inbox: &mut Inbox,
+    entries: Sorted,
+    querying: Querying,
+) -> Result<(RecordFile, SlicesComplete), Failure> {
+    let payload = inbox.expect(FrameKind::Commitments).await?;
+    let mut awaiting: AwaitingSlices = querying
+        .finish()?
+        .admit(&CommitmentsBody::decode(&payload)?)?;
+    flows.run.meter.enter(RunState::Claims, flow.tags);
+    let mut matching = Matching {
+        entries: EntrySlices::new(entries.stream()?, awaiting.layout()),
+        matches: RecordWriter::create(&flows.directory.scratch().join("matches"))?,
+    };
+    while !awaiting.is_complete() {
+        let payload = inbox.expect(FrameKind::Slice).await?;
+        let ticket = awaiting.admit(&SliceBody::decode(&payload)?)?;
+        let flows_there = Arc::clone(flows);
+        let (back, outcome, tags) = flows
+            .run
+            .pool
+            .run(move || {
+                let slice = SliceBody::decode(&payload)?;
+                let prepared = &flows_there.prepared;
+                let own = matching.entries.take()?;
+                // Fields are read before the tags are looked at, whether or not anything matches.
+                let customers: Vec<u32> = own
+                    .iter()
+                    .map(|entry| prepared.local.customer_of_key(entry.owner))
+                    .collect();
+                let listed = |customer: &u32| prepared.local.tier(*customer) == Tier::List;
+                let areas = prepared
+                    .own
+                    .fields()
+                    .areas(customers.iter().copied().filter(listed))?;
+                let mut labels = std::collections::HashMap::new();
+                let mut place = 0;
+                for (entry, customer) in own.iter().zip(&customers) {
+                    if listed(customer) {
+                        labels.insert(entry.owner, (*customer, place));
+                        place += 1;
+                    }
+                }
+                let outcome = ticket.match_own(&slice, &own, |owner| {
+                    let (customer, place) = labels.get(&owner)?;
+                    prepared
+                        .own
+                        .label(&prepared.local, *customer, areas.at(*place))
+                })?;
+                let stride = outcome.matches.stride();
+                for record in outcome.matches.as_bytes().chunks_exact(stride) {
+                    matching.matches.push(&[record])?;
+                }
+                let tags = slice.tags.len() as u64;
+                Ok::<_, Failure>((matching, outcome, tags))
+            })
+            .await?;
+        matching = back;
+        flows
+            .outgoing
+            .send(flow.flow, FrameKind::Claims, outcome.claims)
+            .await?;
+        awaiting.done(outcome.done);
+        flows.run.meter.advance(RunState::Claims, tags);
+    }
+    Ok((matching.matches.finish()?, awaiting.finish()?))
+}
+
+/// What matching a slice reads and writes.
+struct Matching {
+    entries: EntrySlices,
+    matches: RecordWriter,
+}
+
+/// Opens the labels of every match, off the response path: the partner has all it will get of this flow.
+async fn open_labels(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    matches: RecordFile,
+    complete: SlicesComplete,
+) -> Result<SlicesComplete, Failure> {
+    let flows_there = Arc::clone(flows);
+    flows
+        .run
+        .pool
+        .run(move || {
+            let format = flow.evaluator_labels;
+            let mut reader = matches.reader()?;
+            let mut batch = Vec::new();
+            let mut count = 0;
+            while let Some(record) = reader.next_record()? {
+                batch.extend_from_slice(record);
+                count += 1;
+                if count == OPEN_BATCH {
+                    open_batch(&flows_there, format, std::mem::take(&mut batch), &complete)?;
+                    count = 0;
+                }
+            }
+            open_batch(&flows_there, format, batch, &complete)?;
+            Ok(complete)
+        })
+        .await
+}
+
+/// Labels opened in one go.
+const OPEN_BATCH: usize = 8192;
+
+fn open_batch(
+    flows: &Flows,
+    format: LabelFormat,
+    batch: Vec<u8>,
+    complete: &SlicesComplete,
+) -> Result<(), Failure> {
+    let matches = SealedMatches::from_bytes(format, batch)?;
+    let opened = complete.open(flows.run.settings.backend, &matches)?;
+    let mut edges = lock(&flows.edges);
+    let mut matched_keys = lock(&flows.matched_keys);
+    for found in opened.iter() {
+        let edge = found.label.and_then(|label| {
+            Edge::from_label(
+                &flows.prepared.terms,
+                &flows.prepared.local,
+                found.owner,
+                &label,
+            )
+        });
+        let Some(edge) = edge else {
+            flows.note_bad_label();
+            continue;
+        };
+        edge.push_to(&mut edges)?;
+        matched_keys.push(&[&found.owner.to_be_bytes()])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! The secrets of an epoch, in files beside the budget ledger and outside the database and its backups.
+//!
+//! An epoch has one VOPRF key (a partner's queries are evaluated with it) and one handle key (it names my customers to that
+//! partner). Both are destroyed with the epoch. Nothing is derived across partners.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use ring::{digest, hmac};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::spool::{disk, new_directory, new_file, sync_directory};
+use crate::{
+    error::{Error, Reason},
+    overlap::graph::{HANDLE_BYTES, Handle},
+};
+
+/// An epoch ends after this long.
+pub const MAX_EPOCH_AGE_S: i64 = 30 * 24 * 3600;
+
+const MAGIC: &[u8; 8] = b"OVLKEY1\n";
+const FILE_NAME: &str = "epoch.key";
+const BODY_BYTES: usize = 8 + 8 + 8 + 32 + 32 + 32;
+const CHECK_BYTES: usize = 32;
+/// Stands for the start of an epoch whose keys were destroyed.
+const DESTROYED: i64 = i64::MIN;
+
+/// The secrets of one partner's epoch.
+pub struct EpochKeys {
+    /// Grows by one with each epoch.
+    pub epoch: u64,
+    /// When it began, Unix time.
+    pub started_at: i64,
+    /// The terms it began with; other terms end it.
+    pub terms: [u8; 32],
+    /// The VOPRF key.
+    pub secret: Zeroizing<[u8; 32]>,
+    handle_key: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for EpochKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "EpochKeys(epoch {})", self.epoch)
+    }
+}
+
+/// Names local customers to one partner during one epoch.
+pub struct HandleKey(hmac::Key);
+
+impl HandleKey {
+    /// The handle of the local customer that row `id` names.
+    #[must_use]
+    pub fn handle(&self, id: &str) -> Handle {
+        let tag = hmac::sign(&self.0, id.as_bytes());
+        tag.as_ref()[..HANDLE_BYTES]
+            .try_into()
+            .expect("a SHA-256 tag is longer")
+    }
+}
+
+impl EpochKeys {
+    /// What names my customers to the partner.
+    #[must_use]
+    pub fn handle_key(&self) -> HandleKey {
+        HandleKey(hmac::Key::new(hmac::HMAC_SHA256, self.handle_key.as_ref()))
+    }
+
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES + CHECK_BYTES));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.extend_from_slice(&self.started_at.to_be_bytes());
+        bytes.extend_from_slice(&self.terms);
+        bytes.extend_from_slice(self.secret.as_ref());
+        bytes.extend_from_slice(self.handle_key.as_ref());
+        let check = digest::digest(&digest::SHA256, &bytes);
+        bytes.extend_from_slice(check.as_ref());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, check) = bytes.split_at_checked(BODY_BYTES)?;
+        if check != digest::digest(&digest::SHA256, body).as_ref() || !body.starts_with(MAGIC) {
+            return None;
+        }
+        let array = |at: usize| -> [u8; 32] { body[at..at + 32].try_into().expect("32 bytes") };
+        Some(Self {
+            epoch: u64::from_be_bytes(body[8..16].try_into().expect("eight bytes")),
+            started_at: i64::from_be_bytes(body[16..24].try_into().expect("eight bytes")),
+            terms: array(24),
+            secret: Zeroizing::new(array(56)),
+            handle_key: Zeroizing::new(array(88)),
+        })
+    }
+}
+
+/// The directory that holds the epoch secrets and the ledger of one partnership.
+#[must_use]
+pub fn directory(node_directory: &Path, partnership_id: &str) -> PathBuf {
+    node_directory.join("epochs").join(partnership_id)
+}
+
+/// The current epoch's keys, if there are any.
+///
+/// # Errors
+/// `STORAGE_FAILED` if the file is damaged, or what the file system reports.
+pub fn load(directory: &Path) -> Result<Option<EpochKeys>, Error> {
+    Ok(load_any(directory)?.filter(|keys| keys.started_at != DESTROYED))
+}
+
+/// The current epoch's keys, or what is left of destroyed ones: the number of the epoch.
+fn load_any(directory: &Path) -> Result<Option<EpochKeys>, Error> {
+    let path = directory.join(FILE_NAME);
+    let mut bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk(&path, &error)),
+    };
+    let keys = EpochKeys::decode(&bytes);
+    bytes.zeroize();
+    keys.map(Some).ok_or_else(|| {
+        Error::new(
+            Reason::StorageFailed,
+            format!(
+                "{}: the epoch's key file is damaged: remove it, and the next run starts a new epoch",
+                path.display()
+            ),
+        )
+    })
+}
+
+/// The keys to run with: the current epoch's if it is young enough and has the same terms, else those of a new epoch, which
+/// destroys the old ones. `least_epoch` is the number a new epoch has at least.
+///
+/// `new_secret` makes a VOPRF key.
+///
+/// # Errors
+/// As [`load`]; `INTERNAL` without randomness.
+pub fn current_or_new(
+    directory: &Path,
+    terms: &[u8; 32],
+    now: Timestamp,
+    least_epoch: u64,
+    new_secret: impl FnOnce() -> Result<Zeroizing<[u8; 32]>, Error>,
+) -> Result<EpochKeys, Error> {
+    let existing = load_any(directory)?;
+    if let Some(keys) = existing
+        .as_ref()
+        .filter(|keys| keys.terms == *terms && keys.epoch >= least_epoch)
+        && now
+            .as_second()
+            .checked_sub(keys.started_at)
+            .is_some_and(|age_s| (0..MAX_EPOCH_AGE_S).contains(&age_s))
+    {
+        return existing.ok_or_else(|| Error::internal("keys vanished"));
+    }
+    let mut handle_key = Zeroizing::new([0; 32]);
+    random(handle_key.as_mut())?;
+    let keys = EpochKeys {
+        epoch: existing
+            .map_or(1, |keys| keys.epoch.saturating_add(1))
+            .max(least_epoch),
+        started_at: now.as_second(),
+        terms: *terms,
+        secret: new_secret()?,
+        handle_key,
+    };
+    store(directory, &keys)?;
+    Ok(keys)
+}
+
+fn store(directory: &Path, keys: &EpochKeys) -> Result<(), Error> {
+    new_directory(directory)?;
+    let path = directory.join(FILE_NAME);
+    let temporary = directory.join("epoch.key.new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = new_file(&temporary)?;
+    file.write_all(&keys.encode())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(|error| disk(&path, &error))?;
+    sync_directory(directory)
+}
+
+/// Destroys the keys of the current epoch. Its number is kept, and so is the ledger: the next epoch has a higher one.
+///
+/// # Errors
+/// As [`load`].
+pub fn destroy(directory: &Path) -> Result<(), Error> {
+    let Some(keys) = load(directory)? else {
+        return Ok(());
+    };
+    store(
+        directory,
+        &EpochKeys {
+            epoch: keys.epoch,
+            started_at: DESTROYED,
+            terms: [0; 32],
+            secret: Zeroizing::new([0; 32]),
+            handle_key: Zeroizing::new([0; 32]),
+        },
+    )
+}
+
+/// Fills `bytes` with the operating system's randomness.
+///
+/// # Errors
+/// `INTERNAL` if there is none.
+pub fn random(bytes: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(bytes)
+        .map_err(|error| Error::internal(format!("the system gives no randomness: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn secret(byte: u8) -> impl FnOnce() -> Result<Zeroizing<[u8; 32]>, Error> {
+        move || Ok(Zeroizing::new([byte; 32]))
+    }
+
+    #[test]
+    fn an_epoch_ends_with_its_terms_or_after_thirty_days() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = directory(base.path(), "p1");
+        let first = current_or_new(&directory, &[1; 32], at(1_000), 0, secret(1)).unwrap();
+        assert_eq!((first.epoch, first.secret[0]), (1, 1));
+        let again = current_or_new(&directory, &[1; 32], at(2_000), 0, secret(2)).unwrap();
+        assert_eq!((again.epoch, again.secret[0]), (1, 1));
+        assert_eq!(
+            again.handle_key().handle("a"),
+            first.handle_key().handle("a")
+        );
+        let tightened = current_or_new(&directory, &[2; 32], at(2_000), 0, secret(3)).unwrap();
+        assert_eq!((tightened.epoch, tightened.secret[0]), (2, 3));
+        assert_ne!(
+            tightened.handle_key().handle("a"),
+            first.handle_key().handle("a")
+        );
+        let aged = at(2_000 + MAX_EPOCH_AGE_S);
+        let later = current_or_new(&directory, &[2; 32], aged, 9, secret(4)).unwrap();
+        assert_eq!((later.epoch, later.secret[0]), (9, 4));
+        destroy(&directory).unwrap();
+        assert!(load(&directory).unwrap().is_none());
+        let next = current_or_new(&directory, &[2; 32], aged, 0, secret(5)).unwrap();
+        assert_eq!((next.epoch, next.secret[0]), (10, 5));
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_an_error() {
+        let base = tempfile::tempdir().unwrap();
+        current_or_new(base.path(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
+        let path = base.path().join(FILE_NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[70] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(
+            load(base.path()).unwrap_err().reason(),
+            Reason::StorageFailed
+        );
+    }
+}

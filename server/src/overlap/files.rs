@@ -1,0 +1,153 @@
+//! The files a result is made of: written once, then read at random.
+//!
+//! | file | record | order |
+//! |---|---|---|
+//! | `columns` | stages, key types, mutual, first matched: 12 bytes | position |
+//! | `offsets` | where `shared` and `search` records start: 16 bytes | position |
+//! | `shared` | handle, ids, name, the partner's fields | position |
+//! | `search` | case-folded name and domains | position |
+//! | `members`, `member_offsets` | id of a row of mine, position; 8 bytes an offset | id |
+//! | `handles` | handle, position: 20 bytes | handle |
+//! | `matched_keys` | salted hash of a key that matched: 16 bytes | hash |
+//!
+//! A position is the number of a shared customer in ascending order of its id.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Reason},
+    matching::spool::{Checksum, disk, new_file},
+};
+
+/// What the database keeps of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileEntry {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) checksum: u64,
+}
+
+pub(crate) struct FileWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    entry: FileEntry,
+    checksum: Checksum,
+}
+
+impl FileWriter {
+    pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, Error> {
+        let path = directory.join(name);
+        Ok(Self {
+            file: BufWriter::with_capacity(1 << 16, new_file(&path)?),
+            path,
+            entry: FileEntry {
+                name: name.to_owned(),
+                bytes: 0,
+                checksum: 0,
+            },
+            checksum: Checksum::new(),
+        })
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.checksum.update(bytes);
+        self.entry.bytes += bytes.len() as u64;
+        self.file
+            .write_all(bytes)
+            .map_err(|error| disk(&self.path, &error))
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entry.bytes
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn finish(mut self) -> Result<FileEntry, Error> {
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all())
+            .map_err(|error| disk(&self.path, &error))?;
+        self.entry.checksum = self.checksum.value();
+        Ok(self.entry)
+    }
+}
+
+/// A complete file; reading it needs no lock.
+pub(crate) struct ResultFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl ResultFile {
+    pub(crate) fn open(directory: &Path, entry: &FileEntry) -> Result<Self, Error> {
+        let path = directory.join(&entry.name);
+        let file = File::open(&path).map_err(|error| disk(&path, &error))?;
+        let length = file.metadata().map_err(|error| disk(&path, &error))?.len();
+        if length != entry.bytes {
+            return Err(Error::new(
+                Reason::StorageFailed,
+                format!(
+                    "{}: the file has {length} bytes instead of {}: check the disk and run the match again",
+                    path.display(),
+                    entry.bytes
+                ),
+            ));
+        }
+        Ok(Self {
+            path,
+            file,
+            bytes: length,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.file
+            .read_exact_at(bytes, at)
+            .map_err(|error| disk(&self.path, &error))
+    }
+
+    pub(crate) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], Error> {
+        let mut bytes = [0; N];
+        self.read(at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The bytes from `start` to `end`.
+    pub(crate) fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+        let damaged = || Error::internal(format!("{}: offsets are wrong", self.path.display()));
+        if end > self.bytes {
+            return Err(damaged());
+        }
+        let length = end.checked_sub(start).ok_or_else(damaged)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| damaged())?];
+        self.read(start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Position of `key` in a file of sorted records of `N` bytes that start with it.
+    pub(crate) fn search<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>, Error> {
+        let (mut low, mut high) = (0, self.bytes / N as u64);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let record: [u8; N] = self.array(middle * N as u64)?;
+            match record[..key.len()].cmp(key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Ok(Some(record)),
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,414 @@
+//! Writes what a run found as immutable sorted files.
+
+use std::{cmp::Ordering, path::Path};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    files::{FileEntry, FileWriter},
+    graph::{Graph, Handle},
+    reader::ResultSet,
+};
+use crate::{
+    error::Error,
+    matching::{
+        local_customers::LocalCustomers,
+        spool::{RecordReader, RecordWriter, Sorted, SortedStream, Sorter, sync_directory},
+    },
+};
+
+/// The longest search text of one customer.
+const MAX_SEARCH_BYTES: usize = 4096;
+
+/// What the database keeps of a result's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub(super) files: Vec<FileEntry>,
+    pub(super) shared: u64,
+    /// The salt of `matched_keys`, hexadecimal.
+    pub(super) salt: String,
+}
+
+impl Manifest {
+    /// Number of shared customers that are listed.
+    #[must_use]
+    pub const fn shared(&self) -> u64 {
+        self.shared
+    }
+}
+
+/// Visits my rows by ascending id with their name and domains.
+pub trait Names {
+    /// Calls `visit` with id, name and domains of every row that may be disclosed.
+    ///
+    /// # Errors
+    /// What the store or `visit` reports.
+    fn scan(
+        &self,
+        visit: &mut dyn FnMut(&str, &str, &[&str]) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+}
+
+/// What goes into a result's files.
+pub struct Found<'a> {
+    /// My customers of the run.
+    pub local: &'a LocalCustomers,
+    /// What the edges made of them.
+    pub graph: &'a Graph,
+    /// The positions of the keys that matched, each four bytes, big-endian.
+    pub matched_keys: &'a Sorted,
+    /// The salt of the run's key hashes.
+    pub salt: &'a [u8; 32],
+    /// My handle of each local customer.
+    pub handle: &'a (dyn Fn(u32) -> Handle + Sync),
+    /// The names to show and to search.
+    pub names: &'a dyn Names,
+    /// The last good result, for the time of first match.
+    pub previous: Option<&'a ResultSet>,
+    /// The time of this run.
+    pub now: Timestamp,
+    /// Bytes of a sorter's buffer.
+    pub sort_bytes: usize,
+}
+
+impl Found<'_> {
+    /// Writes the files into `directory` and makes them durable. Temporary files go to `scratch`.
+    ///
+    /// # Errors
+    /// What the store or the file system reports.
+    pub fn write(&self, directory: &Path, scratch: &Path) -> Result<Manifest, Error> {
+        let mut files = Vec::new();
+        let mut spread = Spread {
+            main: RecordWriter::create(&scratch.join("main"))?,
+            extras: Sorter::new(scratch, "extras", self.sort_bytes),
+            members: FileWriter::create(directory, "members")?,
+            member_offsets: FileWriter::create(directory, "member_offsets")?,
+        };
+        self.spread_rows(&mut spread)?;
+        files.push(spread.members.finish()?);
+        files.push(spread.member_offsets.finish()?);
+
+        let mut handles = Sorter::new(scratch, "handles", self.sort_bytes);
+        let partners = self.spread_partners(scratch, &mut handles)?;
+        files.extend(self.gather(
+            directory,
+            spread.main.finish()?.reader()?,
+            spread.extras.finish()?.stream()?,
+            partners.stream()?,
+            &mut handles,
+        )?);
+
+        let mut file = FileWriter::create(directory, "handles")?;
+        let handles = handles.finish()?;
+        let mut stream = handles.stream()?;
+        while let Some(record) = stream.next_record()? {
+            file.push(record)?;
+        }
+        files.push(file.finish()?);
+        files.push(self.write_matched_keys(directory, scratch)?);
+        sync_directory(directory)?;
+        Ok(Manifest {
+            files,
+            shared: self.graph.components().len() as u64,
+            salt: hex::encode(self.salt),
+        })
+    }
+
+    /// Visits my matched rows by id. The row that names a shared customer comes in the order of positions, so only the
+    /// others need sorting.
+    fn spread_rows(&self, spread: &mut Spread) -> Result<(), Error> {
+        let mut cursor = Rows {
+            ids: self.local.ids()?,
+            read: 0,
+            id: String::new(),
+        };
+        let mut previous = self.previous.map(ResultSet::members).transpose()?;
+        let mut more = cursor.advance()?;
+        let mut emit = |cursor: &Rows, name: &str, domains: &[&str]| {
+            let customer = self.local.customer(cursor.row());
+            let Some(position) = self.graph.of_customer(customer) else {
+                return Ok(());
+            };
+            let first_matched = match &mut previous {
+                Some(previous) => previous.first_matched(&cursor.id)?,
+                None => None,
+            };
+            let naming = self.graph.components()[position as usize].customer == cursor.row();
+            spread.row(
+                position,
+                (!naming).then(|| cursor.row()),
+                &cursor.id,
+                name,
+                &search_text(name, domains),
+                first_matched.unwrap_or(self.now.as_second()),
+            )
+        };
+        self.names.scan(&mut |id, name, domains| {
+            while more && cursor.id.as_str() < id {
+                // The row was deleted since the run read it.
+                emit(&cursor, "", &[])?;
+                more = cursor.advance()?;
+            }
+            if more && cursor.id == id {
+                emit(&cursor, name, domains)?;
+                more = cursor.advance()?;
+            }
+            Ok(())
+        })?;
+        while more {
+            emit(&cursor, "", &[])?;
+            more = cursor.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Brings what the partner said of each shared customer into the order of positions.
+    fn spread_partners(&self, scratch: &Path, handles: &mut Sorter) -> Result<Sorted, Error> {
+        let mut partners = Sorter::new(scratch, "by_position", self.sort_bytes);
+        self.graph
+            .visit_partners(|partner, handle, position, fields| {
+                handles.push(&[&handle, &position.to_be_bytes()])?;
+                if self.graph.components()[position as usize].partner == partner {
+                    partners.push(&[&position.to_be_bytes(), fields])?;
+                }
+                Ok(())
+            })?;
+        partners.finish()
+    }
+
+    /// Merges rows, further rows and the partner's side, all by position.
+    fn gather(
+        &self,
+        directory: &Path,
+        mut main: RecordReader,
+        mut extras: SortedStream,
+        mut partners: SortedStream,
+        handles: &mut Sorter,
+    ) -> Result<Vec<FileEntry>, Error> {
+        let mut columns = FileWriter::create(directory, "columns")?;
+        let mut offsets = FileWriter::create(directory, "offsets")?;
+        let mut shared = FileWriter::create(directory, "shared")?;
+        let mut search = FileWriter::create(directory, "search")?;
+        let mut extra = extras.next_record()?.map(<[u8]>::to_vec);
+        let (mut record, mut text) = (Vec::new(), Vec::new());
+        for (position, component) in (0_u32..).zip(self.graph.components()) {
+            let row = main.next_record()?.ok_or_else(incomplete)?;
+            let row = Row::parse(row).ok_or_else(incomplete)?;
+            let mut first_matched = row.first_matched;
+            let (mut ids, mut count) = (Vec::new(), 1_u16);
+            push_text(&mut ids, row.id);
+            text.clear();
+            text.extend_from_slice(row.text);
+            while let Some(bytes) = &extra {
+                if bytes[..4] != position.to_be_bytes() {
+                    break;
+                }
+                let more = Row::parse(&bytes[8..]).ok_or_else(incomplete)?;
+                first_matched = first_matched.min(more.first_matched);
+                push_text(&mut ids, more.id);
+                count = count.saturating_add(1);
+                if text.len() + more.text.len() < MAX_SEARCH_BYTES {
+                    text.push(b'\n');
+                    text.extend_from_slice(more.text);
+                }
+                extra = extras.next_record()?.map(<[u8]>::to_vec);
+            }
+            let partner = partners.next_record()?.ok_or_else(incomplete)?;
+            if partner[..4] != position.to_be_bytes() {
+                return Err(incomplete());
+            }
+            let own_handle = (self.handle)(component.customer);
+            handles.push(&[&own_handle, &position.to_be_bytes()])?;
+
+            offsets.push(&shared.bytes().to_be_bytes())?;
+            offsets.push(&search.bytes().to_be_bytes())?;
+            columns.push(&[
+                component.mine,
+                component.theirs,
+                component.key_types.bits(),
+                u8::from(component.mutual),
+            ])?;
+            columns.push(&first_matched.to_be_bytes())?;
+            record.clear();
+            record.extend_from_slice(&own_handle);
+            push_text(&mut record, row.name);
+            record.extend_from_slice(&count.to_be_bytes());
+            record.extend_from_slice(&ids);
+            record.extend_from_slice(&partner[4..]);
+            shared.push(&record)?;
+            search.push(&text)?;
+        }
+        offsets.push(&shared.bytes().to_be_bytes())?;
+        offsets.push(&search.bytes().to_be_bytes())?;
+        [columns, offsets, shared, search]
+            .into_iter()
+            .map(FileWriter::finish)
+            .collect()
+    }
+
+    fn write_matched_keys(&self, directory: &Path, scratch: &Path) -> Result<FileEntry, Error> {
+        let mut hashes = Sorter::new(scratch, "matched_hashes", self.sort_bytes);
+        let mut keys = self.local.keys()?;
+        let mut matched = self.matched_keys.stream()?;
+        let mut next = next_number(&mut matched)?;
+        while let Some(wanted) = next {
+            let Some(key) = keys.next_key()? else { break };
+            match key.index.cmp(&wanted) {
+                Ordering::Less => {}
+                Ordering::Equal => hashes.push(&[&self.local.key_hash(key.key_type, key.value)])?,
+                Ordering::Greater => return Err(incomplete()),
+            }
+            while next == Some(key.index) {
+                next = next_number(&mut matched)?;
+            }
+        }
+        let mut file = FileWriter::create(directory, "matched_keys")?;
+        let hashes = hashes.finish()?;
+        let mut stream = hashes.stream()?;
+        while let Some(record) = stream.next_record()? {
+            file.push(record)?;
+        }
+        file.finish()
+    }
+}
+
+fn next_number(stream: &mut SortedStream) -> Result<Option<u32>, Error> {
+    Ok(match stream.next_record()? {
+        Some(record) => Some(u32::from_be_bytes(
+            record.try_into().map_err(|_| incomplete())?,
+        )),
+        None => None,
+    })
+}
+
+fn incomplete() -> Error {
+    Error::internal("the parts of a result do not fit together")
+}
+
+/// Where my rows go.
+struct Spread {
+    main: RecordWriter,
+    extras: Sorter,
+    members: FileWriter,
+    member_offsets: FileWriter,
+}
+
+impl Spread {
+    /// `further` is the row's number if it is not the one that names its shared customer.
+    fn row(
+        &mut self,
+        position: u32,
+        further: Option<u32>,
+        id: &str,
+        name: &str,
+        text: &[u8],
+        first_matched: i64,
+    ) -> Result<(), Error> {
+        self.member_offsets
+            .push(&self.members.bytes().to_be_bytes())?;
+        self.members.push(id.as_bytes())?;
+        self.members.push(&position.to_be_bytes())?;
+        let id_length = u16::try_from(id.len()).map_err(|_| incomplete())?;
+        let name_length = u16::try_from(name.len()).map_err(|_| incomplete())?;
+        let time = first_matched.to_be_bytes();
+        let (id_length, name_length) = (id_length.to_be_bytes(), name_length.to_be_bytes());
+        if let Some(row) = further {
+            self.extras.push(&[
+                &position.to_be_bytes(),
+                &row.to_be_bytes(),
+                &time,
+                &id_length,
+                id.as_bytes(),
+                &[0, 0],
+                text,
+            ])
+        } else {
+            self.main.push(&[
+                &time,
+                &id_length,
+                id.as_bytes(),
+                &name_length,
+                name.as_bytes(),
+                text,
+            ])
+        }
+    }
+}
+
+/// A matched row of mine on its way.
+struct Row<'a> {
+    first_matched: i64,
+    id: &'a [u8],
+    name: &'a [u8],
+    text: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    fn parse(record: &'a [u8]) -> Option<Self> {
+        let (time, rest) = record.split_first_chunk::<8>()?;
+        let (id, rest) = split_text(rest)?;
+        let (name, text) = split_text(rest)?;
+        Some(Self {
+            first_matched: i64::from_be_bytes(*time),
+            id,
+            name,
+            text,
+        })
+    }
+}
+
+/// Splits off a text with its length before it as two bytes.
+pub(super) fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+fn push_text(record: &mut Vec<u8>, text: &[u8]) {
+    let length = u16::try_from(text.len()).expect("texts were split off with two bytes of length");
+    record.extend_from_slice(&length.to_be_bytes());
+    record.extend_from_slice(text);
+}
+
+/// My rows by id.
+struct Rows {
+    ids: RecordReader,
+    read: u32,
+    id: String,
+}
+
+impl Rows {
+    /// The number of the current row.
+    fn row(&self) -> u32 {
+        self.read.saturating_sub(1)
+    }
+
+    fn advance(&mut self) -> Result<bool, Error> {
+        let Some(id) = self.ids.next_record()? else {
+            return Ok(false);
+        };
+        self.read += 1;
+        self.id.clear();
+        self.id
+            .push_str(std::str::from_utf8(id).map_err(|_| incomplete())?);
+        Ok(true)
+    }
+}
+
+/// The text that a search looks through: case-folded, one line each.
+fn search_text(name: &str, domains: &[&str]) -> Vec<u8> {
+    let mut text = fold(name);
+    for domain in domains {
+        text.push('\n');
+        text.push_str(&fold(domain));
+    }
+    while text.len() > MAX_SEARCH_BYTES {
+        text.pop();
+    }
+    text.into_bytes()
+}
+
+/// The case-folded form in which texts are compared.
+pub(super) fn fold(text: &str) -> String {
+    text.to_lowercase()
+}

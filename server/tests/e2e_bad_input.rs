@@ -23,12 +23,24 @@ fn broken_files_name_line_and_column_and_change_nothing() {
     let before = node.json(["customers", "list"]);
     let row = |row: &str| format!("{GOOD}c3,Lead,eve@three.example\n{row}\n").into_bytes();
     let cases: [(Vec<u8>, &[&str]); 7] = [
-        (row("c4,Leed,x@y.example"), &["line 5, column 2 (stage)", "\"Leed\"", "Prospect"]),
+        (
+            row("c4,Leed,x@y.example"),
+            &["line 5, column 2 (stage)", "\"Leed\"", "Prospect"],
+        ),
         (row("c4,Lead"), &["line 5", "2 values", "3 columns"]),
-        (row("c4,Lead,\"open"), &["line 5, column 3 (email)", "not closed"]),
+        (
+            row("c4,Lead,\"open"),
+            &["line 5, column 3 (email)", "not closed"],
+        ),
         (row(",Lead,x@y.example"), &["line 5, column 1 (id)"]),
-        (b"id,stage,email\nc4,Lead,a\xffb\n".to_vec(), &["line 2, column 3 (email)", "UTF-8"]),
-        (b"id,email\nc4,x@y.example\n".to_vec(), &["line 1", "\"stage\""]),
+        (
+            b"id,stage,email\nc4,Lead,a\xffb\n".to_vec(),
+            &["line 2, column 3 (email)", "UTF-8"],
+        ),
+        (
+            b"id,email\nc4,x@y.example\n".to_vec(),
+            &["line 1", "\"stage\""],
+        ),
         (Vec::new(), &["the file is empty"]),
     ];
     for replace in [false, true] {
@@ -105,7 +117,11 @@ fn an_invitation_serves_one_partner_and_only_in_time() {
     b.run(["partner", "accept", &invite]);
     let line = c.refusal(["partner", "accept", &invite]);
     assert_line(&line, &["[INVITE_INVALID]"]);
-    for text in ["garbage", "overlap-invite-1.abc", &invite[..invite.len() - 9]] {
+    for text in [
+        "garbage",
+        "overlap-invite-1.abc",
+        &invite[..invite.len() - 9],
+    ] {
         let line = c.refusal(["partner", "accept", text]);
         assert_line(&line, &["[INVITE_INVALID]"]);
     }
@@ -125,7 +141,12 @@ fn an_invitation_serves_one_partner_and_only_in_time() {
         .iter()
         .find(|partner| partner["state"] == "PENDING")
         .unwrap();
-    a.run(["partner", "revoke", pending["id"].as_str().unwrap(), "--yes"]);
+    a.run([
+        "partner",
+        "revoke",
+        pending["id"].as_str().unwrap(),
+        "--yes",
+    ]);
     let line = c.refusal(["partner", "accept", &invite]);
     assert_line(&line, &["error:", "["]);
     assert_eq!(c.json(["partner", "list", "--connected"]), json!([]));
@@ -184,7 +205,10 @@ fn a_node_that_cannot_start_says_why() {
     node.kill();
 
     let taken = TcpListener::bind(&listener).unwrap();
-    assert_line(&serve(&node), &["exchange.listen", &listener, "another process"]);
+    assert_line(
+        &serve(&node),
+        &["exchange.listen", &listener, "another process"],
+    );
     drop(taken);
 
     let mut command = Command::new(OVERLAPD);
@@ -204,7 +228,11 @@ fn a_node_that_cannot_start_says_why() {
     drop(store);
 
     let config = std::fs::read_to_string(node.dir().join("overlapd.toml")).unwrap();
-    std::fs::write(node.dir().join("overlapd.toml"), format!("oops = 1\n{config}")).unwrap();
+    std::fs::write(
+        node.dir().join("overlapd.toml"),
+        format!("oops = 1\n{config}"),
+    )
+    .unwrap();
     assert_line(&serve(&node), &["overlapd.toml", "oops"]);
     std::fs::write(node.dir().join("overlapd.toml"), config).unwrap();
     node.start();

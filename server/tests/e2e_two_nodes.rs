@@ -70,9 +70,17 @@ fn p12_p14_cells_and_searches_narrow_the_list(a: &Node, (matrix, shared): &(Valu
         assert_eq!(wanted.len() as u64, cell["count"].as_u64().unwrap());
     }
     let one = &array(shared)[7];
-    let found = a.json(["shared", "Globex", "--search", &text(&one["name"]).to_uppercase()]);
+    let found = a.json([
+        "shared",
+        "Globex",
+        "--search",
+        &text(&one["name"]).to_uppercase(),
+    ]);
     assert!(array(&found).contains(one));
-    assert_eq!(a.json(["shared", "Globex", "--search", "nobody"]), serde_json::json!([]));
+    assert_eq!(
+        a.json(["shared", "Globex", "--search", "nobody"]),
+        serde_json::json!([])
+    );
 
     let id = text(&one["id"]);
     a.run(["target", "add", "Globex", &id]);
@@ -87,7 +95,9 @@ fn z08_explain_says_why(a: &Node, side_a: &Side, (_, shared): &(Value, Value)) {
     let id = text(&array(shared)[0]["id"]);
     let found = a.json(["explain", "Globex", &id]);
     assert!(
-        array(&found["keys"]).iter().any(|key| key["matched"] == true),
+        array(&found["keys"])
+            .iter()
+            .any(|key| key["matched"] == true),
         "{found}"
     );
     let ids: Vec<&str> = array(shared)
@@ -102,13 +112,17 @@ fn z08_explain_says_why(a: &Node, side_a: &Side, (_, shared): &(Value, Value)) {
         .unwrap();
     let missed = a.json(["explain", "Globex", &alone.id]);
     assert!(
-        array(&missed["keys"]).iter().all(|key| key["matched"] == false),
+        array(&missed["keys"])
+            .iter()
+            .all(|key| key["matched"] == false),
         "{missed}"
     );
     let private = side_a.rows.iter().find(|row| row.private).unwrap();
     let hidden = a.json(["explain", "Globex", &private.id]);
     assert!(
-        array(&hidden["keys"]).iter().all(|key| key["matched"] != true),
+        array(&hidden["keys"])
+            .iter()
+            .all(|key| key["matched"] != true),
         "{hidden}"
     );
     let unknown = a.refusal(["explain", "Globex", "nobody"]);
@@ -225,22 +239,36 @@ fn demo_takes_files_of_ones_own() {
         ("--a-policy", file("a.toml", policy_file(&side_a))),
         ("--b-policy", file("b.toml", policy_file(&side_b))),
     ];
-    let arguments: Vec<&str> = arguments.iter().flat_map(|(name, path)| [*name, path]).collect();
+    let arguments: Vec<&str> = arguments
+        .iter()
+        .flat_map(|(name, path)| [*name, path])
+        .collect();
     let demo = demo(&arguments);
     for (name, mine, theirs) in [("a", &side_a, &side_b), ("b", &side_b, &side_a)] {
         let seen = &demo[name];
-        assert_view(mine, theirs, &(seen["matrix"].clone(), seen["shared"].clone()));
+        assert_view(
+            mine,
+            theirs,
+            &(seen["matrix"].clone(), seen["shared"].clone()),
+        );
     }
 
     let broken = file("broken.csv", "id,stage\na1\n".to_owned());
     let mut command = Command::new(e2e::OVERLAPD);
-    let output = command.args(["demo", "--a-customers", &broken]).output().unwrap();
+    let output = command
+        .args(["demo", "--a-customers", &broken])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     let last = text.lines().last().unwrap();
     assert!(last.contains("broken.csv:2"), "{last}");
     let mut command = Command::new(e2e::OVERLAPD);
-    let line = refusal(command.args(["init", "--organization", "", "--dir"]).arg(folder.path().join("new")));
+    let line = refusal(
+        command
+            .args(["init", "--organization", "", "--dir"])
+            .arg(folder.path().join("new")),
+    );
     assert!(line.contains("organization"), "{line}");
 }
 

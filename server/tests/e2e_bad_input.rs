@@ -5,7 +5,7 @@ mod oracle;
 
 use std::{net::TcpListener, process::Command};
 
-use e2e::{Node, OVERLAPD, connect, describe, overlap, pair, refusal};
+use e2e::{Node, OVERLAPD, connect, describe, expected::text, overlap, pair, refusal};
 use serde_json::json;
 
 const GOOD: &str = "id,stage,email\nc1,Lead,ada@one.example\nc2,Deal,bob@two.example\n";
@@ -23,12 +23,24 @@ fn broken_files_name_line_and_column_and_change_nothing() {
     let before = node.json(["customers", "list"]);
     let row = |row: &str| format!("{GOOD}c3,Lead,eve@three.example\n{row}\n").into_bytes();
     let cases: [(Vec<u8>, &[&str]); 7] = [
-        (row("c4,Leed,x@y.example"), &["line 5, column 2 (stage)", "\"Leed\"", "Prospect"]),
+        (
+            row("c4,Leed,x@y.example"),
+            &["line 5, column 2 (stage)", "\"Leed\"", "Prospect"],
+        ),
         (row("c4,Lead"), &["line 5", "2 values", "3 columns"]),
-        (row("c4,Lead,\"open"), &["line 5, column 3 (email)", "not closed"]),
+        (
+            row("c4,Lead,\"open"),
+            &["line 5, column 3 (email)", "not closed"],
+        ),
         (row(",Lead,x@y.example"), &["line 5, column 1 (id)"]),
-        (b"id,stage,email\nc4,Lead,a\xffb\n".to_vec(), &["line 2, column 3 (email)", "UTF-8"]),
-        (b"id,email\nc4,x@y.example\n".to_vec(), &["line 1", "\"stage\""]),
+        (
+            b"id,stage,email\nc4,Lead,a\xffb\n".to_vec(),
+            &["line 2, column 3 (email)", "UTF-8"],
+        ),
+        (
+            b"id,email\nc4,x@y.example\n".to_vec(),
+            &["line 1", "\"stage\""],
+        ),
         (Vec::new(), &["the file is empty"]),
     ];
     for replace in [false, true] {
@@ -98,26 +110,24 @@ fn p01_matching_needs_a_connected_partner_and_an_agreement() {
 #[test]
 fn an_invitation_serves_one_partner_and_only_in_time() {
     let (a, b, c) = (Node::new("Acme"), Node::new("Globex"), Node::new("Initech"));
-    let invite = a.json(["partner", "invite"])["invite"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    b.run(["partner", "accept", &invite]);
-    let line = c.refusal(["partner", "accept", &invite]);
+    let invite = || text(&a.json(["partner", "invite"])["invite"]);
+    let used = invite();
+    b.run(["partner", "accept", &used]);
+    // Nothing is open: a stranger does not even get a connection.
+    let line = c.refusal(["partner", "accept", &used]);
+    assert_line(&line, &["used or expired", "[PEER_UNKNOWN]"]);
+    let open = invite();
+    let line = c.refusal(["partner", "accept", &used]);
     assert_line(&line, &["[INVITE_INVALID]"]);
-    for text in ["garbage", "overlap-invite-1.abc", &invite[..invite.len() - 9]] {
-        let line = c.refusal(["partner", "accept", text]);
+    for line in ["garbage", "overlap-invite-1.abc", &open[..open.len() - 9]] {
+        let line = c.refusal(["partner", "accept", line]);
         assert_line(&line, &["[INVITE_INVALID]"]);
     }
     assert_eq!(c.json(["partner", "list"]), json!([]));
-    let partners = a.json(["partner", "list"]);
-    assert_eq!(partners.as_array().unwrap().len(), 1);
+    let connected = a.json(["partner", "list", "--connected"]);
+    assert_eq!(connected.as_array().unwrap().len(), 1);
 
     // Withdrawn before it was used.
-    let invite = a.json(["partner", "invite"])["invite"]
-        .as_str()
-        .unwrap()
-        .to_owned();
     let partners = a.json(["partner", "list"]);
     let pending = partners
         .as_array()
@@ -125,9 +135,14 @@ fn an_invitation_serves_one_partner_and_only_in_time() {
         .iter()
         .find(|partner| partner["state"] == "PENDING")
         .unwrap();
-    a.run(["partner", "revoke", pending["id"].as_str().unwrap(), "--yes"]);
-    let line = c.refusal(["partner", "accept", &invite]);
-    assert_line(&line, &["error:", "["]);
+    a.run([
+        "partner",
+        "revoke",
+        pending["id"].as_str().unwrap(),
+        "--yes",
+    ]);
+    let line = c.refusal(["partner", "accept", &open]);
+    assert_line(&line, &["[PEER_UNKNOWN]"]);
     assert_eq!(c.json(["partner", "list", "--connected"]), json!([]));
     connect(&a, &c);
 }
@@ -184,7 +199,10 @@ fn a_node_that_cannot_start_says_why() {
     node.kill();
 
     let taken = TcpListener::bind(&listener).unwrap();
-    assert_line(&serve(&node), &["exchange.listen", &listener, "another process"]);
+    assert_line(
+        &serve(&node),
+        &["exchange.listen", &listener, "another process"],
+    );
     drop(taken);
 
     let mut command = Command::new(OVERLAPD);
@@ -204,7 +222,11 @@ fn a_node_that_cannot_start_says_why() {
     drop(store);
 
     let config = std::fs::read_to_string(node.dir().join("overlapd.toml")).unwrap();
-    std::fs::write(node.dir().join("overlapd.toml"), format!("oops = 1\n{config}")).unwrap();
+    std::fs::write(
+        node.dir().join("overlapd.toml"),
+        format!("oops = 1\n{config}"),
+    )
+    .unwrap();
     assert_line(&serve(&node), &["overlapd.toml", "oops"]);
     std::fs::write(node.dir().join("overlapd.toml"), config).unwrap();
     node.start();

@@ -26,7 +26,10 @@ fn kills() -> u64 {
     std::env::var("OVERLAP_KILLS").map_or(4, |number| number.parse().unwrap())
 }
 
-#[expect(clippy::disallowed_methods, reason = "when to kill depends on real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when to kill depends on real time"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -50,7 +53,10 @@ fn assert_customers(node: &Node, rows: &[Row]) {
         .iter()
         .map(|row| (row.id.clone(), row.stage.clone()))
         .collect();
-    assert!(found == wanted, "customers are those that were acknowledged");
+    assert!(
+        found == wanted,
+        "customers are those that were acknowledged"
+    );
 }
 
 fn start(node: &Node, arguments: &[&str]) -> Child {
@@ -74,7 +80,8 @@ fn ended_run(node: &Node, partner: &str) -> Value {
 /// Two versions of one company, so that every run has something new to find.
 fn versions(dice: &mut Dice) -> ([Side; 2], Side) {
     let (mut first, mut other) = (all(Tier::List), all(Tier::List));
-    first.tiers.insert("Lead".to_owned(), Tier::Count);
+    // No counts: they change from run to run as the release rules say, which is another test's matter.
+    first.tiers.insert("Lead".to_owned(), Tier::Hidden);
     first.rows = random_rows(dice, "a", 1000, 800);
     other.rows = random_rows(dice, "b", 1000, 800);
     let mut second = first.clone();
@@ -193,9 +200,15 @@ fn a_node_killed_during_an_import_has_all_of_the_file_or_nothing() {
         let customers = node.json(["customers", "list", "--limit", "1"]);
         let stage = customers[0]["stage"].as_str().unwrap();
         let found = usize::from(stage == "Customer");
-        assert!(!acknowledged || found == next, "what was acknowledged stands");
+        assert!(
+            !acknowledged || found == next,
+            "what was acknowledged stands"
+        );
         assert_customers(&node, &versions[found]);
-        eprintln!("kill {kill}: after {instant:?}, acknowledged: {acknowledged}, imported: {}", found == next);
+        eprintln!(
+            "kill {kill}: after {instant:?}, acknowledged: {acknowledged}, imported: {}",
+            found == next
+        );
         has = found;
     }
     // And it still takes files.

@@ -96,9 +96,8 @@ pub fn cells(matrix: &Value) -> Cells {
             (at, (text(&cell["state"]), cell["count"].as_u64()))
         })
         .collect();
-    let axis = |name: &str| -> Vec<String> {
-        matrix[name].as_array().unwrap().iter().map(text).collect()
-    };
+    let axis =
+        |name: &str| -> Vec<String> { matrix[name].as_array().unwrap().iter().map(text).collect() };
     let (mine, theirs) = (axis("mine"), axis("theirs"));
     assert_eq!(cells.len(), mine.len() * theirs.len());
     for row in &mine {

@@ -177,7 +177,8 @@ impl Node {
         let mut command = self.command(arguments);
         let output = command.args(["--output", "json"]).output().unwrap();
         assert!(output.status.success(), "{}", describe(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", describe(&output)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", describe(&output)))
     }
 
     /// The one line of a command that fails.

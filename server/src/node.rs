@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::{
     auth::Tokens,
     clock::Clock,
+    collaboration::{Results, SharedCustomers},
     config::Config,
     customers,
     error::{Error, Reason},
@@ -107,6 +108,7 @@ pub struct Registry {
     partnership_ended: Vec<PartnershipEnded>,
     sharing_changed: Vec<SharingChanged>,
     own_stages: OwnStages,
+    shared_customers: Arc<dyn SharedCustomers>,
     accept_run: AcceptRun,
     notices: notices::Handlers,
 }
@@ -119,12 +121,14 @@ impl Registry {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
             own_stages: Box::new(customers::stages::stages),
+            shared_customers: Arc::new(Results::default()),
             accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
         };
         crate::partnership::register(&mut registry);
         crate::sharing::register(&mut registry);
         matching::register(&mut registry);
+        crate::collaboration::register(&mut registry);
         registry
     }
 
@@ -161,6 +165,11 @@ impl Registry {
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
         self.accept_run = Box::new(move |node, link| Box::pin(accept(node, link)));
+    }
+
+    /// Looks shared customers up in `customers`.
+    pub fn shared_customers(&mut self, customers: Arc<dyn SharedCustomers>) {
+        self.shared_customers = customers;
     }
 
     /// Hands notices of a kind that partners send to `handler`.
@@ -256,6 +265,12 @@ impl Node {
     /// What the store reports.
     pub fn stages(&self, connection: &Connection) -> Result<Vec<Stage>, Error> {
         (self.registry.own_stages)(connection)
+    }
+
+    /// What runs found, as far as collaboration needs it.
+    #[must_use]
+    pub fn shared_customers(&self) -> &dyn SharedCustomers {
+        &*self.registry.shared_customers
     }
 
     /// Tells every module that a partnership has ended.

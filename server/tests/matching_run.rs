@@ -1,5 +1,7 @@
 //! Runs between two nodes over a link in memory, against an independent oracle.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod oracle;
 
 use oracle::{

@@ -1,5 +1,7 @@
 //! A run at size. `OVERLAP_SCALE=20` runs 2^20 customers a side, one e-mail each, half of them shared; the default is small.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod oracle;
 
 use std::{fmt::Write as _, time::Duration};

@@ -1,9 +1,9 @@
 //! The API of runs and overlaps, on two nodes over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod node_support;
 mod oracle;
-
-use std::sync::Arc;
 
 use node_support::{Authorized, TestNode, eventually, pair, reason};
 use oracle::{
@@ -17,34 +17,11 @@ use overlap_proto::v1::{
     SetTargetsRequest, SharingPolicy, SharingState, StartRunRequest, WatchRunRequest,
     match_service_client::MatchServiceClient, overlap_service_client::OverlapServiceClient,
 };
-use overlap_server::{
-    customers::{
-        files::Format,
-        import::{ImportOptions, Source, import_reader},
-    },
-    error::Reason,
-    overlap::own_tier_allows_naming,
-};
+use overlap_server::{error::Reason, overlap::own_tier_allows_naming};
 use tonic::Code;
 
 fn import(node: &TestNode, side: &Side) {
-    let options = ImportOptions {
-        default_region: None,
-        replace_all: true,
-    };
-    import_reader(
-        &node.node().store,
-        &node.clock,
-        Source {
-            file: "customers.csv",
-            format: Format::Csv,
-            reader: &mut world::csv(&side.rows).as_bytes(),
-            total_bytes: None,
-        },
-        &options,
-        &mut |_| (),
-    )
-    .unwrap();
+    world::import(&node.node().store, &node.clock, &world::csv(&side.rows));
 }
 
 fn policy(side: &Side) -> SharingPolicy {
@@ -514,5 +491,4 @@ async fn a_run_with_a_partner_that_is_away_fails_by_the_network() {
         .unwrap()
         .into_inner();
     assert_eq!(cancelled.run.unwrap().state(), RunState::Failed);
-    let _ = Arc::new(());
 }

@@ -1,7 +1,7 @@
 //! Core cycles an item of every batch function on every engine, and the ratio to the portable engine, in one process.
 //!
 //! The engines take turns, and the least time of the rounds is reported, in the least time that a cycle took meanwhile: a
-//! chain of dependent instructions of known latency is the clock. On a shared machine many short rounds are best, so that
+//! chain of dependent instructions of known latency is the clock. On a shared machine many short samples are best, so that
 //! some go undisturbed.
 
 use std::{fmt::Write as _, hint::black_box};
@@ -13,11 +13,14 @@ use serde::Serialize;
 /// Core cycles an item of every batch function on every engine.
 #[derive(Parser)]
 struct Arguments {
-    /// Items a batch.
-    #[arg(long, default_value_t = 8192)]
+    /// Items a batch; an eighth of it for the portable engine.
+    #[arg(long, default_value_t = 512)]
     items: usize,
-    /// Samples of each function on each engine.
-    #[arg(long, default_value_t = 9)]
+    /// Items a batch of the functions whose cost an item depends on it: a chunk of the protocol.
+    #[arg(long, default_value_t = 8192)]
+    chunk: usize,
+    /// Samples of each function on each engine; an eighth of it for whole chunks.
+    #[arg(long, default_value_t = 400)]
     rounds: usize,
     /// Measure only functions whose name contains this.
     #[arg(long, default_value = "")]
@@ -83,7 +86,13 @@ struct Bench {
 
 const DST: &[u8] = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA512";
 
+/// Its name, and what takes the nanoseconds of one call.
 type Function = (&'static str, fn(&Bench) -> f64);
+
+/// Whether a function's cost an item depends on the number of items.
+fn is_of_chunks(function: &str) -> bool {
+    function.contains("vartime_multiscalar")
+}
 
 /// Every batch function, and the protocol's steps made of them.
 const FUNCTIONS: &[Function] = &[
@@ -214,25 +223,38 @@ fn main() -> anyhow::Result<()> {
         Some(name) => backend.name() == name,
         None => true,
     };
-    let benches: Vec<Bench> = Backend::available()
-        .into_iter()
-        .filter(is_wanted)
-        .map(|backend| Bench::new(backend, arguments.items))
+    let backends: Vec<Backend> = Backend::available().into_iter().filter(is_wanted).collect();
+    let chunks: Vec<Bench> = backends
+        .iter()
+        .map(|backend| Bench::new(*backend, arguments.chunk))
+        .collect();
+    // Samples longer than a time slice would hardly ever go undisturbed.
+    let items_for = |backend: &Backend| match *backend == Backend::portable() {
+        true => arguments.items.div_ceil(8),
+        false => arguments.items,
+    };
+    let batches: Vec<Bench> = backends
+        .iter()
+        .map(|backend| Bench::new(*backend, items_for(backend)))
         .collect();
     let mut report = Vec::new();
     for (function, measure) in FUNCTIONS
         .iter()
         .filter(|(name, _)| name.contains(&arguments.only))
     {
+        let (benches, rounds) = match is_of_chunks(function) {
+            true => (&chunks, arguments.rounds.div_ceil(8)),
+            false => (&batches, arguments.rounds),
+        };
         let mut least = vec![f64::INFINITY; benches.len()];
         let mut least_cycle = f64::INFINITY;
-        for _ in 0..arguments.rounds {
-            for (least, bench) in least.iter_mut().zip(&benches) {
+        for _ in 0..rounds {
+            for (least, bench) in least.iter_mut().zip(benches) {
                 least_cycle = least_cycle.min(cycle());
-                *least = least.min(measure(bench) / arguments.items as f64);
+                *least = least.min(measure(bench) / bench.items as f64);
             }
         }
-        for (nanoseconds, bench) in least.iter().zip(&benches) {
+        for (nanoseconds, bench) in least.iter().zip(benches) {
             report.push(Measurement {
                 function,
                 backend: bench.backend.name(),

@@ -448,7 +448,8 @@ fn stored(value: u64) -> Result<i64, Error> {
 /// # Errors
 /// What the store reports.
 pub fn partner_state(connection: &Connection, partnership_id: &str) -> Result<PartnerState, Error> {
-    let chain: Option<(i64, Option<[u8; 32]>, Option<Vec<u8>>)> = connection
+    type Kept = (i64, Option<[u8; 32]>, Option<Vec<u8>>);
+    let chain: Option<Kept> = connection
         .query_row(
             "SELECT runs, chain_head, peer_receipt FROM matching_state WHERE partnership_id = ?1",
             [partnership_id],

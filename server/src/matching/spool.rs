@@ -484,13 +484,13 @@ impl SortedStream {
             return Ok(record.map(|&(_, at)| record_at(&runs.bytes, at)));
         }
         // The reader on top holds the record handed out last.
-        if self.started {
-            if let Some(&top) = self.heap.first() {
-                if !self.readers[top].advance()? {
-                    self.heap.swap_remove(0);
-                }
-                self.sift_down(0);
+        if self.started
+            && let Some(&top) = self.heap.first()
+        {
+            if !self.readers[top].advance()? {
+                self.heap.swap_remove(0);
             }
+            self.sift_down(0);
         }
         self.started = true;
         Ok(self

@@ -12,11 +12,7 @@ use overlap_crypto::{backend::Backend, signature::Signer};
 use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     clock::{Clock, MockClock},
-    customers::{
-        files::Format,
-        import::{ImportOptions, Source, import_reader},
-        normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
-    },
+    customers::normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
     error::Error,
     matching::{
         compute::Pool,
@@ -87,23 +83,7 @@ impl TestNode {
     }
 
     pub fn import_csv(&self, file: &str) {
-        let options = ImportOptions {
-            default_region: None,
-            replace_all: true,
-        };
-        import_reader(
-            &self.store,
-            &self.clock,
-            Source {
-                file: "customers.csv",
-                format: Format::Csv,
-                reader: &mut file.as_bytes(),
-                total_bytes: None,
-            },
-            &options,
-            &mut |_| (),
-        )
-        .unwrap();
+        world::import(&self.store, &self.clock, file);
     }
 
     pub fn run(&self, partner: &Self, agreement: Agreement) -> Run {

@@ -3,7 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlap_crypto::terms::{KeyType, Tier as NodeTier};
-use overlap_server::sharing::policy::{Agreement, Policy, Stage};
+use overlap_server::{
+    clock::Clock,
+    customers::{
+        files::Format,
+        import::{ImportOptions, Source, import_reader},
+    },
+    sharing::policy::{Agreement, Policy, Stage},
+    storage::Store,
+};
 
 use super::{Key, Row, Side, Tier, Type};
 
@@ -214,4 +222,19 @@ pub fn agreement(mine: &Side, theirs: &Side) -> Agreement {
         my_stages: stages(mine, true),
         their_stages: stages(theirs, false),
     }
+}
+
+/// Replaces a store's customers by those of a file.
+pub fn import(store: &Store, clock: &dyn Clock, csv: &str) {
+    let source = Source {
+        file: "customers.csv",
+        format: Format::Csv,
+        reader: &mut csv.as_bytes(),
+        total_bytes: None,
+    };
+    let options = ImportOptions {
+        default_region: None,
+        replace_all: true,
+    };
+    import_reader(store, clock, source, &options, &mut |_| ()).unwrap();
 }

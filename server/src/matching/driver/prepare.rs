@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use overlap_crypto::{
     handshake::ListQuerier,
-    item::MAX_VALUE_BYTES,
     list::{Label, fields},
     terms::{KeyType, SideTerms, Tier},
     voprf::SecretKey,
@@ -229,14 +228,13 @@ fn own_fields(
     FieldStore::write(&path, area_bytes, |push| {
         let mut row = 0_u32;
         let nothing = vec![0; area_bytes];
-        scan_fields(connection, &stages, &names, &mut |fields_row| {
-            let id = fields_row.id;
+        scan_fields(connection, &stages, &names, &mut |found| {
             if row as usize >= local.rows() {
                 return Err(Error::internal("there are more rows with fields than rows"));
             }
             // Only a customer's naming row speaks for it.
             if local.customer(row) == row && local.tier(row) == Tier::List {
-                let values: Vec<Option<&str>> = fields_row
+                let values: Vec<Option<&str>> = found
                     .values
                     .iter()
                     .map(|value| (!value.is_empty()).then_some(*value))
@@ -245,7 +243,8 @@ fn own_fields(
                     Error::new(
                         misused(misuse).reason(),
                         format!(
-                            "customer \"{id}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields"
+                            "customer \"{}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields",
+                            found.id
                         ),
                     )
                 })?;
@@ -264,6 +263,3 @@ fn own_fields(
         Ok(())
     })
 }
-
-/// The longest key that a run can take.
-pub(super) const MAX_KEY_BYTES: usize = MAX_VALUE_BYTES;

@@ -221,7 +221,7 @@ impl Random {
             domain: format!("{stem_slug}-{slug}{index}.{tld}"),
             people,
             phone: Phone::new(country_code, digits, index),
-            industry: self.pick(&INDUSTRIES),
+            industry: self.pick::<&str>(&INDUSTRIES),
             region,
         }
     }

@@ -72,13 +72,13 @@ async fn p06_half_of_a_large_set_is_shared() {
     b.import_csv(&customers("b", count / 2, count));
     let (side_a, side_b) = (all(Tier::List), all(Tier::List));
     let before = cpu_s();
-    let resident_before = status_kib("VmHWM:");
+    let resident_before = status_kib("VmRSS:");
     let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), 1).await;
     let (done_a, done_b) = (done_a.unwrap(), done_b.unwrap());
     let cpu = cpu_s() - before;
     println!(
-        "2^{scale} a side: {cpu:.2} s CPU both nodes, peak RSS {} MiB (before the run {} MiB)",
-        status_kib("VmHWM:") / 1024,
+        "2^{scale} a side: {cpu:.2} s CPU both nodes, RSS after the run {} MiB (before {} MiB)",
+        status_kib("VmRSS:") / 1024,
         resident_before / 1024,
     );
     for done in [done_a, done_b] {

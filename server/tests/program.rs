@@ -565,3 +565,49 @@ async fn k27_roles() {
         }
     }
 }
+
+/// K-35: the definitions over the API are those the metrics carry.
+#[tokio::test]
+async fn k35_definitions() {
+    let node = Node::start(NOW).await;
+    let definitions = node
+        .program(Role::PartnerManager)
+        .list_metric_definitions(v1::ListMetricDefinitionsRequest {})
+        .await
+        .expect("definitions")
+        .into_inner()
+        .definitions;
+    for metric in metrics(&node, quarter(), &[]).await {
+        let found: Vec<_> = definitions
+            .iter()
+            .filter(|definition| definition.id == metric.id)
+            .collect();
+        assert_eq!(found.len(), 1, "{}", metric.id);
+        assert_eq!(found[0].version, metric.definition_version);
+        assert_eq!(found[0].unit, metric.unit);
+    }
+}
+
+/// A period is refused with its field, and so is an as_of to come.
+#[tokio::test]
+async fn periods_are_checked() {
+    let node = Node::start(NOW).await;
+    let mut tomorrow = quarter().expect("set");
+    tomorrow.as_of = day("2026-04-01");
+    for (filter, field) in [
+        (period("2026-02-01", "2026-01-01"), "filter.interval.end"),
+        (period("1900-01-01", "2199-01-01"), "filter.interval.end"),
+        (period("1899-01-01", "2026-01-01"), "filter.interval.start"),
+        (Some(tomorrow), "filter.as_of"),
+    ] {
+        let refused = node
+            .program(Role::Admin)
+            .get_scorecard(v1::GetScorecardRequest {
+                filter,
+                ..Default::default()
+            })
+            .await
+            .expect_err("refused");
+        assert_eq!(violations(&refused)[0].0, field);
+    }
+}

@@ -369,3 +369,62 @@ async fn a_file_without_header_is_refused() {
         .expect_err("refused");
     assert_eq!(violations(&refused)[0].0, "header");
 }
+
+/// A caller that goes away in the middle of a stream leaves nothing behind.
+#[tokio::test]
+async fn a_stream_that_breaks_off_stores_nothing() {
+    let node = Node::start(NOW).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let mut client = node.records(Role::Admin);
+    let call = tokio::spawn(async move {
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        client.ingest_records(stream).await
+    });
+    for at in 0..3 {
+        let message = v1::IngestRecordsRequest {
+            records: vec![room(&format!("r{at}"), "Room", "2026-01-01")],
+        };
+        sender.send(message).await.expect("taken");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    call.abort();
+    let _ = call.await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(title(&node, "r0").await, None);
+}
+
+/// Records are found by the customer they are about, for its timeline.
+#[tokio::test]
+async fn records_are_found_by_customer() {
+    let node = Node::start(NOW).await;
+    let event = |id: &str, customer: &str| {
+        record(
+            id,
+            Content::LifecycleEvent(v1::LifecycleEventRecord {
+                customer: customer.to_owned(),
+                r#type: v1::LifecycleEventType::AppInstalled as i32,
+                at: day("2026-02-01"),
+                ..Default::default()
+            }),
+        )
+    };
+    node.ingest(vec![
+        event("e1", "c1"),
+        event("e2", "c2"),
+        event("e3", "c1"),
+    ])
+    .await
+    .expect("stored");
+    let found = node
+        .store
+        .read_blocking(|connection| {
+            overlap_server::records::store::of_customer(
+                connection,
+                overlap_server::records::kind::Kind::LifecycleEvent,
+                "c1",
+            )
+        })
+        .expect("read");
+    let ids: Vec<_> = found.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(ids, ["e1", "e3"]);
+}

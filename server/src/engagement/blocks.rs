@@ -15,10 +15,8 @@ pub struct StoredEvent {
     pub id: u128,
     /// `PortalEventKind`.
     pub kind: u8,
-    /// The room's index, or 0.
-    pub room: u32,
-    /// The resource's index, or 0.
-    pub resource: u32,
+    /// The place's index, or 0.
+    pub place: u32,
 }
 
 impl StoredEvent {
@@ -28,8 +26,7 @@ impl StoredEvent {
         Activity {
             at: self.at,
             page_view: self.kind == overlap_proto::v1::PortalEventKind::PageView as u8,
-            room: self.room,
-            resource: self.resource,
+            place: self.place,
         }
     }
 }
@@ -97,8 +94,7 @@ pub fn write_events(day: Nanos, events: &[StoredEvent]) -> Vec<u8> {
         put(&mut bytes, (event.at - last).cast_unsigned());
         last = event.at;
         bytes.push(event.kind);
-        put(&mut bytes, u64::from(event.room));
-        put(&mut bytes, u64::from(event.resource));
+        put(&mut bytes, u64::from(event.place));
         bytes.extend_from_slice(&event.id.to_le_bytes());
     }
     bytes
@@ -114,15 +110,14 @@ pub fn read_events(day: Nanos, payload: &[u8], events: &mut Vec<StoredEvent>) ->
     while !reader.0.is_empty() {
         at += reader.take()?.cast_signed();
         let kind = reader.byte()?;
-        let (room, resource) = (reader.number()?, reader.number()?);
+        let place = reader.number()?;
         let (id, rest) = reader.0.split_first_chunk::<16>().ok_or_else(damaged)?;
         reader.0 = rest;
         events.push(StoredEvent {
             at,
             id: u128::from_le_bytes(*id),
             kind,
-            room,
-            resource,
+            place,
         });
     }
     Ok(())
@@ -144,9 +139,15 @@ pub fn write_fragments(day: Nanos, fragments: &[Fragment]) -> (Vec<u8>, Vec<u8>)
         put(&mut bytes, u64::from(fragment.actions));
         put(&mut visits, fragment.visits.len() as u64);
         for visit in &fragment.visits {
-            put(&mut visits, u64::from(visit.room));
-            put(&mut visits, u64::from(visit.resource));
-            put(&mut visits, u64::from(visit.page_views));
+            // Most visits are one page view: only others say how many they are.
+            let several = visit.page_views > 1;
+            put(
+                &mut visits,
+                u64::from(visit.place) << 1 | u64::from(several),
+            );
+            if several {
+                put(&mut visits, u64::from(visit.page_views));
+            }
         }
     }
     (bytes, visits)
@@ -242,10 +243,10 @@ impl<'a> Visits<'a> {
     #[inline]
     pub fn next_fragment(&mut self, mut visit: impl FnMut(Visit)) -> Result<(), Error> {
         for _ in 0..self.0.take()? {
+            let place = self.0.take()?;
             visit(Visit {
-                room: self.0.number()?,
-                resource: self.0.number()?,
-                page_views: self.0.number()?,
+                place: u32::try_from(place >> 1).map_err(|_| damaged())?,
+                page_views: if place & 1 == 0 { 1 } else { self.0.number()? },
             });
         }
         Ok(())

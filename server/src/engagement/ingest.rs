@@ -46,8 +46,7 @@ pub const fn day_start(key: i64) -> Nanos {
 pub struct EventBatch {
     partners: Interner,
     users: Interner,
-    rooms: Interner,
-    resources: Interner,
+    places: Interner,
     events: Vec<(Group, StoredEvent)>,
 }
 
@@ -84,8 +83,9 @@ impl EventBatch {
                 at: event.at,
                 id: u128::from_le_bytes(id),
                 kind: event.kind,
-                room: self.rooms.number(event.room),
-                resource: self.resources.number(event.resource),
+                place: self
+                    .places
+                    .number(&names::place(event.room, event.resource)),
             },
         ));
     }
@@ -103,16 +103,14 @@ impl EventBatch {
     pub fn store(self, transaction: &Transaction<'_>) -> Result<Outcome, Error> {
         let partners = self.partners.store(transaction, Named::Partner)?;
         let users = self.users.store(transaction, Named::User)?;
-        let rooms = self.rooms.store(transaction, Named::Room)?;
-        let resources = self.resources.store(transaction, Named::Resource)?;
+        let places = self.places.store(transaction, Named::Place)?;
         let mut events: Vec<(i64, Group, StoredEvent)> = self
             .events
             .into_iter()
             .map(|((partner, user), event)| {
                 let group = (partners[partner as usize], users[user as usize]);
                 let event = StoredEvent {
-                    room: rooms[event.room as usize],
-                    resource: resources[event.resource as usize],
+                    place: places[event.place as usize],
                     ..event
                 };
                 (key(event.at.div_euclid(DAY), group.0), group, event)
@@ -325,12 +323,7 @@ impl Ingest<'_> {
         if (one.at, one.kind) != (other.at, other.kind) {
             return Ok((one.at, one.kind) < (other.at, other.kind));
         }
-        let place = |event: &StoredEvent| -> Result<(String, String), Error> {
-            Ok((
-                names::name(self.transaction, Named::Room, event.room)?,
-                names::name(self.transaction, Named::Resource, event.resource)?,
-            ))
-        };
+        let place = |event: &StoredEvent| names::name(self.transaction, Named::Place, event.place);
         Ok(place(one)? < place(other)?)
     }
 

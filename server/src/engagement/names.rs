@@ -14,10 +14,26 @@ pub enum Named {
     Partner = 0,
     /// A portal user.
     User = 1,
-    /// A room.
-    Room = 2,
-    /// A resource.
-    Resource = 3,
+    /// A room, a resource or both: see [`place`].
+    Place = 2,
+}
+
+/// Separates a room's id from a resource's; no id contains control characters.
+const BETWEEN: char = '\u{1f}';
+
+/// The name of a place; empty for nowhere in particular.
+#[must_use]
+pub fn place(room: &str, resource: &str) -> String {
+    if room.is_empty() && resource.is_empty() {
+        return String::new();
+    }
+    format!("{room}{BETWEEN}{resource}")
+}
+
+/// The room and the resource of a place.
+#[must_use]
+pub fn room_and_resource(place: &str) -> (&str, &str) {
+    place.split_once(BETWEEN).unwrap_or_default()
 }
 
 /// Names of one kind, numbered in order of first use; the empty name is 0.

@@ -1,5 +1,7 @@
 //! Where page views go: top resources and rooms (G-13, G-14).
 
+use std::collections::HashMap;
+
 use overlap_proto::v1::{self, record::Content};
 use rusqlite::Connection;
 
@@ -54,6 +56,36 @@ impl People {
     }
 }
 
+/// What is ranked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranked {
+    /// Resources.
+    Resources,
+    /// Rooms.
+    Rooms,
+}
+
+/// The ids of what is ranked, from index 1, and the index of each place's.
+fn indices(connection: &Connection, ranked: Ranked) -> Result<(Vec<String>, Vec<u32>), Error> {
+    let mut ids = vec![String::new()];
+    let mut known: HashMap<String, u32> = HashMap::from([(String::new(), 0)]);
+    let of_place = names::all(connection, Named::Place)?
+        .iter()
+        .map(|place| {
+            let (room, resource) = names::room_and_resource(place);
+            let id = match ranked {
+                Ranked::Rooms => room,
+                Ranked::Resources => resource,
+            };
+            *known.entry(id.to_owned()).or_insert_with(|| {
+                ids.push(id.to_owned());
+                u32::try_from(ids.len() - 1).expect("places are 32 bits")
+            })
+        })
+        .collect();
+    Ok((ids, of_place))
+}
+
 /// A resource or room and its figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -72,14 +104,15 @@ pub struct Place {
 pub fn top(
     connection: &Connection,
     query: &Query,
-    kind: Named,
+    ranked: Ranked,
     wanted: usize,
 ) -> Result<(Vec<Place>, bool), Error> {
-    let number = |visit: &Visit| match kind {
-        Named::Room => visit.room as usize,
-        _ => visit.resource as usize,
+    let (names, of_place) = indices(connection, ranked)?;
+    let number = |visit: &Visit| {
+        of_place
+            .get(visit.place as usize)
+            .map_or(0, |&at| at as usize)
     };
-    let names = names::all(connection, kind)?;
     let largest_user = names::highest(connection, Named::User)?;
     let mut views = vec![0_u64; names.len()];
     // People are counted with the views where their sets fit a processor's cache, and else in a second pass, only for places
@@ -136,24 +169,30 @@ pub fn top(
     Ok((places, more))
 }
 
-/// A page of the top places.
+/// A page of the top places, and whether there is any session.
 fn page_of(
     connection: &Connection,
     query: &Query,
-    kind: Named,
+    ranked: Ranked,
     page: &Page,
 ) -> Result<(Vec<Place>, String, u64), Error> {
     let offset: usize = page.after.parse().unwrap_or(0);
     let end = offset.saturating_add(page.size);
-    let (mut places, more) = top(connection, query, kind, end)?;
-    let viewed = places.len() as u64;
+    let (mut places, more) = top(connection, query, ranked, end)?;
+    // Sessions may well view no such place.
+    let mut sessions = places.len() as u64;
+    if sessions == 0 {
+        scan::sessions(connection, &query.span, &query.selection, &mut |_| {
+            sessions += 1;
+        })?;
+    }
     let places = places.split_off(offset.min(places.len()));
     let token = if more {
         page.token(&end.to_string())
     } else {
         String::new()
     };
-    Ok((places, token, viewed))
+    Ok((places, token, sessions))
 }
 
 /// Top resources (G-13).
@@ -166,8 +205,8 @@ pub fn resources(
     request: &v1::ListTopResourcesRequest,
 ) -> Result<v1::ListTopResourcesResponse, Error> {
     let query = Query::resolve(connection, request.filter.as_ref(), page.as_of)?;
-    let (places, next_page_token, viewed) = page_of(connection, &query, Named::Resource, page)?;
-    let scope = query.scope(connection, viewed)?;
+    let (places, next_page_token, sessions) = page_of(connection, &query, Ranked::Resources, page)?;
+    let scope = query.scope(connection, sessions)?;
     let resources = places
         .into_iter()
         .map(|place| {
@@ -202,8 +241,8 @@ pub fn rooms(
     request: &v1::ListTopRoomsRequest,
 ) -> Result<v1::ListTopRoomsResponse, Error> {
     let query = Query::resolve(connection, request.filter.as_ref(), page.as_of)?;
-    let (places, next_page_token, viewed) = page_of(connection, &query, Named::Room, page)?;
-    let scope = query.scope(connection, viewed)?;
+    let (places, next_page_token, sessions) = page_of(connection, &query, Ranked::Rooms, page)?;
+    let scope = query.scope(connection, sessions)?;
     let rooms = places
         .into_iter()
         .map(|place| {

@@ -17,10 +17,8 @@ pub struct Activity {
     pub at: Nanos,
     /// A page view; otherwise an action (G-07).
     pub page_view: bool,
-    /// Where; 0 is nowhere in particular.
-    pub room: u32,
-    /// At what; 0 is nothing in particular.
-    pub resource: u32,
+    /// Where: a room, a resource or both; 0 is nowhere in particular.
+    pub place: u32,
 }
 
 /// A session that may still go on.
@@ -43,10 +41,8 @@ impl OpenSession {
 /// Page views of one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit {
-    /// The room, or 0.
-    pub room: u32,
-    /// The resource, or 0.
-    pub resource: u32,
+    /// Where.
+    pub place: u32,
     /// How many page views.
     pub page_views: u32,
 }
@@ -64,7 +60,7 @@ pub struct Fragment {
     pub page_views: u32,
     /// Actions in this day.
     pub actions: u32,
-    /// Where the page views were, those nowhere in particular left out; by room and resource.
+    /// Where the page views were, those nowhere in particular left out; by place.
     pub visits: Vec<Visit>,
 }
 
@@ -117,25 +113,19 @@ pub fn fragments(entry: Option<OpenSession>, events: &[Activity]) -> Vec<Fragmen
         });
     }
     for fragment in &mut fragments {
-        fragment
-            .visits
-            .sort_unstable_by_key(|visit| (visit.room, visit.resource));
+        fragment.visits.sort_unstable_by_key(|visit| visit.place);
     }
     fragments
 }
 
 fn visit(visits: &mut Vec<Visit>, event: &Activity) {
-    if (event.room, event.resource) == (0, 0) {
+    if event.place == 0 {
         return;
     }
-    match visits
-        .iter_mut()
-        .find(|visit| (visit.room, visit.resource) == (event.room, event.resource))
-    {
+    match visits.iter_mut().find(|visit| visit.place == event.place) {
         Some(visit) => visit.page_views += 1,
         None => visits.push(Visit {
-            room: event.room,
-            resource: event.resource,
+            place: event.place,
             page_views: 1,
         }),
     }
@@ -153,8 +143,7 @@ mod tests {
             .map(|&at| Activity {
                 at,
                 page_view: true,
-                room: 0,
-                resource: 0,
+                place: 0,
             })
             .collect();
         fragments(None, &events)
@@ -189,8 +178,7 @@ mod tests {
         let event = |at| Activity {
             at,
             page_view: false,
-            room: 0,
-            resource: 0,
+            place: 0,
         };
         let one = fragments(None, &[event(5)]);
         assert_eq!((one[0].before, one[0].after, one[0].actions), (0, 0, 1));
@@ -207,8 +195,7 @@ mod tests {
         let view = Activity {
             at: 15,
             page_view: true,
-            room: 3,
-            resource: 7,
+            place: 7,
         };
         let found = fragments(Some(entry), &[view, Activity { at: 18, ..view }]);
         assert_eq!(
@@ -220,8 +207,7 @@ mod tests {
                 page_views: 2,
                 actions: 0,
                 visits: vec![Visit {
-                    room: 3,
-                    resource: 7,
+                    place: 7,
                     page_views: 2
                 }],
             }]

@@ -290,6 +290,50 @@ pub const DERIVED: [Definition; 2] = [
     },
 ];
 
+/// What else an answer may rest on.
+const RULES: &[(&str, &str)] = &[
+    (
+        "Days and buckets",
+        "Ranges of engagement are whole days of the time zone asked for (UTC if none), both ends included; the time zone database is built in. Up to 13 days are shown by day, 14 to 60 by ISO week (Monday to Sunday), 61 and more by month; the first and last bucket are clipped, empty ones are shown as 0. Quick ranges that begin with THIS end today.",
+    ),
+    (
+        "Identity of events",
+        "A portal event is the same as another if id, partner, user and UTC day are: of such events the earliest counts, and of simultaneous ones the one of least kind, room and resource. A lifecycle or ecosystem event is identified by its id alone. Of any other record the version with the latest updated_at counts. Nothing depends on the order of arrival.",
+    ),
+    (
+        "Partners at risk",
+        "INACTIVE: access (or earlier activity) and no session in the range. DECLINING_DURATION: average duration less than over as many days just before. LOW_ACTIONS: actions per session below the 25th percentile (nearest rank) of the selected partners with sessions. Comparisons are exact.",
+    ),
+    (
+        "Groups of partners",
+        "NEW: enrolled at most 90 days before as_of; ESTABLISHED: longer. HIGH: ranked within the first quarter (rounded up) of the selected partners with sessions; AVERAGE: the others with access. Engagement level: HIGH 5 or more, MEDIUM 2 to 4, LOW 1, NONE 0 days with sessions among the 30 that end with the day of as_of.",
+    ),
+    (
+        "Trends",
+        "Over complete months. INCREASING: Kendall's rank correlation with time is at least 1/2; DECLINING: at most -1/2; STEADY otherwise; at least 3 months. Seasonal: the last two cycles of 12 months, less their common straight line, correlate by at least 0.7; unset without two cycles.",
+    ),
+    (
+        "Nothing to show",
+        "NOT_INGESTED: there is no partner and no event at all, or all events are older than the range. FILTERED_OUT: the filter selects no partner, or only others were active. NO_ACCESS: no selected partner has a portal user. NO_LOGINS: they have, and nobody was active.",
+    ),
+    (
+        "Alerts",
+        "STALLED_DEAL: open and without activity or stage change for 21 days or more. EXPIRING_CERTIFICATION: valid and ending within 30 days. MISSED_TARGET: its period is over and the goal was not reached. SWING: revenue, registrations, opportunities or won deals of P differ by more than 50% from the period of equal length before. APPROVAL_RATE_DROP: a region's approval rate fell by more than 20 points against that period. The four numbers are settings.",
+    ),
+    (
+        "Strengths, scores, coverage",
+        "Of several analyses of a partner the latest counts. Strengths are counted by case-folded label, once per partner; their score is the mean over partners. Areas to address are scores below 50; an unknown score is none. Coverage counts each case-folded value once per partner, subtypes within the partner type.",
+    ),
+    (
+        "Tiers",
+        "Early-stage concentration: more than half of a tier's partners are in an early lifecycle stage. Slow late-stage value: more than half of its late-stage partners won no deal in P.",
+    ),
+    (
+        "Use of the dashboard",
+        "Calls that were admitted, by RPC, user and UTC day.",
+    ),
+];
+
 /// The contents of docs/METRICS.md.
 #[must_use]
 pub fn markdown() -> String {
@@ -330,6 +374,10 @@ pub fn markdown() -> String {
                 let _ = writeln!(page, "- Denominator: {}", definition.denominator);
             }
         }
+    }
+    page.push_str("\n## Rules\n");
+    for (title, text) in RULES {
+        let _ = write!(page, "\n### {title}\n\n{text}\n");
     }
     page
 }

@@ -507,7 +507,11 @@ impl ProgramService for ProgramNumbers {
                         break;
                     }
                     let as_of = now.min(span.end - 1);
-                    let active_days = view::active_days(context.connection, as_of, &days.zone)?;
+                    let active_days = if metrics.contains(&MetricId::EngagedPartnerRate) {
+                        view::active_days(context.connection, as_of, &days.zone)?
+                    } else {
+                        HashMap::new()
+                    };
                     let period = Period {
                         start: span.start,
                         end: span.end,

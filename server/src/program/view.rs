@@ -22,8 +22,12 @@ use crate::{
     records::{
         calendar::{self, Days, Unit},
         times::{self, Nanos},
+        validate::TIMES,
     },
 };
+
+/// The longest P.
+const LONGEST_PERIOD: Nanos = 36_500 * times::DAY;
 
 /// P = [start, end), and the instant everything is seen from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +211,10 @@ impl Filter {
         let as_of = match &message.as_of {
             None => now,
             Some(as_of) => times::to_nanos(as_of)
-                .filter(|&as_of| as_of <= now)
-                .ok_or_else(|| Error::invalid("filter.as_of", "must be a time up to now"))?,
+                .filter(|&as_of| as_of <= now && TIMES.contains(&as_of))
+                .ok_or_else(|| {
+                    Error::invalid("filter.as_of", "must be a time from 1900 up to now")
+                })?,
         };
         let (start, end) = match &message.period {
             None => {
@@ -223,18 +229,21 @@ impl Filter {
             }
             Some(FilterPeriod::Interval(interval)) => {
                 let part = |time: &Option<prost_types::Timestamp>, part: &str| {
-                    time.as_ref().and_then(times::to_nanos).ok_or_else(|| {
-                        Error::invalid(
-                            format!("filter.interval.{part}"),
-                            "must be a time between 1678 and 2262",
-                        )
-                    })
+                    time.as_ref()
+                        .and_then(times::to_nanos)
+                        .filter(|at| TIMES.contains(at))
+                        .ok_or_else(|| {
+                            Error::invalid(
+                                format!("filter.interval.{part}"),
+                                "must be a time between 1900 and 2200",
+                            )
+                        })
                 };
                 let (start, end) = (part(&interval.start, "start")?, part(&interval.end, "end")?);
-                if end < start {
+                if end < start || end.saturating_sub(start) > LONGEST_PERIOD {
                     return Err(Error::invalid(
                         "filter.interval.end",
-                        "must not come before start",
+                        "must not come before start, nor 100 years or more after it",
                     ));
                 }
                 (start, end)

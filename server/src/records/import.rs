@@ -42,7 +42,7 @@ pub(super) fn import(
     store: Store,
     now: Nanos,
 ) -> Result<Outcome, Refusals> {
-    let first = messages.blocking_recv().transpose()?;
+    let first = messages.next_message()?;
     let Some(Part::Header(header)) = first.and_then(|message| message.part) else {
         return Err(Error::invalid("header", "must come first").into());
     };
@@ -58,6 +58,7 @@ pub(super) fn import(
         messages,
         chunk: Vec::new(),
         at: 0,
+        ended: false,
     };
     let mut batch = Batch::new(now);
     match (v1::RecordFileFormat::try_from(header.format), kind) {
@@ -76,18 +77,21 @@ struct Chunks {
     messages: Messages<v1::ImportRecordsRequest>,
     chunk: Vec<u8>,
     at: usize,
+    ended: bool,
 }
 
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() {
-            match self.messages.blocking_recv() {
-                None => return Ok(0),
-                Some(Err(error)) => return Err(io::Error::other(error)),
-                Some(Ok(v1::ImportRecordsRequest {
+            if self.ended {
+                return Ok(0);
+            }
+            match self.messages.next_message().map_err(io::Error::other)? {
+                None => self.ended = true,
+                Some(v1::ImportRecordsRequest {
                     part: Some(Part::Chunk(chunk)),
-                })) => (self.chunk, self.at) = (chunk, 0),
-                Some(Ok(_)) => return Err(io::Error::other("a header after the first message")),
+                }) => (self.chunk, self.at) = (chunk, 0),
+                Some(_) => return Err(io::Error::other("a header after the first message")),
             }
         }
         let count = buffer.len().min(self.chunk.len() - self.at);

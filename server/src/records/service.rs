@@ -49,22 +49,29 @@ impl Records {
     ) -> Result<Outcome, Status> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let (store, now) = (self.store.clone(), times::of(self.clock.now()));
-        let working = tokio::task::spawn_blocking(move || work(receiver, store, now));
+        let working = tokio::task::spawn_blocking(move || work(Messages(receiver), store, now));
+        // If the caller goes away, this future is dropped without sending the end, and nothing is stored.
         let broken = loop {
-            match stream.message().await {
-                Ok(Some(message)) => {
-                    if sender.send(Ok(message)).await.is_err() {
-                        // It found something wrong and says so below.
-                        break None;
-                    }
-                }
-                Ok(None) => break None,
-                Err(status) => {
-                    // Half a stream is not stored.
-                    let error = Error::new(Reason::Cancelled, "the stream broke off");
-                    let _ = sender.send(Err(error)).await;
-                    break Some(status);
-                }
+            let message = stream.message().await;
+            if matches!(message, Ok(None)) {
+                // A reset by the caller looks like the end of the stream; waiting once lets the server see the reset and
+                // drop this future.
+                tokio::task::yield_now().await;
+            }
+            let is_last = !matches!(message, Ok(Some(_)));
+            let (part, broken) = match message {
+                Ok(Some(message)) => (Some(Part::Message(message)), None),
+                Ok(None) => (Some(Part::End), None),
+                Err(status) => (None, Some(status)),
+            };
+            if let Some(part) = part
+                && sender.send(part).await.is_err()
+            {
+                // It found something wrong and says so below.
+                break None;
+            }
+            if is_last {
+                break broken;
             }
         };
         drop(sender);
@@ -78,8 +85,30 @@ impl Records {
     }
 }
 
-/// A stream's messages; an error if it broke off.
-pub(super) type Messages<T> = mpsc::Receiver<Result<T, Error>>;
+enum Part<T> {
+    Message(T),
+    End,
+}
+
+/// A stream's messages.
+pub(super) struct Messages<T>(mpsc::Receiver<Part<T>>);
+
+impl<T> Messages<T> {
+    /// The next message, nothing after the last one. Blocks.
+    ///
+    /// # Errors
+    /// `CANCELLED` if the stream broke off.
+    pub(super) fn next_message(&mut self) -> Result<Option<T>, Error> {
+        match self.0.blocking_recv() {
+            Some(Part::Message(message)) => Ok(Some(message)),
+            Some(Part::End) => Ok(None),
+            None => Err(Error::new(
+                Reason::Cancelled,
+                "the stream broke off: nothing was stored",
+            )),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl RecordService for Records {
@@ -91,8 +120,8 @@ impl RecordService for Records {
         let outcome = self
             .take(request.into_inner(), |mut messages, store, now| {
                 let mut batch = Batch::new(now);
-                while let Some(message) = messages.blocking_recv() {
-                    for record in message?.records {
+                while let Some(message) = messages.next_message()? {
+                    for record in message.records {
                         batch.push(record, |index, field| format!("records[{index}].{field}"))?;
                     }
                 }

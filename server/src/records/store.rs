@@ -13,6 +13,7 @@ pub struct Row {
     kind: Kind,
     id: String,
     partner: String,
+    customer: String,
     version: Nanos,
     deleted: bool,
     body: Vec<u8>,
@@ -33,6 +34,7 @@ impl Row {
             kind: header.kind,
             id: record.id.clone(),
             partner: header.partner.to_owned(),
+            customer: header.customer.to_owned(),
             version: header.version,
             deleted: record.deleted,
             body: body.encode_to_vec(),
@@ -68,8 +70,8 @@ pub fn upsert(transaction: &Transaction<'_>, rows: &[Row]) -> Result<Outcome, Er
     let mut find = transaction
         .prepare_cached("SELECT version, deleted, body FROM records WHERE kind = ?1 AND id = ?2")?;
     let mut put = transaction.prepare_cached(
-        "INSERT INTO records (kind, id, partner, version, deleted, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (kind, id) DO UPDATE SET partner = ?3, version = ?4, deleted = ?5, body = ?6",
+        "INSERT INTO records (kind, id, partner, customer, version, deleted, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (kind, id) DO UPDATE SET partner = ?3, customer = ?4, version = ?5, deleted = ?6, body = ?7",
     )?;
     for row in rows {
         let known: Option<(Nanos, bool, Vec<u8>)> = find
@@ -104,6 +106,7 @@ pub fn upsert(transaction: &Transaction<'_>, rows: &[Row]) -> Result<Outcome, Er
             row.kind.code(),
             row.id,
             row.partner,
+            row.customer,
             row.version,
             row.deleted,
             row.body
@@ -131,6 +134,27 @@ pub fn scan(
         }
     }
     Ok(())
+}
+
+/// The records of one kind that are about a customer, by id.
+///
+/// # Errors
+/// What the store reports.
+pub fn of_customer(
+    connection: &Connection,
+    kind: Kind,
+    customer: &str,
+) -> Result<Vec<v1::Record>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, version, body FROM records WHERE kind = ?1 AND customer = ?2 AND customer <> '' AND NOT deleted ORDER BY id",
+    )?;
+    let mut rows = statement.query(params![kind.code(), customer])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+        records.push(restore(kind, row.get(0)?, row.get(1)?, body)?);
+    }
+    Ok(records)
 }
 
 /// One record.

@@ -14,8 +14,9 @@ pub const MAX_ID_BYTES: usize = 256;
 const MAX_TEXT_BYTES: usize = 4096;
 /// Most elements of a list.
 const MAX_ELEMENTS: usize = 1000;
-/// 1900-01-01 and 2200-01-01.
-const TIMES: std::ops::Range<Nanos> = -2_208_988_800 * times::SECOND..7_258_118_400 * times::SECOND;
+/// From 1900-01-01 until 2200-01-01.
+pub const TIMES: std::ops::Range<Nanos> =
+    -2_208_988_800 * times::SECOND..7_258_118_400 * times::SECOND;
 /// How far the platform's clock may be ahead of this node's.
 const CLOCK_TOLERANCE: Nanos = DAY;
 
@@ -35,6 +36,8 @@ pub struct Header<'a> {
     pub kind: Kind,
     /// The partner it is about, or empty.
     pub partner: &'a str,
+    /// The customer it is about, or empty.
+    pub customer: &'a str,
     /// When an event happened, when the platform changed anything else.
     pub version: Nanos,
 }
@@ -60,6 +63,7 @@ pub fn check(record: &v1::Record, now: Nanos) -> Result<Header<'_>, Vec<Violatio
     let mut header = Header {
         kind,
         partner: "",
+        customer: "",
         version: updated_at.unwrap_or(now),
     };
     if record.deleted {
@@ -70,6 +74,7 @@ pub fn check(record: &v1::Record, now: Nanos) -> Result<Header<'_>, Vec<Violatio
     } else {
         let (partner, at) = contents(&mut fields, content, &record.id);
         header.partner = partner;
+        header.customer = customer_of(content);
         if let Some(at) = at {
             header.version = at;
         }
@@ -213,6 +218,17 @@ fn partner_of(content: &Content) -> &str {
         | Content::Resource(_)
         | Content::Room(_)
         | Content::ViewPreference(_) => "",
+    }
+}
+
+fn customer_of(content: &Content) -> &str {
+    match content {
+        Content::LifecycleEvent(record) => &record.customer,
+        Content::Deal(record) => &record.customer,
+        Content::Referral(record) => &record.customer,
+        Content::ManagedAccount(record) => &record.customer,
+        Content::EcosystemEvent(record) => &record.customer,
+        _ => "",
     }
 }
 

@@ -2,8 +2,8 @@
 
 -- Small integers in place of the platform's ids, handed out in order of arrival.
 CREATE TABLE engagement_names (
-    kind INTEGER NOT NULL, -- 0 partner, 1 user, 2 room, 3 resource
-    name TEXT NOT NULL,    -- the platform's id
+    kind INTEGER NOT NULL, -- 0 partner, 1 user, 2 place
+    name TEXT NOT NULL,    -- the platform's id; of a place, the room's and the resource's with U+001F between
     idx INTEGER NOT NULL,  -- from 1, dense within the kind; 0 stands for none
     PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
@@ -21,7 +21,7 @@ CREATE TABLE engagement_days (
     fragments BLOB NOT NULL  -- engagement/blocks.rs
 ) STRICT;
 
--- Pages viewed by room and resource, fragment by fragment. Apart, because most questions are not about them.
+-- Pages viewed by place, fragment by fragment. Apart, because most questions are not about them.
 CREATE TABLE engagement_visits (
     key INTEGER PRIMARY KEY, -- as in engagement_events
     visits BLOB NOT NULL     -- engagement/blocks.rs

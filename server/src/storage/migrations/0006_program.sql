@@ -4,12 +4,14 @@ CREATE TABLE records (
     kind INTEGER NOT NULL,    -- overlap.v1.RecordKind
     id TEXT NOT NULL,         -- unique within the kind
     partner TEXT NOT NULL,    -- the partner it is about, or empty
+    customer TEXT NOT NULL,   -- the customer it is about, or empty
     version INTEGER NOT NULL, -- in ns since 1970: when an event happened, when the platform changed anything else
     deleted INTEGER NOT NULL, -- 1: a tombstone, so that a late older version does not come back
     body BLOB NOT NULL,       -- overlap.v1.Record
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX records_by_partner ON records (kind, partner, id) WHERE NOT deleted;
+CREATE INDEX records_by_customer ON records (kind, customer, id) WHERE NOT deleted AND customer <> '';
 
 CREATE TABLE program_settings (
     id INTEGER PRIMARY KEY CHECK (id = 1),

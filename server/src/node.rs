@@ -212,6 +212,7 @@ impl Node {
         let store = Store::open(directory)?;
         // Keys that other rules made are made again before anything reads them.
         customers::import::bring_keys_up_to_date(&store, &*clock)?;
+        matching::recover(&store, directory, clock.now())?;
         let (partners, tokens) = store.read_blocking(|connection| {
             Ok((
                 Directory::load(connection, config.limits.max_runs_per_partner)?,

@@ -5,7 +5,7 @@ mod oracle;
 
 use std::{net::TcpListener, process::Command};
 
-use e2e::{Node, OVERLAPD, connect, describe, overlap, pair, refusal};
+use e2e::{Node, OVERLAPD, connect, describe, expected::text, overlap, pair, refusal};
 use serde_json::json;
 
 const GOOD: &str = "id,stage,email\nc1,Lead,ada@one.example\nc2,Deal,bob@two.example\n";
@@ -110,30 +110,24 @@ fn p01_matching_needs_a_connected_partner_and_an_agreement() {
 #[test]
 fn an_invitation_serves_one_partner_and_only_in_time() {
     let (a, b, c) = (Node::new("Acme"), Node::new("Globex"), Node::new("Initech"));
-    let invite = a.json(["partner", "invite"])["invite"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    b.run(["partner", "accept", &invite]);
-    let line = c.refusal(["partner", "accept", &invite]);
+    let invite = || text(&a.json(["partner", "invite"])["invite"]);
+    let used = invite();
+    b.run(["partner", "accept", &used]);
+    // Nothing is open: a stranger does not even get a connection.
+    let line = c.refusal(["partner", "accept", &used]);
+    assert_line(&line, &["used or expired", "[PEER_UNKNOWN]"]);
+    let open = invite();
+    let line = c.refusal(["partner", "accept", &used]);
     assert_line(&line, &["[INVITE_INVALID]"]);
-    for text in [
-        "garbage",
-        "overlap-invite-1.abc",
-        &invite[..invite.len() - 9],
-    ] {
-        let line = c.refusal(["partner", "accept", text]);
+    for line in ["garbage", "overlap-invite-1.abc", &open[..open.len() - 9]] {
+        let line = c.refusal(["partner", "accept", line]);
         assert_line(&line, &["[INVITE_INVALID]"]);
     }
     assert_eq!(c.json(["partner", "list"]), json!([]));
-    let partners = a.json(["partner", "list"]);
-    assert_eq!(partners.as_array().unwrap().len(), 1);
+    let connected = a.json(["partner", "list", "--connected"]);
+    assert_eq!(connected.as_array().unwrap().len(), 1);
 
     // Withdrawn before it was used.
-    let invite = a.json(["partner", "invite"])["invite"]
-        .as_str()
-        .unwrap()
-        .to_owned();
     let partners = a.json(["partner", "list"]);
     let pending = partners
         .as_array()
@@ -147,8 +141,8 @@ fn an_invitation_serves_one_partner_and_only_in_time() {
         pending["id"].as_str().unwrap(),
         "--yes",
     ]);
-    let line = c.refusal(["partner", "accept", &invite]);
-    assert_line(&line, &["error:", "["]);
+    let line = c.refusal(["partner", "accept", &open]);
+    assert_line(&line, &["[PEER_UNKNOWN]"]);
     assert_eq!(c.json(["partner", "list", "--connected"]), json!([]));
     connect(&a, &c);
 }

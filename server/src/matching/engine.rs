@@ -571,24 +571,29 @@ async fn end(
         } else {
             RunState::Failed
         };
-        tracing::warn!(
-            run = run_id,
-            partnership = partnership_id,
-            reason = failure.error.reason().name(),
-            side = failure.side.name(),
-            message = failure.error.message(),
-            "a run failed; the last good result stays"
-        );
         let recorded = RecordedFailure::from(failure);
         let (id, now) = (run_id.to_owned(), node.now());
         let stored = node
             .store
             .write(move |tx| records::fail(tx, &id, state, &recorded, now))
             .await;
+        // The connection may break, or somebody cancel, just when the result comes into force: then the run is done.
+        let done = matches!(stored, Ok(false));
+        if !done {
+            tracing::warn!(
+                run = run_id,
+                partnership = partnership_id,
+                reason = failure.error.reason().name(),
+                side = failure.side.name(),
+                message = failure.error.message(),
+                "a run failed; the last good result stays"
+            );
+        }
         if let Err(error) = stored {
             tracing::error!(run = run_id, %error, "a run's end could not be stored");
         }
-        slot.meter.enter(state, 0);
+        slot.meter
+            .enter(if done { RunState::Done } else { state }, 0);
     }
     release(node, partnership_id, slot);
 }

@@ -11,7 +11,7 @@ use super::{
     progress::{Progress, RunState},
 };
 use crate::{
-    error::Error,
+    error::{Error, Reason},
     overlap::{matrix::Matrix, writer::Manifest},
 };
 
@@ -175,7 +175,7 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRecord) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends a run without a result.
+/// Ends a run without a result, unless it has ended: a result that is in force stays so. Returns whether it did.
 ///
 /// # Errors
 /// What the store reports.
@@ -185,10 +185,10 @@ pub fn fail(
     state: RunState,
     failure: &RecordedFailure,
     now: Timestamp,
-) -> Result<(), Error> {
-    tx.execute(
+) -> Result<bool, Error> {
+    let changed = tx.execute(
         "UPDATE matching_runs SET state = ?2, ended_at = ?3, failure_reason = ?4, failure_message = ?5, failure_fault = ?6
-         WHERE id = ?1",
+         WHERE id = ?1 AND state NOT IN ('DONE', 'FAILED', 'CANCELLED')",
         params![
             id,
             state.name(),
@@ -198,7 +198,7 @@ pub fn fail(
             failure.side.name(),
         ],
     )?;
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// Ends the runs that the last process left behind.
@@ -384,13 +384,24 @@ pub fn result(
 /// Puts a result in force and ends its run. Returns the directory whose files are no longer needed.
 ///
 /// # Errors
-/// What the store reports.
+/// `CANCELLED` if the run was ended meanwhile, by a broken connection or on request; what the store reports.
 pub fn complete(
     tx: &Transaction<'_>,
     partnership_id: &str,
     result: &ResultRecord,
     summary: &Summary,
 ) -> Result<Option<String>, Error> {
+    let ended: bool = tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM matching_runs WHERE id = ?1 AND state IN ('FAILED', 'CANCELLED'))",
+        [&result.run_id],
+        |row| row.get(0),
+    )?;
+    if ended {
+        return Err(Error::new(
+            Reason::Cancelled,
+            "the run was ended before its result was in force",
+        ));
+    }
     let previous = tx
         .query_row(
             "SELECT directory FROM matching_results WHERE partnership_id = ?1",

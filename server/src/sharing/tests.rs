@@ -1,16 +1,17 @@
 //! P-31: two ledgers, notices in every order, always the same terms in the end.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rusqlite::params;
 use tempfile::TempDir;
 
-use super::{actions, ledger::Ledger, policy::Policy};
+use super::{
+    actions,
+    ledger::Ledger,
+    policy::{Policy, Stage},
+};
 use crate::{
     clock::MockClock,
     config::Config,
@@ -25,6 +26,7 @@ struct Party {
     _directory: TempDir,
     node: Arc<Node>,
     changes: Arc<Mutex<Vec<SharingChange>>>,
+    stages: Arc<Mutex<Vec<Stage>>>,
 }
 
 impl Party {
@@ -43,6 +45,9 @@ impl Party {
             seen.lock().unwrap().push(change);
             Ok(())
         });
+        let stages = Arc::new(Mutex::new(Stage::built_in()));
+        let named = Arc::clone(&stages);
+        registry.own_stages(move |_| Ok(named.lock().unwrap().clone()));
         let config = Config::read(directory.path()).unwrap();
         let node = Node::open_with(directory.path(), Arc::new(clock), config, registry).unwrap();
         node.store
@@ -52,6 +57,7 @@ impl Party {
             _directory: directory,
             node,
             changes,
+            stages,
         }
     }
 
@@ -101,6 +107,11 @@ impl Party {
     fn act(&self, id: &str, action: Act) -> Result<Ledger, crate::error::Error> {
         let partner = self.partner(id);
         self.node.store.write_blocking(|tx| match action {
+            Act::Rename => {
+                self.stages.lock().unwrap()[0].label.push('!');
+                super::stages_changed(&self.node, tx, "tok_x")?;
+                Ledger::load(tx, id)
+            }
             Act::Set(policy) => actions::set(
                 &self.node,
                 tx,
@@ -205,6 +216,7 @@ enum Act {
     Approve,
     Decline,
     Revoke,
+    Rename,
 }
 
 const NARROW: &str = "[stages]\nProspect = \"count\"\n";
@@ -224,6 +236,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Approve),
         2 => Just(Act::Decline),
         1 => Just(Act::Revoke),
+        1 => Just(Act::Rename),
     ]
 }
 
@@ -440,12 +453,22 @@ fn p31_z06_revoking_ends_it_on_both_sides_whatever_is_on_its_way() {
 
 #[test]
 fn p31_renamed_stages_reach_the_partner_and_keep_results() {
-    static RENAMED: AtomicUsize = AtomicUsize::new(0);
     let pair = Pair::new();
     pair.a.set("b", WIDE).unwrap();
     pair.carry_all();
     pair.b.act("a", Act::Approve).unwrap();
     pair.carry_all();
+    pair.a.act("b", Act::Rename).unwrap();
+    pair.carry_all();
+    pair.assert_agreed();
+    let agreement = pair.b.ledger("a").agreement("a").unwrap();
+    assert_eq!(agreement.their_stages[0].label, "Prospect!");
+    for party in [&pair.a, &pair.b] {
+        assert_eq!(
+            *party.changes.lock().unwrap(),
+            [SharingChange::Activated, SharingChange::Kept]
+        );
+    }
     // The stages are the same: nothing to tell.
     pair.a
         .node
@@ -453,7 +476,6 @@ fn p31_renamed_stages_reach_the_partner_and_keep_results() {
         .write_blocking(|tx| super::stages_changed(&pair.a.node, tx, "tok_x"))
         .unwrap();
     assert!(!pair.carry(true, 1));
-    RENAMED.fetch_add(1, Ordering::Relaxed);
 }
 
 #[test]
@@ -465,10 +487,8 @@ fn p31_a_lying_tightening_is_refused() {
     pair.carry_all();
     let before = pair.b.terms("a");
     let ledger = pair.a.ledger("b");
-    let wide = super::document::Document::new(
-        Policy::from_toml(WIDE, "p").unwrap(),
-        crate::sharing::policy::Stage::built_in(),
-    );
+    let wide =
+        super::document::Document::new(Policy::from_toml(WIDE, "p").unwrap(), Stage::built_in());
     let lie = serde_json::json!({
         "generation": ledger.generation,
         "number": ledger.mine.last + 1,

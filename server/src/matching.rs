@@ -11,7 +11,6 @@ pub mod ledger;
 pub mod local_customers;
 pub mod progress;
 pub mod records;
-pub mod release;
 pub mod spool;
 pub mod terms;
 

@@ -4,6 +4,7 @@
 //! [`Pool`]. Both list flows run side by side on the one stream. Windows bound what is in flight, so that neither node ever
 //! waits for the other to read while the other waits for it.
 
+mod count;
 mod evaluator;
 mod finish;
 mod handshake;
@@ -25,7 +26,8 @@ use std::{
 use futures::{FutureExt as _, future::FusedFuture as _};
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, handshake::Session, signature::Signer,
+    backend::Backend, context::OrganizationId, handshake::Session, report::SERIES_INTERVAL_S,
+    session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
 use tokio::sync::mpsc;
@@ -35,7 +37,6 @@ use super::{
     failure::Failure,
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},
-    release::ReleaseIntervals,
     spool::{Sorter, disk, new_directory},
     terms::KeyRules,
 };
@@ -60,6 +61,24 @@ pub struct RunLink {
     pub incoming: mpsc::Receiver<Result<Frame, Error>>,
     /// Frames for the partner.
     pub outgoing: mpsc::Sender<Frame>,
+}
+
+/// How often counts are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseIntervals {
+    /// Least seconds between two releases of one cell.
+    pub cell_s: u64,
+    /// Least seconds between the starts of two series.
+    pub series_s: u64,
+}
+
+impl Default for ReleaseIntervals {
+    fn default() -> Self {
+        Self {
+            cell_s: 7 * 24 * 3600,
+            series_s: SERIES_INTERVAL_S,
+        }
+    }
 }
 
 /// How a node runs.
@@ -273,14 +292,15 @@ async fn work(
         session: mut session_inbox,
         receiving,
         evaluating,
-        count: _count,
+        count,
     } = inboxes;
     flows.enter_evaluating();
-    tokio::try_join!(
+    let (complete, released) = tokio::try_join!(
         receiver::run(Arc::clone(flows), receiving),
         evaluator::run(Arc::clone(flows), evaluating),
     )?;
-    finish::run(flows, &mut session_inbox, received).await
+    let phase = ListPhase::new(flows.session.clone()).finish(complete.as_ref(), released)?;
+    finish::run(flows, phase, &mut session_inbox, count, received).await
 }
 
 impl Flows {

@@ -572,3 +572,33 @@ pub fn remember_roles(
     )?;
     Ok(())
 }
+
+/// What this node released to a partner so far, as the protocol crate wrote it.
+///
+/// # Errors
+/// What the store reports.
+pub fn series(connection: &Connection, partnership_id: &str) -> Result<Option<Vec<u8>>, Error> {
+    Ok(connection
+        .query_row(
+            "SELECT series FROM matching_series WHERE partnership_id = ?1",
+            [partnership_id],
+            |row| row.get(0),
+        )
+        .optional()?)
+}
+
+/// Remembers what is about to be released.
+///
+/// # Errors
+/// What the store reports.
+pub fn remember_series(
+    tx: &Transaction<'_>,
+    partnership_id: &str,
+    series: &[u8],
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT OR REPLACE INTO matching_series (partnership_id, series) VALUES (?1, ?2)",
+        params![partnership_id, series],
+    )?;
+    Ok(())
+}

@@ -18,12 +18,11 @@ use overlap_server::{
     },
     matching::{
         compute::Pool,
-        driver::{Completed, Parties, Run, RunLink, RunSettings, directory, drive},
+        driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
         failure::Failure,
         local_customers::SnapshotLimits,
         progress::Meter,
         records::{self, ResultRecord},
-        release::ReleaseIntervals,
         terms::KeyRules,
     },
     overlap::reader::{Filter, ResultSet},

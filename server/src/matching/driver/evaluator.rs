@@ -36,9 +36,12 @@ use crate::{
 const OWN_CHUNK: usize = 8192;
 
 /// Evaluates, if this side does in this run.
-pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<(), Failure> {
+pub(super) async fn run(
+    flows: Arc<Flows>,
+    mut inbox: Inbox,
+) -> Result<Option<Releasing>, Failure> {
     let Some(flow) = flows.session.evaluating() else {
-        return Ok(());
+        return Ok(None);
     };
     let keys = flows
         .prepared
@@ -59,7 +62,8 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<(), Failu
         .send(flow.flow, FrameKind::Commitments, commitments)
         .await?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
-    release(&flows, flow, &mut inbox, releasing, slices, &entries).await
+    let released = release(&flows, flow, &mut inbox, releasing, slices, &entries).await?;
+    Ok(Some(released))
 }
 
 /// Answers every query. Each is debited durably before it is computed.
@@ -246,7 +250,7 @@ async fn release(
     mut releasing: Releasing,
     slices: SliceFile,
     entries: &Sorted,
-) -> Result<(), Failure> {
+) -> Result<Releasing, Failure> {
     let run = &flows.run;
     let slices = Arc::new(slices);
     let mut claimed = EntrySlices::new(entries.stream()?, flow.layout());
@@ -263,7 +267,7 @@ async fn release(
                 .await?;
         }
         if releasing.is_complete() {
-            return Ok(());
+            return Ok(releasing);
         }
         let payload = inbox.expect(FrameKind::Claims).await?;
         let flows_there = Arc::clone(flows);

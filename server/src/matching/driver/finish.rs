@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use overlap_crypto::{
-    receipt::{Receipt, SignedReceipt, commit_result},
+    receipt::{SignedReceipt, commit_result},
     report::SignedReport,
+    session::{AfterReports, ReportPhase},
     terms::Tier,
     wire::{Flow, FrameKind},
 };
 
-use super::{Flows, directory, handshake::flow_names, lock, reports, wire};
+use super::{Flows, count, directory, handshake::flow_names, lock, reports, wire};
 use crate::{
     customers::rows::scan_searchable,
     error::Error,
@@ -40,7 +41,9 @@ pub struct Completed {
 
 pub(super) async fn run(
     flows: &Arc<Flows>,
+    mut phase: ReportPhase,
     session_inbox: &mut wire::Inbox,
+    mut count_inbox: wire::Inbox,
     received: &wire::Received,
 ) -> Result<Completed, Failure> {
     let run = &flows.run;
@@ -60,7 +63,15 @@ pub(super) async fn run(
             "labels of the partner's said nothing usable; they count as no match"
         );
     }
-    let reported = exchange_reports(flows, session_inbox, &graph).await?;
+    let reported = exchange_reports(flows, &mut phase, session_inbox, &graph).await?;
+    let (phase, count_flow) = match phase.finish()? {
+        AfterReports::Count(phase) => {
+            let (matrix, result) = count::run(flows, &mut count_inbox, &graph).await?;
+            (phase.finish(&matrix), Some(result))
+        }
+        AfterReports::Receipts(phase) => (phase, None),
+    };
+    drop(count_inbox);
 
     let there = Arc::clone(flows);
     let (result, commitment_salt, commitment) = run
@@ -69,7 +80,7 @@ pub(super) async fn run(
             let sources = CellSources {
                 listed: listed(&graph),
                 reported,
-                count_flow: None,
+                count_flow,
             };
             Ok::<_, Failure>(write_result(&there, &graph, &matched_keys, &sources)?)
         })
@@ -78,18 +89,21 @@ pub(super) async fn run(
     run.meter.enter(RunState::Receipt, 0);
     // Every frame that either side sends before its receipt has been waited for: both transcripts are complete.
     let outbound = flows.outgoing.chain().await;
-    let own = Receipt::new(&flows.session, &outbound, &received.chain(), commitment)
-        .sign(run.parties.signer.as_ref());
+    let (own, awaiting) = phase.sign(
+        &outbound,
+        &received.chain(),
+        commitment,
+        run.parties.signer.as_ref(),
+    );
     flows
         .outgoing
-        .send(Flow::Session, FrameKind::Receipt, own.encode())
+        .send(Flow::Session, FrameKind::Receipt, own)
         .await?;
     let peer = SignedReceipt::decode(&session_inbox.expect(FrameKind::Receipt).await?)?;
-    peer.verify(&run.parties.partner_key)?;
-    own.receipt.agrees_with(&peer.receipt)?;
+    let receipts = awaiting.receive(peer)?;
     let receipts = ReceiptRecord {
-        own,
-        peer,
+        own: receipts.own,
+        peer: receipts.peer,
         salt: commitment_salt,
     };
     complete(flows, received, result, receipts).await
@@ -116,40 +130,30 @@ fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
 /// Sends this side's report and takes the partner's, where the plan has them.
 async fn exchange_reports(
     flows: &Arc<Flows>,
+    phase: &mut ReportPhase,
     session_inbox: &mut wire::Inbox,
     graph: &Arc<Graph>,
 ) -> Result<BTreeMap<(u8, u8), Reported>, Failure> {
-    let (plan, role) = (flows.session.plan(), flows.session.role());
-    if plan.queries(role).is_some_and(|queries| queries.count) {
+    if phase.owes() {
         let (there, graph) = (Arc::clone(flows), Arc::clone(graph));
         let report = flows
             .run
             .pool
             .run(move || Ok::<_, Failure>(reports::make(&there, &graph)?))
             .await?;
-        let signed = report.sign(
-            &flows.session.id(),
-            role,
-            flows.run.parties.signer.as_ref(),
-        );
+        let body = phase.send(report, flows.run.parties.signer.as_ref())?;
         flows
             .outgoing
-            .send(Flow::Session, FrameKind::Report, signed.encode())
+            .send(Flow::Session, FrameKind::Report, body)
             .await?;
     }
-    if plan
-        .queries(role.peer())
-        .is_some_and(|queries| queries.count)
-    {
-        let report = SignedReport::decode(&session_inbox.expect(FrameKind::Report).await?)?;
-        report.verify(
-            &flows.session.id(),
-            role.peer(),
-            &flows.run.parties.partner_key,
-        )?;
-        return reports::admit(flows, &report.report);
+    if !phase.awaits() {
+        return Ok(BTreeMap::new());
     }
-    Ok(BTreeMap::new())
+    let report = SignedReport::decode(&session_inbox.expect(FrameKind::Report).await?)?;
+    let terms = &flows.prepared.terms;
+    phase.admit(&report, &terms.terms)?;
+    Ok(reports::reported(terms, &report.report)?)
 }
 
 /// How many shared customers are listed, by cell.

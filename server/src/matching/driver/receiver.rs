@@ -36,14 +36,17 @@ use crate::{
 };
 
 /// Queries, if this side does in this run.
-pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<(), Failure> {
+pub(super) async fn run(
+    flows: Arc<Flows>,
+    mut inbox: Inbox,
+) -> Result<Option<SlicesComplete>, Failure> {
     let Some(flow) = flows.session.receiving() else {
-        return Ok(());
+        return Ok(None);
     };
     let (entries, querying) = query(&flows, flow, &mut inbox).await?;
     let (matches, complete) = take_slices(&flows, flow, &mut inbox, entries, querying).await?;
     drop(inbox);
-    open_labels(&flows, flow, matches, complete).await
+    Ok(Some(open_labels(&flows, flow, matches, complete).await?))
 }
 
 /// Sends every query and derives the keys of every item.
@@ -217,7 +220,7 @@ async fn open_labels(
     flow: ListFlow,
     matches: RecordFile,
     complete: SlicesComplete,
-) -> Result<(), Failure> {
+) -> Result<SlicesComplete, Failure> {
     let flows_there = Arc::clone(flows);
     flows
         .run
@@ -235,7 +238,8 @@ async fn open_labels(
                     count = 0;
                 }
             }
-            open_batch(&flows_there, format, batch, &complete)
+            open_batch(&flows_there, format, batch, &complete)?;
+            Ok(complete)
         })
         .await
 }

@@ -60,23 +60,11 @@ CREATE TABLE matching_state (
     peer_receipt BLOB                   -- the partner's last signed receipt
 ) STRICT;
 
--- A series of releases: it starts anew when stages, tiers or keys change.
+-- What this node released to each partner in reports: thresholds hold over time only if this is kept.
 CREATE TABLE matching_series (
     partnership_id TEXT PRIMARY KEY,
-    terms BLOB NOT NULL,                -- 32 bytes: hash of what a change of starts a new series
-    started_at INTEGER NOT NULL
+    series BLOB NOT NULL                -- cells with counts, times and the members' hashes, as the protocol crate writes it
 ) STRICT;
-
--- The last release of each cell this node reports.
-CREATE TABLE matching_releases (
-    partnership_id TEXT NOT NULL,
-    mine TEXT NOT NULL,                 -- stage ids
-    theirs TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    released_at INTEGER NOT NULL,
-    members TEXT NOT NULL,              -- file under releases/: sorted hashes of the members' ids
-    PRIMARY KEY (partnership_id, mine, theirs)
-) STRICT, WITHOUT ROWID;
 
 -- Customers marked as targets; never sent.
 CREATE TABLE matching_targets (

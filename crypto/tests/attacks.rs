@@ -7,6 +7,7 @@ use overlap_crypto::{
     backend::{Backend, RistrettoPoint, Scalar},
     context::{Context, SessionId},
     fault::{Error, Fault},
+    handshake::Mode,
     item::{Entry, Items},
     list::{
         Answering, AwaitingSlices, Committing, Evaluator, Label, Labels, ListFlow, Querying,
@@ -14,7 +15,7 @@ use overlap_crypto::{
     },
     terms::{KeyType, Tier},
     voprf::SecretKey,
-    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, Flow, QueryBody, SliceBody},
+    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, Flow, QueryBody, SliceBody, TagsBody},
 };
 use support::{Company, items, labels, pseudonym, published, rng, sessions, side_terms, terms};
 
@@ -679,6 +680,82 @@ fn at_most_a_window_of_slices_is_out_without_claims() {
     releasing.admit_claims(&empty, &[]).unwrap();
     assert_eq!(releasing.release(), Some(4));
     assert_eq!(releasing.release(), None);
+}
+
+#[test]
+fn delta_runs_end_their_removals_and_withdrawals_and_full_runs_have_none() {
+    let setup = setup();
+    let flow = ListFlow {
+        queries: 0,
+        tags: 0,
+        mode: Mode::Delta,
+        ..setup.flow
+    };
+    let (one, two, three) = ([1; 16], [2; 16], [3; 16]);
+    let mut committing = Answering::new(flow).finish().unwrap();
+    let mut awaiting = Querying::new(flow).finish().unwrap();
+    let body = |bytes: &[u8]| TagsBody::decode(bytes).map(|body| (body.last, body.values.to_vec()));
+    let first = committing.remove(&[one, two], false).unwrap();
+    assert!(committing.remove(&[two], true).is_err(), "not increasing");
+    let last = committing.remove(&[three], true).unwrap();
+    assert!(committing.remove(&[], true).is_err(), "after the last");
+    assert_eq!(body(&first), Ok((false, vec![one, two])));
+    let decoded = TagsBody::decode(&first).unwrap();
+    awaiting.admit_removals(&decoded).unwrap();
+    assert_eq!(
+        awaiting.admit_removals(&decoded),
+        Err(Fault::TagsNotIncreasing)
+    );
+    awaiting
+        .admit_removals(&TagsBody::decode(&last).unwrap())
+        .unwrap();
+    assert_eq!(
+        awaiting.admit_removals(&decoded),
+        Err(Fault::UnexpectedFrame)
+    );
+
+    let evaluator = Evaluator::new(Backend::detect(), flow, setup.evaluator_company.key()).unwrap();
+    let labels = Labels::with_capacity(flow.evaluator_labels, 0);
+    let slice = evaluator.seal_slice(0, &[], &labels).unwrap();
+    let (commitments, mut releasing) = committing.commit(&[slice.commitment]).unwrap();
+    let commitments = CommitmentsBody::decode(&commitments).unwrap();
+    let early = Querying::new(flow)
+        .finish()
+        .unwrap()
+        .admit(&commitments)
+        .unwrap_err();
+    assert_eq!(early, Fault::UnexpectedFrame, "before the removals");
+    let mut awaiting = awaiting.admit(&commitments).unwrap();
+    releasing.release().unwrap();
+    assert!(
+        awaiting.withdraw(&[], true).is_err(),
+        "before the last claims"
+    );
+    let outcome = setup
+        .match_slice(&mut awaiting, &slice.payload, &[])
+        .unwrap();
+    awaiting.done(outcome.done);
+    assert!(!awaiting.is_complete());
+    let withdrawals = awaiting.withdraw(&[one], true).unwrap();
+    let withdrawals = TagsBody::decode(&withdrawals).unwrap();
+    assert_eq!(
+        releasing.admit_withdrawals(&withdrawals),
+        Err(Fault::UnexpectedFrame)
+    );
+    let claims = ClaimsBody::decode(&outcome.claims).unwrap();
+    releasing.admit_claims(&claims, &[]).unwrap();
+    assert!(!releasing.is_complete());
+    releasing.admit_withdrawals(&withdrawals).unwrap();
+    assert!(awaiting.is_complete() && releasing.is_complete());
+    awaiting.finish().unwrap();
+
+    let mut full = Answering::new(ListFlow {
+        mode: Mode::Full,
+        ..flow
+    })
+    .finish()
+    .unwrap();
+    assert!(full.remove(&[], true).is_err());
 }
 
 #[test]

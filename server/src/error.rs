@@ -90,6 +90,7 @@ reasons! {
     FailedPrecondition "FAILED_PRECONDITION" FailedPrecondition Caller "The state does not allow this now.";
     PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
     Unimplemented "UNIMPLEMENTED" Unimplemented Caller "This node does not offer that.";
+    StreamIncomplete "STREAM_INCOMPLETE" Aborted Caller "A stream of requests ended without the message that completes it.";
     Cancelled "CANCELLED" Cancelled Caller "Cancelled by request.";
     // Peers
     PeerFault "PEER_FAULT" Aborted Peer "The partner's node broke the protocol.";

@@ -267,6 +267,7 @@ service! { customer_service_server::CustomerService {
             match message.part {
                 Some(Part::Start(first)) if header.is_none() => header = Some(first),
                 Some(Part::Chunk(chunk)) if header.is_some() => bytes += chunk.len(),
+                None if message.last => {}
                 _ => return Err(Status::invalid_argument("parts out of order")),
             }
         }
@@ -407,6 +408,7 @@ service! { partnership_service_server::PartnershipService {
         invite: "overlap-invite:abc".to_owned(),
         fingerprint: "ab12 cd34".to_owned(),
         expires_at: canned::at(3600),
+        partnership: None,
     });
     accept_invite(AcceptInviteRequest) -> AcceptInviteResponse = |_, _| Ok(AcceptInviteResponse {
         partnership: Some(canned::partnership("Globex")),

@@ -9,7 +9,7 @@ use overlap_proto::exchange::v1::{
     exchange_service_server::{ExchangeService, ExchangeServiceServer},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tonic::{
@@ -133,6 +133,8 @@ impl Exchange {
         };
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
+            // Held by the work, not by the stream: a caller that drops streams has not ended what they began.
+            let _permit = permit;
             // Nobody listens if the stream broke.
             let _ = end.send(node.accept_run(link).await);
         });
@@ -141,7 +143,6 @@ impl Exchange {
             frames,
             verdict,
             link::cut(&self.node, &certificate_sha256),
-            permit,
         )))
     }
 }
@@ -154,11 +155,10 @@ fn responses(
     frames: mpsc::Receiver<Frame>,
     verdict: oneshot::Receiver<Result<(), Error>>,
     cut: impl Future<Output = Error> + Send + 'static,
-    permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<RunResponse, Status>> + Send {
-    let state = (frames, verdict, Box::pin(cut), permit);
+    let state = (frames, verdict, Box::pin(cut));
     futures::stream::unfold(Some(state), move |state| async move {
-        let (mut frames, mut verdict, mut cut, permit) = state?;
+        let (mut frames, mut verdict, mut cut) = state?;
         let next = async {
             if let Some(frame) = frames.recv().await {
                 return Ok(Some(frame));
@@ -180,7 +180,7 @@ fn responses(
                     run_id: run_id.to_vec(),
                     frame: Some(frame),
                 };
-                Some((Ok(response), Some((frames, verdict, cut, permit))))
+                Some((Ok(response), Some((frames, verdict, cut))))
             }
             Err(error) => Some((Err(for_peer(&error)), None)),
         }

@@ -30,6 +30,8 @@ pub(crate) use delivery::run;
 pub const MAX_BODY_BYTES: usize = 512 << 10;
 /// Notices that wait for one partner; with more, something is badly wrong with it.
 const MAX_QUEUED: u64 = 100_000;
+/// The highest number of a notice: what the store can hold.
+const MAX_SEQUENCE: u64 = i64::MAX as u64;
 /// Notices handed out at once to a node that collects them.
 const COLLECTED: usize = 16;
 
@@ -76,7 +78,13 @@ impl Incoming<'_> {
         serde_json::from_slice(self.bytes).map_err(|error| {
             Error::new(
                 Reason::PeerFault,
-                format!("notice {} is malformed: {error}", self.kind),
+                // Where, not what: the parser's own words repeat what the partner sent, and this ends up in the log.
+                format!(
+                    "notice {} is malformed at line {}, column {}",
+                    self.kind,
+                    error.line(),
+                    error.column()
+                ),
             )
         })
     }
@@ -178,7 +186,7 @@ pub(crate) fn delivered(
     sequence: u64,
 ) -> Result<(), Error> {
     tx.prepare_cached("DELETE FROM notices_out WHERE partnership = ? AND sequence <= ?")?
-        .execute(params![partnership_id, sequence])?;
+        .execute(params![partnership_id, sequence.min(MAX_SEQUENCE)])?;
     Ok(())
 }
 
@@ -190,6 +198,12 @@ pub(crate) async fn receive(
 ) -> Result<(), Error> {
     if notice.body.len() > MAX_BODY_BYTES || notice.kind.len() > 64 || notice.notice_id.len() > 64 {
         return Err(Error::new(Reason::PeerFault, "a notice over the limit"));
+    }
+    if !(1..=MAX_SEQUENCE).contains(&notice.sequence) {
+        return Err(Error::new(
+            Reason::PeerFault,
+            "a notice whose number is none",
+        ));
     }
     let receiver = Arc::clone(node);
     node.store

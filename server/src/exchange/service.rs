@@ -32,7 +32,8 @@ use crate::{
 
 /// The exchange listener's services.
 pub(crate) fn routes(node: &Arc<Node>) -> Routes {
-    let limit = link::max_message_bytes(node);
+    // Runs check their frames' own limit; a notice may be larger than a small one.
+    let limit = link::max_message_bytes(node).max(notices::MAX_BODY_BYTES + 1024);
     let service = ExchangeServiceServer::new(Exchange {
         node: Arc::clone(node),
     })

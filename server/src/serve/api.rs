@@ -25,6 +25,7 @@ use crate::{
     auth::AuthenticationLayer,
     config::Config,
     error::{Error, Reason},
+    exchange,
     node::Node,
     partnership, sharing,
 };
@@ -73,6 +74,7 @@ pub(super) fn server(
     Ok(Server::builder()
         .layer(AuthenticationLayer(Arc::clone(node)))
         .max_concurrent_streams(streams)
+        .http2_keepalive_interval(Some(exchange::KEEPALIVE))
         .add_routes(routes)
         .add_service(health)
         .add_service(reflection))

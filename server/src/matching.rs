@@ -5,31 +5,33 @@
 
 pub mod compute;
 pub mod driver;
+pub mod engine;
 pub mod failure;
 pub mod keys;
 pub mod ledger;
 pub mod local_customers;
 pub mod progress;
 pub mod records;
+pub mod service;
 pub mod spool;
 pub mod terms;
 
-use std::sync::Arc;
+pub use engine::{Engine, accept_run, recover, remove_derived_results};
+pub use service::Service;
 
-use crate::{
-    error::{Error, Reason},
-    exchange::Link,
-    node::Node,
-};
+use crate::node::Registry;
 
-/// Answers a run that a partner's node opened.
-///
-/// # Errors
-/// Why the run failed; the partner is told the reason alone.
-pub async fn accept_run(node: Arc<Node>, link: Link) -> Result<(), Error> {
-    let _ = (node, link);
-    Err(Error::new(
-        Reason::Unimplemented,
-        "this node does not run matches yet",
-    ))
+/// Results do not outlive the permissions they were made under.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.on_partnership_ended(|node, tx, partnership| {
+        node.matching.cancel_with(partnership);
+        remove_derived_results(tx, &node.directory, partnership)
+    });
+    registry.on_sharing_changed(|node, tx, partnership, change| {
+        if change.removes_results() {
+            node.matching.cancel_with(partnership);
+            remove_derived_results(tx, &node.directory, partnership)?;
+        }
+        Ok(())
+    });
 }

@@ -53,6 +53,8 @@ pub struct Node {
     pub tokens: Tokens,
     /// What waits to be told to partners.
     pub outbox: Outbox,
+    /// The runs under way.
+    pub matching: matching::Engine,
     registry: Registry,
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
@@ -121,6 +123,7 @@ impl Registry {
         };
         crate::partnership::register(&mut registry);
         crate::sharing::register(&mut registry);
+        matching::register(&mut registry);
         registry
     }
 
@@ -214,6 +217,7 @@ impl Node {
             partners,
             tokens,
             outbox: Outbox::new(),
+            matching: matching::Engine::default(),
             registry,
             stop: watch::Sender::new(false),
             lock,

@@ -1,7 +1,14 @@
 //! What a run found: matrix, list, explanations.
 
 pub(crate) mod files;
+pub mod explain;
 pub mod graph;
+pub mod last;
 pub mod matrix;
 pub mod reader;
+mod service;
+pub mod targets;
 pub mod writer;
+
+pub use last::own_tier_allows_naming;
+pub use service::Service;

@@ -30,7 +30,7 @@ use overlap_crypto::{
     session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     compute::Pool,
@@ -40,7 +40,12 @@ use super::{
     spool::{Sorter, disk, new_directory},
     terms::KeyRules,
 };
-use crate::{clock::Clock, error::Error, sharing::policy::Agreement, storage::Store};
+use crate::{
+    clock::Clock,
+    error::{Error, Reason},
+    sharing::policy::Agreement,
+    storage::Store,
+};
 
 pub use finish::Completed;
 
@@ -138,28 +143,32 @@ pub struct Run {
     pub parties: Parties,
     /// The partnership on this node.
     pub partnership_id: String,
+    /// The run's id on this node.
+    pub record_id: String,
     /// The permissions in force.
     pub agreement: Agreement,
     /// Where progress is told.
     pub meter: Arc<Meter>,
+    /// Turns true when the run is to stop.
+    pub cancel: watch::Receiver<bool>,
+    /// Says, within the transaction that puts the result in force, whether the permissions still are.
+    pub in_force: Arc<InForce>,
 }
+
+/// Checks that permissions are in force.
+pub type InForce = dyn Fn(&rusqlite::Connection) -> Result<(), Error> + Send + Sync;
 
 impl Run {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The directory of a run's files.
-    #[must_use]
-    pub fn directory(&self, run_id: &[u8; 16]) -> PathBuf {
-        directory(&self.node_directory, &hex::encode(run_id))
-    }
 }
 
-/// The directory of a run's files.
+/// The directory of a run's files: its name is the run's on the wire, so that no two attempts share one.
 #[must_use]
-pub fn directory(node_directory: &Path, run_id: &str) -> PathBuf {
-    node_directory.join("runs").join(run_id)
+pub fn directory(node_directory: &Path, name: &str) -> PathBuf {
+    node_directory.join("runs").join(name)
 }
 
 /// A run's directory, which goes unless it is kept.
@@ -253,7 +262,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// Why it failed; the partner was told as far as it may know.
 pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
-    let result = Box::pin(drive_link(run, &mut link)).await;
+    let mut cancel = run.cancel.clone();
+    let cancelled = async move {
+        // Without a sender nobody can cancel.
+        if cancel.wait_for(|cancel| *cancel).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = Box::pin(drive_link(run, &mut link)) => result,
+        () = cancelled => Err(Failure::mine(Error::new(
+            Reason::Cancelled,
+            "the run was cancelled; the last good result stays",
+        ))),
+    };
     if let Err(failure) = &result
         && let Some(code) = failure.abort
     {
@@ -262,9 +285,15 @@ pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
     result
 }
 
+/// Tells the partner that its run is not taken.
+pub(crate) async fn refuse(outgoing: &mpsc::Sender<Frame>, code: u16) {
+    wire::send_abort(outgoing, code).await;
+}
+
 async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> {
     run.meter.enter(RunState::Handshake, 0);
-    let directory = RunDirectory::create(&run.directory(&link.run_id))?;
+    let name = hex::encode(link.run_id);
+    let directory = RunDirectory::create(&directory(&run.node_directory, &name))?;
     let (session, prepared, outbound, inbound) =
         handshake::handshake(&run, link, &directory).await?;
     let (demux, inboxes, received) = wire::Demux::new(&run, link, inbound);

@@ -284,24 +284,22 @@ pub fn by_request(
     )
 }
 
-/// Runs of a partnership, newest first, after (older than) one of them.
+/// Runs of a partnership, newest first, without the first `offset`.
 ///
 /// # Errors
 /// What the store reports.
 pub fn list(
     connection: &Connection,
     partnership_id: &str,
-    after: Option<(i64, &str)>,
+    offset: u64,
     limit: usize,
 ) -> Result<Vec<RunRecord>, Error> {
-    let (time, id) = after.unwrap_or((i64::MAX, ""));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM matching_runs
-         WHERE partnership_id = ?1 AND (started_at, id) < (?2, ?3)
-         ORDER BY started_at DESC, id DESC LIMIT ?4"
+        "SELECT {COLUMNS} FROM matching_runs WHERE partnership_id = ?1
+         ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3"
     ))?;
-    let mut rows = statement.query(params![partnership_id, time, id, limit])?;
+    let mut rows = statement.query(params![partnership_id, limit, stored(offset)?])?;
     let mut runs = Vec::new();
     while let Some(row) = rows.next()? {
         runs.push(read(row)?);
@@ -312,8 +310,10 @@ pub fn list(
 /// The last good result with a partner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultRecord {
-    /// The run it comes from, which also names the directory.
+    /// The run it comes from.
     pub run_id: String,
+    /// The directory of its files under `runs/`.
+    pub directory: String,
     /// When it came into force.
     pub completed_at: Timestamp,
     /// The matrix.
@@ -355,19 +355,21 @@ pub fn result(
     connection: &Connection,
     partnership_id: &str,
 ) -> Result<Option<ResultRecord>, Error> {
-    let stored: Option<(String, i64, [String; 3])> = connection
+    let stored: Option<(String, i64, [String; 4])> = connection
         .prepare_cached(
-            "SELECT run_id, completed_at, matrix, manifest, their_fields FROM matching_results WHERE partnership_id = ?1",
+            "SELECT run_id, completed_at, matrix, manifest, their_fields, directory FROM matching_results
+             WHERE partnership_id = ?1",
         )?
         .query_row([partnership_id], |row| {
-            let documents = [row.get(2)?, row.get(3)?, row.get(4)?];
+            let documents = [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
             Ok((row.get(0)?, row.get(1)?, documents))
         })
         .optional()?;
     stored
-        .map(|(run_id, completed_at, [matrix, manifest, their_fields])| {
+        .map(|(run_id, completed_at, [matrix, manifest, their_fields, directory])| {
             Ok(ResultRecord {
                 run_id,
+                directory,
                 completed_at: instant(completed_at)?,
                 matrix: from_json(&matrix)?,
                 manifest: from_json(&manifest)?,
@@ -377,7 +379,7 @@ pub fn result(
         .transpose()
 }
 
-/// Puts a result in force and ends its run. Returns the run whose files are no longer needed.
+/// Puts a result in force and ends its run. Returns the directory whose files are no longer needed.
 ///
 /// # Errors
 /// What the store reports.
@@ -389,14 +391,14 @@ pub fn complete(
 ) -> Result<Option<String>, Error> {
     let previous = tx
         .query_row(
-            "SELECT run_id FROM matching_results WHERE partnership_id = ?1",
+            "SELECT directory FROM matching_results WHERE partnership_id = ?1",
             [partnership_id],
             |row| row.get(0),
         )
         .optional()?;
     tx.execute(
-        "INSERT OR REPLACE INTO matching_results (partnership_id, run_id, completed_at, matrix, manifest, their_fields)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO matching_results (partnership_id, run_id, completed_at, matrix, manifest, their_fields, directory)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             partnership_id,
             result.run_id,
@@ -404,6 +406,7 @@ pub fn complete(
             json(&result.matrix)?,
             json(&result.manifest)?,
             json(&result.their_fields)?,
+            result.directory,
         ],
     )?;
     tx.execute(
@@ -600,5 +603,43 @@ pub fn remember_series(
         "INSERT OR REPLACE INTO matching_series (partnership_id, series) VALUES (?1, ?2)",
         params![partnership_id, series],
     )?;
+    Ok(())
+}
+
+/// Notes that a run goes on as the one that the partner opened at the same time.
+///
+/// # Errors
+/// What the store reports.
+pub fn give_way(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE matching_runs SET initiated_here = 0 WHERE id = ?1",
+        [id],
+    )?;
+    Ok(())
+}
+
+/// The directories of all results in force.
+///
+/// # Errors
+/// What the store reports.
+pub fn directories(
+    connection: &Connection,
+) -> Result<std::collections::HashSet<String>, Error> {
+    let mut statement = connection.prepare("SELECT directory FROM matching_results")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Removes what was derived from a partner's customers. What was released, and pinned, stays.
+///
+/// # Errors
+/// What the store reports.
+pub fn remove_derived(tx: &Transaction<'_>, partnership_id: &str) -> Result<(), Error> {
+    for table in ["matching_results", "matching_roles", "matching_targets"] {
+        tx.execute(
+            &format!("DELETE FROM {table} WHERE partnership_id = ?1"),
+            [partnership_id],
+        )?;
+    }
     Ok(())
 }

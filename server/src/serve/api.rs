@@ -6,6 +6,8 @@ use overlap_proto::{
     DESCRIPTORS,
     v1::{
         admin_service_server::AdminServiceServer,
+        match_service_server::MatchServiceServer,
+        overlap_service_server::OverlapServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
     },
@@ -25,9 +27,9 @@ use crate::{
     auth::AuthenticationLayer,
     config::Config,
     error::{Error, Reason},
-    exchange,
+    exchange, matching,
     node::Node,
-    partnership, sharing,
+    overlap, partnership, sharing,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -51,6 +53,8 @@ pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
+        MatchServiceServer(matching::Service::new(Arc::clone(node)));
+        OverlapServiceServer(overlap::Service::new(Arc::clone(node)));
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use overlap_crypto::{
@@ -16,6 +19,7 @@ use overlap_server::{
         import::{ImportOptions, import_reader},
         normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
     },
+    error::Error,
     matching::{
         compute::Pool,
         driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
@@ -29,8 +33,9 @@ use overlap_server::{
     sharing::policy::Agreement,
     storage::Store,
 };
+use overlap_proto::exchange::v1::Frame;
 use ring::signature::Ed25519KeyPair;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Row, SharedCustomer, Side, Type, View, world};
 
@@ -43,6 +48,7 @@ pub struct TestNode {
     pub signer: Arc<Ed25519KeyPair>,
     pub clock: MockClock,
     pub settings: RunSettings,
+    runs: AtomicU32,
 }
 
 /// The partnership's id on either node.
@@ -71,6 +77,7 @@ impl TestNode {
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
             },
+            runs: AtomicU32::new(0),
         }
     }
 
@@ -110,8 +117,11 @@ impl TestNode {
                 partner_key: Signer::public_key(&*partner.signer),
             },
             partnership_id: PARTNERSHIP.to_owned(),
+            record_id: format!("run_{}", self.runs.fetch_add(1, Ordering::Relaxed)),
             agreement,
             meter: Arc::new(Meter::new()),
+            cancel: watch::Sender::new(false).subscribe(),
+            in_force: Arc::new(|_| Ok(())),
         }
     }
 
@@ -123,7 +133,7 @@ impl TestNode {
 
     pub fn open_result(&self) -> (ResultRecord, ResultSet) {
         let record = self.result().expect("a result is in force");
-        let path = directory(self.directory.path(), &record.run_id);
+        let path = directory(self.directory.path(), &record.directory);
         let result = ResultSet::open(&path, &record.manifest).unwrap();
         (record, result)
     }
@@ -193,9 +203,19 @@ impl TestNode {
 
 /// Both ends of a link in memory; `run` names the run.
 pub fn links(run: u8) -> (RunLink, RunLink) {
-    let (to_acceptor, from_initiator) = mpsc::channel(4);
-    let (to_initiator, from_acceptor) = mpsc::channel(4);
-    let (from_initiator, from_acceptor) = (relay(from_initiator), relay(from_acceptor));
+    links_through(run, Some, Some)
+}
+
+/// [`links`] with somebody in between: `to_acceptor` and `to_initiator` see every frame, and end the link by keeping it.
+pub fn links_through(
+    run: u8,
+    to_acceptor: impl FnMut(Frame) -> Option<Frame> + Send + 'static,
+    to_initiator: impl FnMut(Frame) -> Option<Frame> + Send + 'static,
+) -> (RunLink, RunLink) {
+    let (initiator_out, from_initiator) = mpsc::channel(4);
+    let (acceptor_out, from_acceptor) = mpsc::channel(4);
+    let at_acceptor = relay(from_initiator, to_acceptor);
+    let at_initiator = relay(from_acceptor, to_initiator);
     let link = |initiator, incoming, outgoing| RunLink {
         exporter: [run; 32],
         initiator,
@@ -204,18 +224,19 @@ pub fn links(run: u8) -> (RunLink, RunLink) {
         outgoing,
     };
     (
-        link(true, from_acceptor, to_acceptor),
-        link(false, from_initiator, to_initiator),
+        link(true, at_initiator, initiator_out),
+        link(false, at_acceptor, acceptor_out),
     )
 }
 
-type Frames<T> = mpsc::Receiver<T>;
-
-/// Wraps frames in results, as a link does.
-pub fn relay<T: Send + 'static, E: Send + 'static>(mut frames: Frames<T>) -> Frames<Result<T, E>> {
+fn relay(
+    mut frames: mpsc::Receiver<Frame>,
+    mut through: impl FnMut(Frame) -> Option<Frame> + Send + 'static,
+) -> mpsc::Receiver<Result<Frame, Error>> {
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         while let Some(frame) = frames.recv().await {
+            let Some(frame) = through(frame) else { break };
             if sender.send(Ok(frame)).await.is_err() {
                 break;
             }
@@ -230,24 +251,25 @@ pub async fn run_pair(
     (b, side_b): (&TestNode, &Side),
     run: u8,
 ) -> (Result<Completed, Failure>, Result<Completed, Failure>) {
-    let (link_a, link_b) = links(run);
+    run_over((a, side_a), (b, side_b), links(run)).await
+}
+
+/// [`run_pair`] over a link of one's own.
+pub async fn run_over(
+    (a, side_a): (&TestNode, &Side),
+    (b, side_b): (&TestNode, &Side),
+    (link_a, link_b): (RunLink, RunLink),
+) -> (Result<Completed, Failure>, Result<Completed, Failure>) {
     let run_a = a.run(b, world::agreement(side_a, side_b));
     let run_b = b.run(a, world::agreement(side_b, side_a));
-    tokio::join!(
+    let (done_a, done_b) = tokio::join!(
         tokio::spawn(drive(run_a, link_a)),
         tokio::spawn(drive(run_b, link_b))
+    );
+    (
+        done_a.expect("a run does not panic"),
+        done_b.expect("a run does not panic"),
     )
-    .map_both(|joined| joined.expect("a run does not panic"))
-}
-
-trait MapBoth<T> {
-    fn map_both<U>(self, map: impl Fn(T) -> U) -> (U, U);
-}
-
-impl<T> MapBoth<T> for (T, T) {
-    fn map_both<U>(self, map: impl Fn(T) -> U) -> (U, U) {
-        (map(self.0), map(self.1))
-    }
 }
 
 /// Imports both sides' rows, runs, and compares what each node shows with what the oracle says.
@@ -263,6 +285,9 @@ pub async fn check(side_a: &Side, side_b: &Side) -> (TestNode, TestNode) {
     (a, b)
 }
 
-pub fn now(node: &TestNode) -> jiff::Timestamp {
-    node.clock.now()
+impl TestNode {
+    /// The node's time, in seconds.
+    pub fn clock_now(&self) -> i64 {
+        self.clock.now().as_second()
+    }
 }

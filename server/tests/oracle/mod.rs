@@ -43,6 +43,8 @@ pub struct Side {
     pub match_on: BTreeSet<Type>,
     pub min_count: u64,
     pub count_by_count: bool,
+    /// What the other side may query in an epoch.
+    pub max_evaluations: u64,
 }
 
 impl Side {

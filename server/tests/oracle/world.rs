@@ -51,6 +51,7 @@ pub fn side() -> Side {
         match_on: BTreeSet::from([Type::ExternalId, Type::Email, Type::Phone, Type::Domain]),
         min_count: 5,
         count_by_count: false,
+        max_evaluations: 10_000_000,
     }
 }
 
@@ -188,7 +189,7 @@ fn policy(side: &Side) -> Policy {
         count_by_count: side.count_by_count,
         label_field_bytes: 0,
         padding: 0,
-        max_evaluations_per_epoch: 10_000_000,
+        max_evaluations_per_epoch: side.max_evaluations,
         min_interval_s: 0,
     }
 }

@@ -180,7 +180,7 @@ fn write_result(
         .store
         .read_blocking(|connection| records::result(connection, &run.partnership_id))?
         .and_then(|result| {
-            let path = directory(&run.node_directory, &result.run_id);
+            let path = directory(&run.node_directory, &result.directory);
             ResultSet::open(&path, &result.manifest)
                 .inspect_err(|error| tracing::warn!(%error, "the last result cannot be read"))
                 .ok()
@@ -205,7 +205,8 @@ fn write_result(
     }
     .write(&flows.directory.path, &flows.directory.scratch())?;
     let result = ResultRecord {
-        run_id: hex::encode(flows.session.run().0),
+        run_id: run.record_id.clone(),
+        directory: hex::encode(flows.session.run().0),
         completed_at: now,
         matrix,
         manifest,
@@ -250,6 +251,7 @@ async fn complete(
         // Files first: the pointer must never lead to nothing.
         there.directory.keep()?;
         let previous = run.store.write_blocking(|tx| {
+            (run.in_force)(tx)?;
             let counter = receipts.own.receipt.run_counter;
             records::remember_receipts(tx, partnership, &run_id, counter, &receipts)?;
             records::complete(tx, partnership, &result, &summary)
@@ -261,7 +263,7 @@ async fn complete(
                 return Err(error);
             }
         };
-        if let Some(previous) = previous.filter(|previous| *previous != run_id) {
+        if let Some(previous) = previous {
             let path = directory(&run.node_directory, &previous);
             if let Err(error) = std::fs::remove_dir_all(&path) {
                 tracing::warn!(%error, path = %path.display(), "the last result's files could not be removed");

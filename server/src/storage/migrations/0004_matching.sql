@@ -1,7 +1,7 @@
 -- Runs and what they found. Times are milliseconds since 1970 unless a name says otherwise.
 
 CREATE TABLE matching_runs (
-    id TEXT PRIMARY KEY,                -- random, hexadecimal; the same on both nodes
+    id TEXT PRIMARY KEY,                -- "run_" and random digits; this node's own
     partnership_id TEXT NOT NULL,
     state TEXT NOT NULL,                -- as in overlap.v1.RunState, without the prefix
     is_full INTEGER NOT NULL,           -- 1: everything is matched again
@@ -20,7 +20,8 @@ CREATE UNIQUE INDEX matching_runs_request ON matching_runs (partnership_id, requ
 -- The last good result with each partner.
 CREATE TABLE matching_results (
     partnership_id TEXT PRIMARY KEY,
-    run_id TEXT NOT NULL,               -- also the directory under runs/
+    run_id TEXT NOT NULL,               -- the run it comes from
+    directory TEXT NOT NULL,            -- of its files, under runs/: the run's name on the wire, hexadecimal
     completed_at INTEGER NOT NULL,
     matrix TEXT NOT NULL,               -- JSON: stages with their tiers, and cells
     manifest TEXT NOT NULL,             -- JSON: the files, with length and checksum

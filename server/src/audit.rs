@@ -188,7 +188,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(store.read_blocking(|c| verify(c)).unwrap(), 5);
+        assert_eq!(store.read_blocking(verify).unwrap(), 5);
         let page = store
             .read_blocking(|c| list(c, Some("p"), Some(4), 2))
             .unwrap();

@@ -223,6 +223,31 @@ mod tests {
     use super::Reason;
 
     #[test]
+    fn every_reason_is_documented() {
+        let documentation = include_str!("../../docs/API.md");
+        for &reason in Reason::ALL {
+            let row = format!(
+                "| `{}` | {} | {} |",
+                reason.name(),
+                status_name(reason.code()),
+                reason.summary()
+            );
+            assert!(documentation.contains(&row), "docs/API.md lacks:\n{row}");
+        }
+    }
+
+    fn status_name(code: tonic::Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
+    #[test]
     fn every_reason_has_its_own_name() {
         for &reason in Reason::ALL {
             assert_eq!(Reason::from_name(reason.name()), Some(reason));

@@ -22,6 +22,7 @@ use crate::{
     identity::new_id,
     node::Node,
     partnership::Partnership,
+    sharing,
 };
 
 pub(crate) use delivery::run;
@@ -30,8 +31,8 @@ pub(crate) use delivery::run;
 pub const MAX_BODY_BYTES: usize = 512 << 10;
 /// Notices that wait for one partner; with more, something is badly wrong with it.
 const MAX_QUEUED: u64 = 100_000;
-/// The highest number of a notice: what the store can hold.
-const MAX_SEQUENCE: u64 = i64::MAX as u64;
+/// Numbers beyond this are nobody's honest mistake.
+const MAX_SEQUENCE: u64 = 1 << 48;
 /// Notices handed out at once to a node that collects them.
 const COLLECTED: usize = 16;
 
@@ -190,45 +191,43 @@ pub(crate) fn delivered(
     Ok(())
 }
 
-/// Takes a notice in. That it arrived before is no error.
+/// Takes a notice in, and returns the last sequence of the sender's. That it arrived before is no error.
 pub(crate) async fn receive(
     node: &Arc<Node>,
     partnership: Partnership,
     notice: DeliverRequest,
-) -> Result<(), Error> {
-    if notice.body.len() > MAX_BODY_BYTES || notice.kind.len() > 64 || notice.notice_id.len() > 64 {
-        return Err(Error::new(Reason::PeerFault, "a notice over the limit"));
-    }
+) -> Result<u64, Error> {
     if !(1..=MAX_SEQUENCE).contains(&notice.sequence) {
         return Err(Error::new(
             Reason::PeerFault,
-            "a notice whose number is none",
+            "a notice numbered out of range",
         ));
     }
+    if notice.body.len() > MAX_BODY_BYTES || notice.kind.len() > 64 || notice.notice_id.len() > 64 {
+        return Err(Error::new(Reason::PeerFault, "a notice over the limit"));
+    }
     let receiver = Arc::clone(node);
-    node.store
+    let seen = node
+        .store
         .write(move |tx| {
             let id = &partnership.id;
-            let (seen, seen_id): (u64, String) = tx
-                .prepare_cached("SELECT seen, seen_id FROM notice_positions WHERE partnership = ?")?
-                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+            let seen: u64 = tx
+                .prepare_cached("SELECT seen FROM notice_positions WHERE partnership = ?")?
+                .query_row([id], |row| row.get(0))
                 .optional()?
                 .unwrap_or_default();
             if notice.sequence <= seen {
-                if notice.sequence == seen && notice.notice_id != seen_id {
-                    return Err(Error::new(
-                        Reason::PeerFault,
-                        "another notice had this number: the sender's store was restored from a backup; pair again",
-                    ));
-                }
-                return Ok(());
+                return Ok(seen);
             }
             let handler = receiver
                 .notice_handlers()
                 .0
                 .get(notice.kind.as_str())
                 .ok_or_else(|| {
-                    Error::new(Reason::PeerVersion, format!("notice {} is unknown", notice.kind))
+                    Error::new(
+                        Reason::PeerVersion,
+                        format!("notice {} is unknown", notice.kind),
+                    )
                 })?;
             handler(&Incoming {
                 node: &receiver,
@@ -239,29 +238,67 @@ pub(crate) async fn receive(
                 bytes: &notice.body,
             })?;
             tx.prepare_cached(
-                "INSERT INTO notice_positions (partnership, seen, seen_id) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (partnership) DO UPDATE SET seen = ?2, seen_id = ?3",
+                "INSERT INTO notice_positions (partnership, seen) VALUES (?1, ?2) \
+                 ON CONFLICT (partnership) DO UPDATE SET seen = ?2",
             )?
-            .execute(params![id, notice.sequence, notice.notice_id])?;
-            Ok(())
+            .execute(params![id, notice.sequence])?;
+            Ok(notice.sequence)
         })
         .await?;
     // It may have been about the partnership itself.
-    node.follow_partners().await
+    node.follow_partners().await?;
+    Ok(seen)
+}
+
+/// Numbers what waits for a partner anew, after all that it has seen: this node's store was restored from a backup, and what it sent
+/// since then is forgotten here but not there.
+fn renumber(
+    node: &Node,
+    tx: &Transaction<'_>,
+    partnership_id: &str,
+    seen: u64,
+) -> Result<(), Error> {
+    if seen > MAX_SEQUENCE {
+        return Err(Error::new(
+            Reason::PeerFault,
+            "the partner's node has seen notices numbered out of range",
+        ));
+    }
+    // In two steps: no two notices have the same number in between.
+    for statement in [
+        "UPDATE notices_out SET sequence = -(sequence + ?2) WHERE partnership = ?1",
+        "UPDATE notices_out SET sequence = -sequence WHERE partnership = ?1 AND ?2 > 0",
+        "UPDATE notice_positions SET sent = sent + ?2 WHERE partnership = ?1",
+    ] {
+        tx.execute(statement, params![partnership_id, seen])?;
+    }
+    audit::record(
+        tx,
+        node.now(),
+        audit::SYSTEM,
+        "store.rolled_back",
+        Some(partnership_id),
+        &[("seen_by_partner", &seen.to_string())],
+    )?;
+    sharing::rolled_back(node, tx, partnership_id)
 }
 
 /// Hands out what waits for a partner that fetches it, and forgets what it has.
 pub(crate) async fn collected(
     node: &Arc<Node>,
-    partnership: Partnership,
+    partnership_id: String,
     acknowledged: u64,
 ) -> Result<Vec<DeliverRequest>, Error> {
-    node.store
+    let notices = node
+        .store
         .write(move |tx| {
-            delivered(tx, &partnership.id, acknowledged)?;
-            waiting(tx, &partnership.id, COLLECTED)
+            delivered(tx, &partnership_id, acknowledged)?;
+            waiting(tx, &partnership_id, COLLECTED)
         })
-        .await
+        .await?;
+    // It may have been the last thing an ended partnership was open for.
+    node.follow_partners().await?;
+    Ok(notices)
 }
 
 /// A notice that the partner's node refused for good.

@@ -23,7 +23,9 @@ pub use service::Service;
 
 pub(crate) use pairing::{pairing_error_for_peer, redeem};
 pub(crate) use profile::announce;
-pub(crate) use rows::{all_connected, by_id, invites_until, pinned_certificates};
+pub(crate) use rows::{
+    all_connected, by_id, invites_until, leaving_certificates, pinned_certificates,
+};
 
 /// A connected partner.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,19 @@ pub fn stages_changed(node: &Node, tx: &Transaction<'_>, actor: &str) -> Result<
     Ok(())
 }
 
+/// Ends sharing with a partner whose node knows more of it than this node's restored store.
+pub(crate) fn rolled_back(
+    node: &Node,
+    tx: &Transaction<'_>,
+    partnership_id: &str,
+) -> Result<(), Error> {
+    match partnership::by_id(tx, partnership_id)?.map(partnership::Record::into_connected) {
+        Some(Ok(partnership)) => actions::rolled_back(node, tx, &partnership),
+        // There is nothing to end.
+        Some(Err(_)) | None => Ok(()),
+    }
+}
+
 /// The hash of the terms in force with a partner, the same on both nodes once every notice is delivered.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! Invitations, pairing, pinned certificates, revocation (P-01, P-02, Z-06), over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod node_support;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -361,5 +363,13 @@ async fn a_partner_without_an_endpoint_collects_what_waits_for_it() {
         })
         .await
         .unwrap();
-    let _ = b;
+    eventually("the partner has collected that it is over", || async {
+        b.partnership("Acme").await.unwrap().state() == PartnershipState::Revoked
+    })
+    .await;
+    // Then the door is closed to it.
+    eventually("the door is closed", || async {
+        refusal(&b, &as_partnership(&a)).await.reason() == Reason::PeerUnknown
+    })
+    .await;
 }

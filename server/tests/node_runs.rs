@@ -1,5 +1,7 @@
 //! A run's stream between two nodes, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod node_support;
 
 use std::{sync::Arc, time::Duration};

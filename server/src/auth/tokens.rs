@@ -59,6 +59,8 @@ impl Tokens {
     /// # Errors
     /// What the store reports.
     pub(crate) fn reload(&self, connection: &Connection) -> Result<(), Error> {
+        // The lock comes before the snapshot (the first query takes it): of two reloads the later one sees more.
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut statement = connection.prepare_cached(&format!(
             "SELECT {COLUMNS}, secret_sha256 FROM tokens WHERE revoked_us IS NULL"
         ))?;
@@ -67,7 +69,7 @@ impl Tokens {
         while let Some(row) = rows.next()? {
             tokens.insert(row.get(7)?, read(row)?);
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        *current = tokens;
         Ok(())
     }
 
@@ -186,7 +188,7 @@ pub(crate) fn list(
     limit: usize,
 ) -> Result<Vec<Token>, Error> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM tokens ORDER BY created_us, id LIMIT ? OFFSET ?"
+        "SELECT {COLUMNS} FROM tokens ORDER BY created_us, rowid LIMIT ? OFFSET ?"
     ))?;
     let mut rows = statement.query(params![limit, offset])?;
     let mut tokens = Vec::new();

@@ -17,6 +17,8 @@ pub struct Directory(RwLock<State>);
 #[derive(Default)]
 struct State {
     pinned: HashMap<[u8; 32], Pinned>,
+    /// Partners that cannot be called and have not collected yet that the partnership is over: they may do that and nothing else.
+    leaving: HashMap<[u8; 32], String>,
     /// When the last outstanding invitation ends.
     invites_until: Option<Timestamp>,
 }
@@ -51,9 +53,11 @@ impl Directory {
         connection: &Connection,
         runs_per_partner: usize,
     ) -> Result<(), Error> {
-        let certificates = partnership::pinned_certificates(connection)?;
-        let invites_until = partnership::invites_until(connection)?;
+        // The lock comes before the snapshot (the first query takes it): of two reloads the later one sees more.
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let certificates = partnership::pinned_certificates(connection)?;
+        let leaving = partnership::leaving_certificates(connection)?;
+        let invites_until = partnership::invites_until(connection)?;
         let mut before = std::mem::take(&mut state.pinned);
         for (certificate, partnership_id) in certificates {
             let pinned = match before.remove(&certificate) {
@@ -66,6 +70,7 @@ impl Directory {
             };
             state.pinned.insert(certificate, pinned);
         }
+        state.leaving = leaving.into_iter().collect();
         state.invites_until = invites_until;
         Ok(())
     }
@@ -79,6 +84,11 @@ impl Directory {
                 .get(certificate_sha256)
                 .map(|pinned| pinned.partnership_id.clone())
         })
+    }
+
+    /// The ended partnership with this certificate, while its partner has yet to collect that it is over.
+    pub(crate) fn leaving(&self, certificate_sha256: &[u8; 32]) -> Option<String> {
+        self.state(|state| state.leaving.get(certificate_sha256).cloned())
     }
 
     /// Whether a certificate that is not pinned may connect, to redeem an invitation.

@@ -208,7 +208,7 @@ impl ExchangeService for Exchange {
         };
         deliver
             .await
-            .map(|()| Response::new(DeliverResponse {}))
+            .map(|seen| Response::new(DeliverResponse { seen }))
             .map_err(|error| for_peer(&error))
     }
 
@@ -217,8 +217,12 @@ impl ExchangeService for Exchange {
         request: Request<CollectRequest>,
     ) -> Result<Response<CollectResponse>, Status> {
         let collect = async {
-            let (_, partnership) = self.caller(&request).await?;
-            notices::collected(&self.node, partnership, request.into_inner().acknowledged).await
+            let peer = Peer::of(&request)?;
+            let id = peer
+                .partnership_id
+                .or_else(|| self.node.partners.leaving(&peer.certificate_sha256))
+                .ok_or_else(unknown_peer)?;
+            notices::collected(&self.node, id, request.into_inner().acknowledged).await
         };
         collect
             .await

@@ -100,7 +100,8 @@ fn in_time(certificate: &CertificateDer<'_>, now: Timestamp) -> Result<(), rustl
     Ok(())
 }
 
-/// Admits callers whose certificate is pinned, and any while an invitation is outstanding.
+/// Admits callers whose certificate is pinned or that have yet to learn that it no longer is, and any while an invitation is
+/// outstanding.
 struct PinnedCallers {
     node: Weak<Node>,
     provider: Arc<CryptoProvider>,
@@ -128,7 +129,10 @@ impl ClientCertVerifier for PinnedCallers {
             .upgrade()
             .ok_or_else(|| rustls::Error::General("the node is gone".to_owned()))?;
         let hash: [u8; 32] = Sha256::digest(end_entity).into();
-        let known = node.partners.partnership_id(&hash);
+        let known = node
+            .partners
+            .partnership_id(&hash)
+            .or_else(|| node.partners.leaving(&hash));
         let now = node.now();
         if known.is_none() && !node.partners.invites_outstanding(now) {
             tracing::warn!(

@@ -43,7 +43,10 @@ pub fn init(directory: &Path, options: InitOptions, clock: &dyn Clock) -> Result
     if let Some(listen) = options.api_listen {
         config.api.listen = listen;
     }
-    config.key_file = options.key_file;
+    // The node may be served from elsewhere.
+    config.key_file = options
+        .key_file
+        .map(|path| std::path::absolute(&path).unwrap_or(path));
     // Nothing is made of a configuration that cannot be served.
     let text = config.to_toml()?;
     let config = Config::parse(&text, "init")?;

@@ -3,9 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use overlap_proto::exchange::v1::{CollectRequest, DeliverRequest};
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+    time::{MissedTickBehavior, timeout},
+};
 
-use super::{delivered, receive, refused, waiting};
+use super::{delivered, receive, refused, renumber, waiting};
 use crate::{
     error::{Blame, Error, Reason},
     exchange::{Call, connect},
@@ -23,9 +27,11 @@ const BATCH: usize = 16;
 /// Delivers notices until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut workers: JoinSet<String> = JoinSet::new();
-    let mut busy: HashMap<String, Arc<Notify>> = HashMap::new();
+    let mut busy: HashMap<String, (Arc<Notify>, AbortHandle)> = HashMap::new();
     let mut stopping = Box::pin(node.stopping());
-    let mut collect = tokio::time::interval(COLLECT_EVERY);
+    let longest = node.config.limits.notice_retry.duration();
+    let mut collect = tokio::time::interval(COLLECT_EVERY.min(longest));
+    collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was left by the process before.
     node.outbox.wake();
     loop {
@@ -36,7 +42,10 @@ pub(crate) async fn run(node: Arc<Node>) {
                 match ended {
                     // Something may have come between its last look and its end.
                     Ok(id) => { busy.remove(&id); }
-                    Err(error) => tracing::error!(%error, "a delivery ended abnormally"),
+                    Err(error) => {
+                        tracing::error!(%error, "a delivery ended abnormally");
+                        busy.retain(|_, (_, worker)| !worker.is_finished());
+                    }
                 }
             }
             _ = collect.tick(), if node.exchange_endpoint().is_none() => {
@@ -57,11 +66,16 @@ pub(crate) async fn run(node: Arc<Node>) {
         };
         for partnership in pending {
             match busy.get(&partnership.id) {
-                Some(wake) => wake.notify_one(),
+                Some((wake, _)) => wake.notify_one(),
                 None => {
                     let wake = Arc::new(Notify::new());
-                    busy.insert(partnership.id.clone(), Arc::clone(&wake));
-                    workers.spawn(deliver_all(Arc::clone(&node), partnership, wake));
+                    let id = partnership.id.clone();
+                    let worker = workers.spawn(deliver_all(
+                        Arc::clone(&node),
+                        partnership,
+                        Arc::clone(&wake),
+                    ));
+                    busy.insert(id, (wake, worker));
                 }
             }
         }
@@ -168,6 +182,17 @@ async fn deliver(
     let (writer, id) = (Arc::clone(node), id.to_owned());
     let sequence = notice.sequence;
     match answer {
+        Ok(answer) if answer.get_ref().seen > sequence => {
+            let seen = answer.get_ref().seen;
+            tracing::error!(partner = %id, "the partner has seen notices that this store does not know: it was restored from a backup");
+            node.store
+                .write(move |tx| renumber(&writer, tx, &id, seen))
+                .await?;
+            Err(Error::new(
+                Reason::StorageFailed,
+                "the store was restored from a backup: notices are numbered anew",
+            ))
+        }
         Ok(_) => {
             node.store
                 .write(move |tx| delivered(tx, &id, sequence))
@@ -236,7 +261,7 @@ async fn collect(node: &Arc<Node>, partnership: &Partnership) -> Result<(), Erro
         for notice in response.notices {
             let sequence = notice.sequence;
             match receive(node, partnership.clone(), notice).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if matches!(error.reason().blame(), Blame::Environment | Blame::Bug) => {
                     return Err(error);
                 }

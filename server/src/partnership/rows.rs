@@ -174,6 +174,18 @@ pub(crate) fn pinned_certificates(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The certificates of partners that have yet to collect that the partnership is over.
+pub(crate) fn leaving_certificates(
+    connection: &Connection,
+) -> Result<Vec<([u8; 32], String)>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT certificate_sha256, id FROM partnerships WHERE state = 'REVOKED' AND endpoint IS NULL \
+         AND certificate_sha256 IS NOT NULL AND id IN (SELECT partnership FROM notices_out)",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// When the last outstanding invitation ends.
 pub(crate) fn invites_until(connection: &Connection) -> Result<Option<Timestamp>, Error> {
     connection

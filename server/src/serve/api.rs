@@ -77,8 +77,8 @@ pub(super) fn server(
     tokio::spawn(report(Arc::clone(node), reporter, names));
     Ok(Server::builder()
         .layer(AuthenticationLayer(Arc::clone(node)))
-        .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(exchange::KEEPALIVE))
+        .max_concurrent_streams(streams)
         .add_routes(routes)
         .add_service(health)
         .add_service(reflection))

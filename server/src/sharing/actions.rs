@@ -230,6 +230,23 @@ pub(super) fn revoke(
     action.finish(&was, "sharing.revoked")
 }
 
+/// Generations that a rolled-back node skips: more than any two nodes ever have.
+const SKIPPED: u64 = 1 << 20;
+
+/// Ends sharing because this node's store was restored from a backup: what it holds of the terms may be long over, and the numbers it
+/// would give next are taken.
+pub(super) fn rolled_back(
+    node: &Node,
+    tx: &Transaction<'_>,
+    partnership: &Partnership,
+) -> Result<(), Error> {
+    let mut action = Action::begin(node, tx, partnership, audit::SYSTEM)?;
+    let was = action.ledger().clone();
+    end_at(&mut action, was.generation + SKIPPED, Ended::Revoked)?;
+    action.finish(&was, "sharing.revoked")?;
+    Ok(())
+}
+
 /// Tells the partner of stages that have other names, places or categories than in the terms.
 pub(super) fn rename_stages(
     node: &Node,
@@ -257,6 +274,10 @@ pub(super) fn rename_stages(
 
 fn end(action: &mut Action<'_>, ended: Ended) -> Result<(), Error> {
     let generation = action.ledger().generation + 1;
+    end_at(action, generation, ended)
+}
+
+fn end_at(action: &mut Action<'_>, generation: u64, ended: Ended) -> Result<(), Error> {
     action.end_generation(generation, ended)?;
     action.tell(
         ENDED,
@@ -278,7 +299,7 @@ fn propose(action: Action<'_>, document: Document) -> Result<Ledger, Error> {
         return Ok(was);
     }
     let stated = Stated {
-        number: was.mine.last + 1,
+        number: was.next_number(),
         document,
     };
     action.state(Side::Mine, &stated, Status::Open)?;
@@ -308,7 +329,7 @@ fn change(action: Action<'_>, base: &Stated, document: Document) -> Result<Ledge
 fn tighten(action: Action<'_>, base: &Stated, document: Document) -> Result<Ledger, Error> {
     let was = action.ledger().clone();
     let stated = Stated {
-        number: was.mine.last + 1,
+        number: was.next_number(),
         document,
     };
     action.state(Side::Mine, &stated, Status::Effective)?;
@@ -339,7 +360,7 @@ fn accept(action: Action<'_>, document: Document) -> Result<Ledger, Error> {
         .or_else(|| was.mine.effective.as_ref().filter(same))
         .cloned()
         .unwrap_or_else(|| Stated {
-            number: was.mine.last + 1,
+            number: was.next_number(),
             document: document.clone(),
         });
     action.state(Side::Theirs, proposal, Status::Effective)?;

@@ -137,6 +137,11 @@ impl Ledger {
         })
     }
 
+    /// The number of my next policy: never below the generation, so that a rolled-back node skips numbers with generations.
+    pub(super) fn next_number(&self) -> u64 {
+        (self.mine.last + 1).max(self.generation)
+    }
+
     /// Both policies in force.
     pub(super) fn terms(&self) -> Option<(&Stated, &Stated)> {
         Some((

@@ -1,6 +1,7 @@
 //! Nodes in this process, over real sockets on loopback.
 
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     missing_docs,

@@ -48,8 +48,7 @@ CREATE TABLE notices_out (
 CREATE TABLE notice_positions (
     partnership TEXT PRIMARY KEY REFERENCES partnerships (id), -- the other side
     sent INTEGER NOT NULL DEFAULT 0, -- sequence of the last notice enqueued for it
-    seen INTEGER NOT NULL DEFAULT 0, -- sequence of the last notice of its that took effect or was refused
-    seen_id TEXT NOT NULL DEFAULT '' -- that notice's id
+    seen INTEGER NOT NULL DEFAULT 0 -- sequence of the last notice of its that took effect
 ) STRICT;
 
 CREATE TABLE audit (

@@ -1,4 +1,4 @@
--- Sharing permissions: docs/ARCHITECTURE.md "Sharing" has the rules. Times are microseconds since 1970-01-01T00:00:00Z.
+-- Sharing permissions: docs/API.md "Sharing" has the rules, sharing/ledger.rs why both nodes agree. Times are microseconds since 1970-01-01T00:00:00Z.
 
 CREATE TABLE sharing (
     partnership TEXT PRIMARY KEY REFERENCES partnerships (id), -- whom it is with

@@ -123,7 +123,9 @@ async fn relay(to: std::net::SocketAddr) -> (std::net::SocketAddr, Arc<Mutex<Vec
     let capture = Arc::clone(&captured);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            let far = TcpStream::connect(to).await.unwrap();
+            let Ok(far) = TcpStream::connect(to).await else {
+                continue;
+            };
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
             for (mut from, mut into) in [(near_in, far_out), (far_in, near_out)] {
                 let capture = Arc::clone(&capture);

@@ -1,4 +1,5 @@
-//! A partner that misuses the run stream: what it breaks is its own run, never the result in force nor the budget.
+//! A partner that misuses the run stream, and a node that lost what it must not keep copies of: what breaks is a run or an epoch,
+//! never the result in force nor the budget.
 
 mod oracle;
 
@@ -43,4 +44,20 @@ async fn a_run_id_that_was_used_before_leaves_the_result_in_force() {
     done_a.expect("the initiator's run");
     done_b.expect("the acceptor's run");
     assert_eq!(b.view(), before);
+}
+
+/// Epoch keys and ledgers are not backed up. Without them a new epoch begins, which the partner takes for what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_epoch_keys_begin_an_epoch_that_the_partner_accepts() {
+    let (side_a, side_b) = sides();
+    let (a, b) = check(&side_a, &side_b).await;
+    let before = (a.view(), b.view());
+    for node in [&a, &b] {
+        std::fs::remove_dir_all(node.directory.path().join("epochs")).unwrap();
+        node.clock.advance(jiff::SignedDuration::from_secs(1));
+    }
+    let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), 2).await;
+    done_a.expect("the initiator's run");
+    done_b.expect("the acceptor's run");
+    assert_eq!((a.view(), b.view()), before);
 }

@@ -134,7 +134,8 @@ fn load_any(directory: &Path) -> Result<Option<EpochKeys>, Error> {
 }
 
 /// The keys to run with: the current epoch's if it is young enough and has the same terms, else those of a new epoch, which
-/// destroys the old ones. `least_epoch` is the number a new epoch has at least.
+/// destroys the old ones. `least_epoch` is the number a new epoch has at least. So is the time in seconds: partners refuse an epoch
+/// below the highest they have seen, which this node does not know any more if the directory was lost.
 ///
 /// `new_secret` makes a VOPRF key.
 ///
@@ -163,7 +164,8 @@ pub fn current_or_new(
     let keys = EpochKeys {
         epoch: existing
             .map_or(1, |keys| keys.epoch.saturating_add(1))
-            .max(least_epoch),
+            .max(least_epoch)
+            .max(u64::try_from(now.as_second()).unwrap_or(0)),
         started_at: now.as_second(),
         terms: *terms,
         secret: new_secret()?,
@@ -232,26 +234,27 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let directory = directory(base.path(), "p1");
         let first = current_or_new(&directory, &[1; 32], at(1_000), 0, secret(1)).unwrap();
-        assert_eq!((first.epoch, first.secret[0]), (1, 1));
+        assert_eq!((first.epoch, first.secret[0]), (1_000, 1));
         let again = current_or_new(&directory, &[1; 32], at(2_000), 0, secret(2)).unwrap();
-        assert_eq!((again.epoch, again.secret[0]), (1, 1));
+        assert_eq!((again.epoch, again.secret[0]), (1_000, 1));
         assert_eq!(
             again.handle_key().handle("a"),
             first.handle_key().handle("a")
         );
         let tightened = current_or_new(&directory, &[2; 32], at(2_000), 0, secret(3)).unwrap();
-        assert_eq!((tightened.epoch, tightened.secret[0]), (2, 3));
+        assert_eq!((tightened.epoch, tightened.secret[0]), (2_000, 3));
         assert_ne!(
             tightened.handle_key().handle("a"),
             first.handle_key().handle("a")
         );
         let aged = at(2_000 + MAX_EPOCH_AGE_S);
-        let later = current_or_new(&directory, &[2; 32], aged, 9, secret(4)).unwrap();
-        assert_eq!((later.epoch, later.secret[0]), (9, 4));
+        let least = 1 << 40;
+        let later = current_or_new(&directory, &[2; 32], aged, least, secret(4)).unwrap();
+        assert_eq!((later.epoch, later.secret[0]), (least, 4));
         destroy(&directory).unwrap();
         assert!(load(&directory).unwrap().is_none());
         let next = current_or_new(&directory, &[2; 32], aged, 0, secret(5)).unwrap();
-        assert_eq!((next.epoch, next.secret[0]), (10, 5));
+        assert_eq!((next.epoch, next.secret[0]), (least + 1, 5));
     }
 
     #[test]

@@ -413,7 +413,7 @@ fn keys(node: &TestNode) -> Vec<(String, Vec<u8>)> {
         .next()
         .unwrap()
         .unwrap();
-    let epoch = matching::keys::load(&partner.path()).unwrap().unwrap();
+    let epoch = matching::keys::load(&partner.path(), &node.node().vault).unwrap().unwrap();
     secrets.push(("VOPRF key".to_owned(), epoch.secret.to_vec()));
     assert!(
         secrets.len() >= 4,

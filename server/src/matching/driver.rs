@@ -43,6 +43,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, Reason},
+    identity::Vault,
     sharing::policy::Agreement,
     storage::Store,
 };
@@ -133,6 +134,8 @@ pub struct Run {
     pub store: Store,
     /// The node's directory.
     pub node_directory: PathBuf,
+    /// Seals the secrets of epochs.
+    pub vault: Arc<Vault>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The threads to compute on.

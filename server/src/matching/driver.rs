@@ -183,7 +183,7 @@ pub(crate) struct RunDirectory {
 impl RunDirectory {
     /// Makes the directory of a run. The run's initiator names it, so one that exists is refused: else a run that fails would
     /// take the files of the result in force with it.
-    fn create(path: &Path) -> Result<Arc<Self>, Failure> {
+    fn create(path: &Path, initiator: bool) -> Result<Arc<Self>, Failure> {
         if let Some(parent) = path.parent() {
             new_directory(parent)?;
         }
@@ -194,7 +194,7 @@ impl RunDirectory {
             builder.mode(0o700);
         }
         builder.create(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Failure::from(Fault::WrongRun),
+            std::io::ErrorKind::AlreadyExists if !initiator => Failure::from(Fault::WrongRun),
             _ => disk(path, &error).into(),
         })?;
         let directory = Arc::new(Self {
@@ -296,7 +296,7 @@ pub(crate) async fn refuse(outgoing: &mpsc::Sender<Frame>, code: u16) {
 async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> {
     run.meter.enter(RunState::Handshake, 0);
     let name = hex::encode(link.run_id);
-    let directory = RunDirectory::create(&directory(&run.node_directory, &name))?;
+    let directory = RunDirectory::create(&directory(&run.node_directory, &name), link.initiator)?;
     let (session, prepared, outbound, inbound) =
         handshake::handshake(&run, link, &directory).await?;
     let (demux, inboxes, received) = wire::Demux::new(&run, link, inbound);

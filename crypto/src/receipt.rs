@@ -48,7 +48,7 @@ pub struct Receipt {
     pub initiator: ReceiptSide,
     /// The acceptor.
     pub acceptor: ReceiptSide,
-    /// How many runs of this partnership the signer has completed, this one included.
+    /// How many receipts the signer has signed in this partnership, this one included.
     pub run_counter: u64,
     /// The hash of the signer's receipt before this one, or zeros.
     pub previous: [u8; 32],

@@ -50,7 +50,7 @@ pub fn derive(label: &str, fields: &[&[u8]]) -> [u8; 64] {
     hash.finalize().into()
 }
 
-/// The first `N` bytes of [`derive`].
+/// The first `N` bytes of [`derive()`].
 #[must_use]
 pub fn derive_truncated<const N: usize>(label: &str, fields: &[&[u8]]) -> [u8; N] {
     let mut truncated = [0_u8; N];

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use overlap_crypto::{fault::Fault, wire::FrameKind};
+use overlap_crypto::{
+    fault::Fault,
+    wire::{AbortBody, FrameKind},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,6 +26,10 @@ fn every_abort_code_is_documented() {
             fault.description()
         );
         assert!(document.contains(&row), "{row}");
+        assert!(
+            fault.code() < AbortBody::CANCELLED,
+            "1000 and up are not faults"
+        );
     }
 }
 

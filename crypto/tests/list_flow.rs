@@ -19,7 +19,7 @@ fn customers(range: std::ops::Range<u32>, stages: u8) -> Vec<(u32, u8, Vec<Strin
 }
 
 #[test]
-fn the_list_flow_is_the_set_intersection() {
+fn z01_p06_the_list_flow_is_the_set_intersection() {
     for backend in Backend::available() {
         let mut rng = support::rng(1);
         let one = Company::new(1, customers(0..300, 2));
@@ -51,5 +51,14 @@ fn the_list_flow_is_the_set_intersection() {
             .collect();
         assert_eq!(result.evaluator_sees, claimed);
         assert_eq!(result.unopened, 0);
+        // Z-01: no raw identifier crosses the wire.
+        let identifier = b"@example.com";
+        for frame in result.receiver_sent.iter().chain(&result.evaluator_sent) {
+            assert!(
+                !frame
+                    .windows(identifier.len())
+                    .any(|bytes| bytes == identifier)
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use overlap_crypto::{
     backend::Backend,
@@ -18,14 +18,14 @@ fn side() -> impl Strategy<Value = Vec<(u8, Vec<u32>)>> {
 }
 
 fn company(seed: u8, customers: &[(u8, Vec<u32>)]) -> Company {
-    // A key belongs to one local customer, as merging guarantees.
-    let mut taken = BTreeSet::new();
+    // A key belongs to one local customer, as merging guarantees; a customer may name it twice.
+    let mut taken = BTreeMap::new();
     let customers = (0..)
         .zip(customers)
-        .map(|(owner, (stage, keys))| {
+        .map(|(owner, (stage, keys)): (u32, _)| {
             let keys = keys
                 .iter()
-                .filter(|key| taken.insert(**key))
+                .filter(|key| *taken.entry(**key).or_insert(owner) == owner)
                 .map(|key| format!("u{key}@example.com"))
                 .collect();
             (owner, *stage, keys)

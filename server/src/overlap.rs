@@ -1,7 +1,7 @@
 //! What a run found: matrix, list, explanations.
 
-pub(crate) mod files;
 pub mod explain;
+pub(crate) mod files;
 pub mod graph;
 pub mod last;
 pub mod matrix;

@@ -6,7 +6,7 @@ use overlap_server::{
     clock::MockClock,
     customers::{
         files::Format,
-        import::{ImportOptions, bring_keys_up_to_date, import_reader},
+        import::{ImportOptions, Source, bring_keys_up_to_date, import_reader},
         rows::{self, Change, Disclosure},
     },
     error::{Error, Reason},
@@ -39,10 +39,12 @@ impl Node {
         import_reader(
             &self.store,
             &self.clock,
-            "f.csv",
-            Format::Csv,
-            &mut csv.as_bytes(),
-            None,
+            Source {
+                file: "f.csv",
+                format: Format::Csv,
+                reader: &mut csv.as_bytes(),
+                total_bytes: None,
+            },
             &options,
             &mut |_| (),
         )

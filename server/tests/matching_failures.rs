@@ -1,5 +1,7 @@
 //! Runs that fail: the code, the side that has to act, and the last good result that stays.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod oracle;
 
 use std::sync::{Arc, Mutex};
@@ -98,7 +100,10 @@ async fn z05_a_changed_frame_of_any_kind_is_the_partners_fault() {
         let failure = done_a.expect_err("a changed frame is noticed");
         assert_eq!(failure.side, FaultSide::Partner, "kind {kind}");
         assert!(
-            matches!(failure.error.reason(), Reason::PeerFault | Reason::PeerVersion),
+            matches!(
+                failure.error.reason(),
+                Reason::PeerFault | Reason::PeerVersion
+            ),
             "kind {kind}: {:?}",
             failure.error
         );
@@ -201,8 +206,7 @@ async fn p10_a_side_without_keys_fails_as_empty() {
     side_b.rows = vec![row("b1", "Customer", &[email(1)])];
     side_b.rows[0].private = true;
     b.import(&side_b.rows);
-    let (mine, theirs) =
-        unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 62)).await;
+    let (mine, theirs) = unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 62)).await;
     assert_eq!(mine, (Reason::EmptySet, FaultSide::Partner));
     assert_eq!(theirs, (Reason::EmptySet, FaultSide::Mine));
 }
@@ -211,8 +215,7 @@ async fn p10_a_side_without_keys_fails_as_empty() {
 async fn a_set_over_the_limit_fails_before_anything_is_sent() {
     let (mut a, side_a, b, side_b) = with_result().await;
     a.settings.limits.max_keys = 10;
-    let (mine, theirs) =
-        unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 63)).await;
+    let (mine, theirs) = unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 63)).await;
     assert_eq!(mine, (Reason::SetTooLarge, FaultSide::Mine));
     assert_eq!(theirs, (Reason::SetTooLarge, FaultSide::Partner));
 }
@@ -222,9 +225,11 @@ async fn z10_a_used_up_budget_ends_the_run_and_says_so() {
     let (a, mut side_a, b, mut side_b) = with_result().await;
     side_a.max_evaluations = 20;
     side_b.max_evaluations = 20;
-    let (mine, theirs) =
-        unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 64)).await;
-    assert_eq!((mine.0, theirs.0), (Reason::QuotaExhausted, Reason::QuotaExhausted));
+    let (mine, theirs) = unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 64)).await;
+    assert_eq!(
+        (mine.0, theirs.0),
+        (Reason::QuotaExhausted, Reason::QuotaExhausted)
+    );
     assert!(mine.1 == FaultSide::Mine || theirs.1 == FaultSide::Mine);
 }
 
@@ -232,10 +237,17 @@ async fn z10_a_used_up_budget_ends_the_run_and_says_so() {
 async fn a_disk_that_fails_is_my_own_fault() {
     let (a, side_a, b, side_b) = with_result().await;
     // A file stands where the run's directory has to be.
-    std::fs::write(a.directory.path().join("runs").join(hex::encode([65; 16])), "").unwrap();
+    std::fs::write(
+        a.directory.path().join("runs").join(hex::encode([65; 16])),
+        "",
+    )
+    .unwrap();
     let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), 65).await;
     let (mine, theirs) = (done_a.unwrap_err(), done_b.unwrap_err());
-    assert_eq!((mine.error.reason(), mine.side), (Reason::StorageFailed, FaultSide::Mine));
+    assert_eq!(
+        (mine.error.reason(), mine.side),
+        (Reason::StorageFailed, FaultSide::Mine)
+    );
     // The partner is not told what failed here.
     assert_eq!(
         (theirs.error.reason(), theirs.side),

@@ -1,12 +1,15 @@
 //! Runs between two nodes over a link in memory, against an independent oracle.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod oracle;
 
 use oracle::{
     Side, Tier,
-    harness::check,
-    world::{Dice, all, domain, email, external, phone, row, rows, side, tiers},
+    harness::{check, run_pair},
+    world::{Dice, STAGES, all, domain, email, external, phone, row, rows, side, tiers},
 };
+use proptest::prelude::*;
 
 fn random_sides(seed: u64, mine: Tier, theirs: Tier) -> (Side, Side) {
     let mut dice = Dice::new(seed);
@@ -107,4 +110,96 @@ async fn p06_components_that_only_one_side_links() {
     b.rows.push(row("b99", "Prospect", &[domain(99)]));
     check(&a, &b).await;
     check(&b, &a).await;
+}
+
+/// Small companies in any mixture of tiers, with several runs' worth of odd cases each.
+#[test]
+fn p06_p09_any_small_companies() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tier = || prop_oneof![Just(Tier::Hidden), Just(Tier::Count), Just(Tier::List)];
+    let key = || {
+        (0_u64..12, 0_u8..3).prop_map(|(person, kind)| match kind {
+            0 => email(person),
+            1 => external(person),
+            _ => phone(person),
+        })
+    };
+    let company = move || {
+        let rows = proptest::collection::vec(
+            (
+                0_usize..6,
+                proptest::collection::vec(key(), 0..4),
+                any::<bool>(),
+            ),
+            1..30,
+        );
+        let tiers = proptest::collection::vec(tier(), 6);
+        (rows, tiers, any::<bool>(), 1_u64..4)
+    };
+    let build = |name: &str, (rows, tiers, count_by_count, min_count): Company| {
+        let mut side = side();
+        side.count_by_count = count_by_count;
+        side.min_count = min_count;
+        for ((stage, _), tier) in STAGES.iter().zip(tiers) {
+            side.tiers.insert((*stage).to_owned(), tier);
+        }
+        for (number, (stage, keys, private)) in rows.into_iter().enumerate() {
+            let mut row = row(&format!("{name}{number:02}"), STAGES[stage].0, &keys);
+            row.private = private && number % 5 == 0;
+            side.rows.push(row);
+        }
+        side
+    };
+    let config = ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(one in company(), other in company())| {
+        let (a, b) = (build("a", one), build("b", other));
+        if discloses_a_key(&a) && discloses_a_key(&b) {
+            runtime.block_on(check(&a, &b));
+        }
+    });
+}
+
+type Company = (Vec<(usize, Vec<oracle::Key>, bool)>, Vec<Tier>, bool, u64);
+
+/// The same cell is not released anew for a small change, however often the run is repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn z07_a_released_count_stands_until_enough_members_differ() {
+    let (mut side_a, mut side_b) = (all(Tier::List), all(Tier::Count));
+    side_a.rows = (0..64)
+        .map(|i| row(&format!("a{i:02}"), "Prospect", &[email(i)]))
+        .collect();
+    side_b.rows = (0..12)
+        .map(|i| row(&format!("b{i:02}"), "Customer", &[email(i)]))
+        .collect();
+    let (a, b) = check(&side_a, &side_b).await;
+    let cell = |node: &oracle::harness::TestNode| {
+        node.view().cells[&("Prospect".to_owned(), "Customer".to_owned())]
+    };
+    assert_eq!(cell(&a), ("COUNTED", Some(12)));
+    // Four more: fewer than five differ, so the old value stands, whatever time passes.
+    for i in 12..16 {
+        side_b
+            .rows
+            .push(row(&format!("b{i:02}"), "Customer", &[email(i)]));
+    }
+    b.import(&side_b.rows);
+    for (run, days, expected) in [(2, 1, 12), (3, 8, 12)] {
+        a.clock.advance(jiff::SignedDuration::from_hours(24 * days));
+        b.clock.advance(jiff::SignedDuration::from_hours(24 * days));
+        let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), run).await;
+        done_a.unwrap();
+        done_b.unwrap();
+        assert_eq!(cell(&a), ("COUNTED", Some(expected)));
+    }
+    // One more makes five.
+    side_b.rows.push(row("b16", "Customer", &[email(16)]));
+    b.import(&side_b.rows);
+    let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), 4).await;
+    done_a.unwrap();
+    done_b.unwrap();
+    assert_eq!(cell(&a), ("COUNTED", Some(17)));
 }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{Claimed, Labels, ListFlow, SLICE_WINDOW, SealedSlice, SliceLayout, claims::look_up};
 use crate::{
-    backend::Backend,
+    backend::{Backend, Encoded},
     fault::{Fault, Misuse},
     handshake::Mode,
     item::{Entry, Items},
@@ -80,7 +80,7 @@ impl Evaluator {
         let points = self
             .backend
             .hash_to_group(crate::suite::HASH_TO_GROUP_DST, items.inputs());
-        let evaluated = self.backend.multiply_encode(self.key.scalar(), &points);
+        let evaluated = Zeroizing::new(self.backend.multiply_encode(self.key.scalar(), &points));
         let outputs = Zeroizing::new(finalize(self.backend, items.inputs(), &evaluated));
         Ok(items.entries(self.backend, &outputs))
     }
@@ -109,30 +109,17 @@ impl Evaluator {
     }
 }
 
-/// "Duplicates within a chunk are refused": a repeated element marks a customer without costing a query.
-fn refuse_repeated(elements: &[[u8; 32]]) -> Result<(), Fault> {
-    let mut heads: Vec<(u64, usize)> = elements
-        .iter()
-        .enumerate()
-        .map(|(index, element)| {
-            let (head, _) = element
-                .split_first_chunk::<8>()
-                .expect("32 bytes begin with 8");
-            (u64::from_be_bytes(*head), index)
-        })
-        .collect();
-    heads.sort_unstable();
-    for run in heads.chunk_by(|a, b| a.0 == b.0) {
-        for (position, (_, one)) in run.iter().enumerate() {
-            if run[..position]
-                .iter()
-                .any(|(_, other)| elements[*one] == elements[*other])
-            {
-                return Err(Fault::RepeatedElement);
-            }
-        }
+/// "refuses a repetition within a chunk": a repeated element marks a customer without costing a query.
+///
+/// Sorted by the whole encoding: encodings that agree in their first bytes are easy to make, and must not be expensive.
+fn refuse_repeated(elements: &[Encoded]) -> Result<(), Fault> {
+    let mut sorted = elements.to_vec();
+    sorted.sort_unstable();
+    if sorted.is_sorted_by(|one, other| one < other) {
+        Ok(())
+    } else {
+        Err(Fault::RepeatedElement)
     }
-    Ok(())
 }
 
 /// Where a number that has to count up stands.

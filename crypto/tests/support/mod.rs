@@ -7,6 +7,8 @@
     reason = "shared by several test binaries, none of which uses all of it"
 )]
 
+pub mod setup;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlap_crypto::{
@@ -15,7 +17,8 @@ use overlap_crypto::{
     handshake::{EpochKey, Handshake, Hello, ListQuerier, Mode, PeerState, Session},
     item::{Entry, Items},
     list::{
-        Answering, Evaluator, Label, Labels, ListFlow, OpenedMatch, Querying, Receiver, shuffled,
+        Answering, Evaluator, Label, Labels, ListFlow, OpenedMatch, Querying, Receiver, Releasing,
+        SlicesComplete, shuffled,
     },
     plan::Role,
     signature::Signer,
@@ -192,6 +195,10 @@ pub struct ListResult {
     pub receiver_sent: Vec<Vec<u8>>,
     /// Evaluator's frames.
     pub evaluator_sent: Vec<Vec<u8>>,
+    /// The receiver's proof that the flow is complete.
+    pub complete: Option<SlicesComplete>,
+    /// The evaluator's.
+    pub releasing: Option<Releasing>,
 }
 
 pub fn items(flow: &ListFlow, keys: &[(u32, &str)]) -> Items {
@@ -356,5 +363,7 @@ pub fn run_list_flow(
             }
         }
     }
+    result.complete = Some(complete);
+    result.releasing = Some(releasing);
     result
 }

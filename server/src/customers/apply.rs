@@ -224,22 +224,34 @@ fn finish(
             ],
         )?;
     }
+    prune(transaction, now)
+}
+
+/// Forgets deletions that are older than any run refers back.
+fn prune(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), Error> {
     let horizon = (now - TOMBSTONE_AGE).as_millisecond();
-    let pruned: Option<u64> = transaction.query_row(
+    let oldest: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT deleted_at_ms FROM customer_tombstone ORDER BY changed_seq LIMIT 1",
+        )?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    if oldest.is_none_or(|oldest| oldest >= horizon) {
+        return Ok(());
+    }
+    let pruned: u64 = transaction.query_row(
         "SELECT max(changed_seq) FROM customer_tombstone WHERE deleted_at_ms < ?1",
         [horizon],
         |row| row.get(0),
     )?;
-    if let Some(pruned) = pruned {
-        transaction.execute(
-            "DELETE FROM customer_tombstone WHERE changed_seq <= ?1",
-            [pruned],
-        )?;
-        transaction.execute(
-            "UPDATE customer_state SET pruned_seq = max(pruned_seq, ?1)",
-            [pruned],
-        )?;
-    }
+    transaction.execute(
+        "DELETE FROM customer_tombstone WHERE changed_seq <= ?1",
+        [pruned],
+    )?;
+    transaction.execute(
+        "UPDATE customer_state SET pruned_seq = max(pruned_seq, ?1)",
+        [pruned],
+    )?;
     Ok(())
 }
 

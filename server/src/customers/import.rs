@@ -93,36 +93,44 @@ pub fn import_file(
     let unreadable = |error| files::unreadable(&path.display().to_string(), &error);
     let mut file = File::open(path).map_err(unreadable)?;
     let total_bytes = file.metadata().map_err(unreadable)?.len();
-    import_reader(
-        store,
-        clock,
-        &name,
+    let source = Source {
+        file: &name,
         format,
-        &mut file,
-        Some(total_bytes),
-        options,
-        progress,
-    )
+        reader: &mut file,
+        total_bytes: Some(total_bytes),
+    };
+    import_reader(store, clock, source, options, progress)
 }
 
-/// [`import_file`] from any source of bytes, which errors name as `file`.
+/// The bytes of a file.
+pub struct Source<'a> {
+    /// What errors call it.
+    pub file: &'a str,
+    /// Its format.
+    pub format: Format,
+    /// Where the bytes come from.
+    pub reader: &'a mut (dyn Read + Send),
+    /// How many there are, where it is known.
+    pub total_bytes: Option<u64>,
+}
+
+/// [`import_file`] from any source of bytes. Blocks.
 ///
 /// # Errors
 /// As [`import_file`].
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a thing of its own, and there are two callers"
-)]
 pub fn import_reader(
     store: &Store,
     clock: &dyn Clock,
-    file: &str,
-    format: Format,
-    reader: &mut (dyn Read + Send),
-    total_bytes: Option<u64>,
+    source: Source<'_>,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ImportSummary, Error> {
+    let Source {
+        file,
+        format,
+        reader,
+        total_bytes,
+    } = source;
     let known = store.read_blocking(stages::numbered)?;
     let encoder = Encoder::new(&known, options.default_region);
     let mut spool = Spool::new(store)?;

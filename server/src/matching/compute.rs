@@ -45,10 +45,7 @@ impl Pool {
     ///
     /// # Errors
     /// What `work` reports; `INTERNAL` if it panicked.
-    pub fn run<T, E, W>(
-        &self,
-        work: W,
-    ) -> impl Future<Output = Result<T, E>> + Send + use<T, E, W>
+    pub fn run<T, E, W>(&self, work: W) -> impl Future<Output = Result<T, E>> + Send + use<T, E, W>
     where
         W: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,

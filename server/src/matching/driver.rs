@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     compute::Pool,
-    failure::Failure,
+    failure::{Failure, Side},
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},
     spool::{Sorter, disk, new_directory},
@@ -52,6 +52,8 @@ pub use finish::Completed;
 
 /// Chunks in flight per list flow: what a node has queried and not yet been answered.
 const WINDOW: usize = 8;
+/// How long a run whose connection ended looks for the reason.
+const REASON_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of a good run waits for the partner to end its direction.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -165,7 +167,6 @@ impl Run {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
-
 }
 
 /// The directory of a run's files: its name is the run's on the wire, so that no two attempts share one.
@@ -318,7 +319,20 @@ async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> 
         biased;
         // An end of the link without an error is for the work to notice, if it still waits for anything.
         Err(failure) = &mut demux => return Err(failure),
-        completed = work => completed?,
+        completed = work => completed,
+    };
+    let completed = match completed {
+        Ok(completed) => completed,
+        Err(failure) => {
+            // The partner may have said why it ended the connection.
+            if failure.side == Side::Network
+                && !demux.is_terminated()
+                && let Ok(Err(reason)) = tokio::time::timeout(REASON_PATIENCE, &mut demux).await
+            {
+                return Err(reason);
+            }
+            return Err(failure);
+        }
     };
     // Both receipts are exchanged and the result is in force. What is queued still has to leave before the stream ends.
     flows.outgoing.close().await;

@@ -77,7 +77,10 @@ impl Engine {
 
     /// Follows a run under way: its progress, and when it has ended.
     #[must_use]
-    pub fn watch(&self, run_id: &str) -> Option<(watch::Receiver<Progress>, watch::Receiver<bool>)> {
+    pub fn watch(
+        &self,
+        run_id: &str,
+    ) -> Option<(watch::Receiver<Progress>, watch::Receiver<bool>)> {
         lock(&self.slots)
             .values()
             .find(|slot| slot.run_id == run_id)
@@ -183,7 +186,14 @@ pub async fn start(node: &Arc<Node>, request: StartRequest) -> Result<RunRecord,
         let (node, run_id) = (Arc::clone(node), record.id.clone());
         tokio::spawn(async move {
             let outcome = initiate(&node, &slot, adoptions, &partnership, run).await;
-            end(&node, &partnership.id, &run_id, &slot, outcome.as_ref().err()).await;
+            end(
+                &node,
+                &partnership.id,
+                &run_id,
+                &slot,
+                outcome.as_ref().err(),
+            )
+            .await;
         });
     }
     Ok(record)
@@ -430,7 +440,10 @@ async fn adopt(
         .write(move |tx| records::give_way(tx, &run_id))
         .await?;
     let outcome = driver::drive(run, run_link(link)).await;
-    let result = outcome.as_ref().map(|_| ()).map_err(|failure| failure.error.clone());
+    let result = outcome
+        .as_ref()
+        .map(|_| ())
+        .map_err(|failure| failure.error.clone());
     // The stream may be gone.
     let _ = told.send(result);
     outcome.map(|_| ())
@@ -468,7 +481,14 @@ pub async fn accept_run(node: Arc<Node>, link: Link) -> Result<(), Error> {
         }
     };
     let outcome = driver::drive(run, run_link(link)).await;
-    end(&node, &partnership.id, &run_id, &slot, outcome.as_ref().err()).await;
+    end(
+        &node,
+        &partnership.id,
+        &run_id,
+        &slot,
+        outcome.as_ref().err(),
+    )
+    .await;
     outcome.map(|_| ()).map_err(|failure| failure.error)
 }
 
@@ -507,7 +527,11 @@ async fn meet(
     link: Link,
 ) -> Result<(), Error> {
     let early = slot.meter.progress().state <= RunState::Handshake;
-    if let Some(adopt) = slot.adopt.as_ref().filter(|_| early && !wins(node, partnership)) {
+    if let Some(adopt) = slot
+        .adopt
+        .as_ref()
+        .filter(|_| early && !wins(node, partnership))
+    {
         let (told, outcome) = oneshot::channel();
         match adopt.try_send((link, told)) {
             Ok(()) => {
@@ -515,7 +539,10 @@ async fn meet(
                     Err(Error::new(Reason::RunUnderWay, "another run is under way"))
                 });
             }
-            Err(mpsc::error::TrySendError::Full((link, _)) | mpsc::error::TrySendError::Closed((link, _))) => {
+            Err(
+                mpsc::error::TrySendError::Full((link, _))
+                | mpsc::error::TrySendError::Closed((link, _)),
+            ) => {
                 return refuse(link).await;
             }
         }

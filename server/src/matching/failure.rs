@@ -112,11 +112,8 @@ impl Failure {
             },
         };
         Self {
-            error: Error::new(
-                reason,
-                format!("{}: {}", fault.name(), fault.description()),
-            )
-            .with("fault", fault.name()),
+            error: Error::new(reason, format!("{}: {}", fault.name(), fault.description()))
+                .with("fault", fault.name()),
             side,
             abort: Some(fault.code()),
         }

@@ -159,6 +159,23 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    /// Gives back what was reserved and not used. Without this, after a crash, the block stays debited.
+    fn drop(&mut self) {
+        if self.unused == 0 {
+            return;
+        }
+        let total = self.reserved - self.unused;
+        let written = self
+            .file
+            .write_all(&encode(self.epoch, total))
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            tracing::warn!(%error, path = %self.path.display(), "unused evaluations stay debited");
+        }
+    }
+}
+
 fn encode(epoch: u64, total: u64) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
     record[..8].copy_from_slice(&epoch.to_be_bytes());
@@ -170,10 +187,7 @@ fn encode(epoch: u64, total: u64) -> [u8; RECORD_BYTES] {
 
 fn decode(record: &[u8; RECORD_BYTES]) -> Option<(u64, u64)> {
     let (halves, _) = record.as_chunks::<8>();
-    let (epoch, total) = (
-        u64::from_be_bytes(halves[0]),
-        u64::from_be_bytes(halves[1]),
-    );
+    let (epoch, total) = (u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1]));
     (encode(epoch, total) == *record).then_some((epoch, total))
 }
 
@@ -189,14 +203,23 @@ mod tests {
         ledger.debit(10).unwrap();
         ledger.debit(BLOCK).unwrap();
         assert_eq!(ledger.remaining(), budget - BLOCK - 10);
+        // A crash: what was reserved stays debited, and two blocks were.
+        ledger.unused = 0;
         drop(ledger);
-        // Two blocks were reserved.
         let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
         assert_eq!(ledger.remaining(), BLOCK);
         let error = ledger.debit(BLOCK + 1).unwrap_err();
         assert_eq!(error.reason(), Reason::QuotaExhausted);
-        ledger.debit(BLOCK).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        ledger.debit(1).unwrap();
+        // An orderly end gives back what was not used.
+        drop(ledger);
+        let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
+        assert_eq!(ledger.remaining(), BLOCK - 1);
+        ledger.debit(BLOCK - 1).unwrap();
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
         drop(ledger);
         // The next epoch has a budget of its own.
         let ledger = Ledger::open(directory.path(), 2, budget).unwrap();
@@ -219,16 +242,18 @@ mod tests {
         let mut ledger = Ledger::open(directory.path(), 1, 100).unwrap();
         ledger.debit(60).unwrap();
         ledger.debit(40).unwrap();
-        assert_eq!(ledger.debit(1).unwrap_err().reason(), Reason::QuotaExhausted);
+        assert_eq!(
+            ledger.debit(1).unwrap_err().reason(),
+            Reason::QuotaExhausted
+        );
     }
 
     #[test]
     fn a_torn_record_is_dropped_and_a_changed_one_refused() {
         let directory = tempfile::tempdir().unwrap();
-        Ledger::open(directory.path(), 1, 1_000_000)
-            .unwrap()
-            .debit(1)
-            .unwrap();
+        let mut ledger = Ledger::open(directory.path(), 1, 1_000_000).unwrap();
+        ledger.debit(BLOCK).unwrap();
+        drop(ledger);
         let path = directory.path().join(FILE_NAME);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, [good.as_slice(), &[1, 2, 3]].concat()).unwrap();

@@ -406,12 +406,7 @@ impl Builder {
     ///
     /// # Errors
     /// `SET_TOO_LARGE`; what the file system reports; `INTERNAL` if the row is hidden or out of order.
-    pub fn push(
-        &mut self,
-        id: &str,
-        stage: &str,
-        keys: &[(KeyType, String)],
-    ) -> Result<(), Error> {
+    pub fn push(&mut self, id: &str, stage: &str, keys: &[(KeyType, String)]) -> Result<(), Error> {
         let stage = self
             .tiers
             .index_of(stage)
@@ -649,7 +644,11 @@ mod tests {
             min_interval_s: 0,
         };
         StageTiers::new(
-            &[stage("Customer", 40), stage("Prospect", 10), stage("Lost", 50)],
+            &[
+                stage("Customer", 40),
+                stage("Prospect", 10),
+                stage("Lost", 50),
+            ],
             &policy,
         )
         .unwrap()

@@ -170,7 +170,11 @@ impl Meter {
     }
 
     fn publish(&self, inner: &Inner) {
-        let elapsed_s = inner.since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+        let elapsed_s = inner
+            .since
+            .elapsed()
+            .max(Duration::from_millis(1))
+            .as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "shown to people")]
         let (done, total) = (inner.done as f64, inner.total as f64);
         let rate = done / elapsed_s;
@@ -191,7 +195,10 @@ impl Default for Meter {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a progress meter measures real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a progress meter measures real time"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -214,9 +221,6 @@ mod tests {
         assert_eq!(progress.state, RunState::Tags);
         assert_eq!((progress.items_done, progress.items_total), (4, 10));
         assert!(progress.eta_s.is_some());
-        assert_eq!(
-            meter.spent_s().keys().collect::<Vec<_>>(),
-            ["PLANNED"]
-        );
+        assert_eq!(meter.spent_s().keys().collect::<Vec<_>>(), ["PLANNED"]);
     }
 }

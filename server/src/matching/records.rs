@@ -366,16 +366,18 @@ pub fn result(
         })
         .optional()?;
     stored
-        .map(|(run_id, completed_at, [matrix, manifest, their_fields, directory])| {
-            Ok(ResultRecord {
-                run_id,
-                directory,
-                completed_at: instant(completed_at)?,
-                matrix: from_json(&matrix)?,
-                manifest: from_json(&manifest)?,
-                their_fields: from_json(&their_fields)?,
-            })
-        })
+        .map(
+            |(run_id, completed_at, [matrix, manifest, their_fields, directory])| {
+                Ok(ResultRecord {
+                    run_id,
+                    directory,
+                    completed_at: instant(completed_at)?,
+                    matrix: from_json(&matrix)?,
+                    manifest: from_json(&manifest)?,
+                    their_fields: from_json(&their_fields)?,
+                })
+            },
+        )
         .transpose()
 }
 
@@ -446,7 +448,8 @@ fn stored(value: u64) -> Result<i64, Error> {
 /// # Errors
 /// What the store reports.
 pub fn partner_state(connection: &Connection, partnership_id: &str) -> Result<PartnerState, Error> {
-    let chain: Option<(i64, Option<[u8; 32]>, Option<Vec<u8>>)> = connection
+    type Kept = (i64, Option<[u8; 32]>, Option<Vec<u8>>);
+    let chain: Option<Kept> = connection
         .query_row(
             "SELECT runs, chain_head, peer_receipt FROM matching_state WHERE partnership_id = ?1",
             [partnership_id],
@@ -622,9 +625,7 @@ pub fn give_way(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// What the store reports.
-pub fn directories(
-    connection: &Connection,
-) -> Result<std::collections::HashSet<String>, Error> {
+pub fn directories(connection: &Connection) -> Result<std::collections::HashSet<String>, Error> {
     let mut statement = connection.prepare("SELECT directory FROM matching_results")?;
     let rows = statement.query_map([], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -87,11 +87,9 @@ impl MatchService for Service {
         caller.require(&Role::MANAGERS)?;
         let request = request.into_inner();
         if request.request_id.len() > MAX_REQUEST_ID {
-            return Err(Error::invalid(
-                "request_id",
-                format!("at most {MAX_REQUEST_ID} bytes"),
-            )
-            .into());
+            return Err(
+                Error::invalid("request_id", format!("at most {MAX_REQUEST_ID} bytes")).into(),
+            );
         }
         if request.partner.is_empty() {
             return Err(Error::invalid("partner", "must be given").into());

@@ -34,7 +34,10 @@ pub(crate) fn disk(path: &Path, error: &std::io::Error) -> Error {
                 path.display()
             ),
         ),
-        _ => Error::new(Reason::StorageFailed, format!("{}: {error}", path.display())),
+        _ => Error::new(
+            Reason::StorageFailed,
+            format!("{}: {error}", path.display()),
+        ),
     }
 }
 
@@ -75,7 +78,10 @@ impl Checksum {
         let rest = words.remainder();
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
-        self.0 = mix(self.0, u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+        self.0 = mix(
+            self.0,
+            u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56,
+        );
     }
 }
 
@@ -478,13 +484,13 @@ impl SortedStream {
             return Ok(record.map(|&(_, at)| record_at(&runs.bytes, at)));
         }
         // The reader on top holds the record handed out last.
-        if self.started {
-            if let Some(&top) = self.heap.first() {
-                if !self.readers[top].advance()? {
-                    self.heap.swap_remove(0);
-                }
-                self.sift_down(0);
+        if self.started
+            && let Some(&top) = self.heap.first()
+        {
+            if !self.readers[top].advance()? {
+                self.heap.swap_remove(0);
             }
+            self.sift_down(0);
         }
         self.started = true;
         Ok(self
@@ -498,8 +504,7 @@ impl SortedStream {
             let mut least = root;
             for child in [2 * root + 1, 2 * root + 2] {
                 if child < self.heap.len()
-                    && self.readers[self.heap[child]].record
-                        < self.readers[self.heap[least]].record
+                    && self.readers[self.heap[child]].record < self.readers[self.heap[least]].record
                 {
                     least = child;
                 }

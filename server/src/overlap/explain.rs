@@ -43,16 +43,28 @@ pub fn explain(
                 && agreement.theirs.match_on.contains(key_type)
         })
         .collect();
-    let tier = tiers.index_of(&row.stage).map_or(Tier::Hidden, |index| tiers.tier(index));
+    let tier = tiers
+        .index_of(&row.stage)
+        .map_or(Tier::Hidden, |index| tiers.tier(index));
     let merged = if row.private || tier == Tier::Hidden {
         None
     } else {
-        Some(Merged::find(connection, node_directory, agreement, &agreed, limits, id)?)
+        Some(Merged::find(
+            connection,
+            node_directory,
+            agreement,
+            &agreed,
+            limits,
+            id,
+        )?)
     };
     let last = LastResult::open(connection, node_directory, partnership_id)?;
     // A customer of a stage that the partner only counts may match without my knowing.
     let may_know = last.as_ref().is_some_and(|last| {
-        last.matrix().theirs.iter().all(|stage| stage.tier != "COUNT")
+        last.matrix()
+            .theirs
+            .iter()
+            .all(|stage| stage.tier != "COUNT")
     });
     let mut keys = Vec::new();
     let mut usable = 0;
@@ -105,7 +117,14 @@ pub fn explain(
         || (vec![row.id.clone()], row.stage.clone()),
         |merged| (merged.ids, merged.stage),
     );
-    let conclusion = conclude(row.private, tier, usable, last.is_some(), any_matched, may_know);
+    let conclusion = conclude(
+        row.private,
+        tier,
+        usable,
+        last.is_some(),
+        any_matched,
+        may_know,
+    );
     Ok(v1::ExplainCustomerResponse {
         id: row.id,
         stage: row.stage,
@@ -132,12 +151,16 @@ const fn conclude(
 ) -> &'static str {
     match (private, tier) {
         (true, _) => "The customer is private: it is never matched.",
-        (false, Tier::Hidden) => "The customer's stage is hidden from this partner: it is never matched.",
+        (false, Tier::Hidden) => {
+            "The customer's stage is hidden from this partner: it is never matched."
+        }
         _ if usable == 0 => "No identifier of the customer is a usable key: it cannot match.",
         _ if !ran => "No run with this partner is done yet.",
         _ if matched => "The last run matched it.",
         _ if may_know => "The last run found no customer of the partner's with one of its keys.",
-        _ => "The last run listed no match; whether the partner counts it is the partner's to know.",
+        _ => {
+            "The last run listed no match; whether the partner counts it is the partner's to know."
+        }
     }
 }
 

@@ -90,9 +90,8 @@ impl<'a> Edge<'a> {
     fn parse(record: &'a [u8]) -> Result<Self, Error> {
         let malformed = || Error::internal("an edge record is malformed");
         let (head, fields) = record.split_at_checked(EDGE_BYTES).ok_or_else(malformed)?;
-        let number = |at: usize| {
-            u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"))
-        };
+        let number =
+            |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
         Ok(Self {
             handle: head[..HANDLE_BYTES].try_into().expect("sixteen bytes"),
             their_stage: head[HANDLE_BYTES],
@@ -208,7 +207,10 @@ impl Graph {
                 continue;
             }
             matched[edge.customer as usize].insert(edge.key_type);
-            sets.union(edge.customer, rows.checked_add(partner).ok_or_else(overflow)?);
+            sets.union(
+                edge.customer,
+                rows.checked_add(partner).ok_or_else(overflow)?,
+            );
             if local.tier(edge.customer) == Tier::List && !current_is_mutual {
                 current_is_mutual = true;
                 mutual_partners_by_stage[usize::from(edge.their_stage)] += 1;
@@ -367,6 +369,9 @@ fn overflow() -> Error {
 
 /// A fields area without the zeros it was filled up with.
 fn without_filler(area: &[u8]) -> &[u8] {
-    let used = area.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let used = area
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
     &area[..used]
 }

@@ -219,10 +219,9 @@ impl Matrix {
                     theirs: theirs.id.clone(),
                     state: cell.state.to_proto().into(),
                     count: cell.count,
-                    as_of: cell.as_of.map(|seconds| prost_types::Timestamp {
-                        seconds,
-                        nanos: 0,
-                    }),
+                    as_of: cell
+                        .as_of
+                        .map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
                     key_type: cell
                         .key_type
                         .and_then(KeyType::from_code)
@@ -250,13 +249,7 @@ impl Matrix {
     }
 }
 
-fn cell(
-    sources: &CellSources,
-    at: (u8, u8),
-    mine: Tier,
-    theirs: Tier,
-    now: Timestamp,
-) -> Cell {
+fn cell(sources: &CellSources, at: (u8, u8), mine: Tier, theirs: Tier, now: Timestamp) -> Cell {
     match (mine, theirs) {
         (_, Tier::Hidden) => Cell::without_count(CellState::NotShared),
         (Tier::Hidden, _) => Cell::without_count(CellState::Withheld),
@@ -477,7 +470,11 @@ mod tests {
         let now = Timestamp::from_second(1_000).unwrap();
         let matrix = Matrix::compute(&stages, &stages, &CellSources::default(), now);
         let proto = matrix.to_proto("p", "r", now);
-        let hints: Vec<String> = proto.cells.iter().map(|cell| cell.hints.join(",")).collect();
+        let hints: Vec<String> = proto
+            .cells
+            .iter()
+            .map(|cell| cell.hints.join(","))
+            .collect();
         assert_eq!(
             hints,
             [

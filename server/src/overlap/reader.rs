@@ -9,10 +9,7 @@ use super::{
     graph::{HANDLE_BYTES, Handle, KeyTypes},
     writer::{Manifest, fold, split_text},
 };
-use crate::{
-    error::Error,
-    matching::local_customers::key_hash,
-};
+use crate::{error::Error, matching::local_customers::key_hash};
 
 /// Bytes of a record of `columns`.
 const COLUMN_BYTES: u64 = 12;
@@ -300,7 +297,10 @@ impl ResultSet {
                 if !filter.admits(Column::parse(record)) {
                     continue;
                 }
-                if texts.as_ref().is_some_and(|texts| !texts.contain(index, needle)) {
+                if texts
+                    .as_ref()
+                    .is_some_and(|texts| !texts.contain(index, needle))
+                {
                     continue;
                 }
                 if !look(start + index as u64)? {
@@ -448,10 +448,7 @@ impl Members<'_> {
         if self.next == end {
             return Ok(false);
         }
-        let offsets = self
-            .result
-            .member_offsets
-            .range(self.next * 8, end * 8)?;
+        let offsets = self.result.member_offsets.range(self.next * 8, end * 8)?;
         let mut starts: Vec<u64> = offsets
             .chunks_exact(8)
             .map(|start| u64::from_be_bytes(start.try_into().expect("eight bytes")))

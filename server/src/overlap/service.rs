@@ -179,8 +179,7 @@ impl OverlapService for Service {
             .store
             .read(move |connection| {
                 let partnership = scoped(connection, &caller, &request.partner)?;
-                if let Some(result) =
-                    crate::matching::records::result(connection, &partnership.id)?
+                if let Some(result) = crate::matching::records::result(connection, &partnership.id)?
                 {
                     return Ok(result.matrix.to_proto(
                         &partnership.id,
@@ -291,8 +290,7 @@ impl OverlapService for Service {
                         Some(last) => last.by_row(id)?,
                         None => None,
                     };
-                    let shared =
-                        shared.ok_or_else(|| Error::not_found("shared customer", id))?;
+                    let shared = shared.ok_or_else(|| Error::not_found("shared customer", id))?;
                     changed += u64::from(targets::set(
                         tx,
                         &partnership.id,

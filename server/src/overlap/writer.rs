@@ -38,16 +38,16 @@ impl Manifest {
     }
 }
 
+/// Takes a row's id, name and domains.
+pub type VisitName<'a> = dyn FnMut(&str, &str, &[&str]) -> Result<(), Error> + 'a;
+
 /// Visits my rows by ascending id with their name and domains.
 pub trait Names {
-    /// Calls `visit` with id, name and domains of every row that may be disclosed.
+    /// Calls `visit` with every row that may be disclosed; others may be among them.
     ///
     /// # Errors
     /// What the store or `visit` reports.
-    fn scan(
-        &self,
-        visit: &mut dyn FnMut(&str, &str, &[&str]) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+    fn scan(&self, visit: &mut VisitName<'_>) -> Result<(), Error>;
 }
 
 /// What goes into a result's files.

@@ -5,8 +5,7 @@ use std::{path::Path, sync::Arc};
 use overlap_proto::{
     DESCRIPTORS,
     v1::{
-        admin_service_server::AdminServiceServer,
-        match_service_server::MatchServiceServer,
+        admin_service_server::AdminServiceServer, match_service_server::MatchServiceServer,
         overlap_service_server::OverlapServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,

@@ -8,21 +8,17 @@ use std::{
     },
 };
 
-use overlap_crypto::{
-    backend::Backend,
-    signature::Signer,
-};
+use overlap_crypto::{backend::Backend, signature::Signer};
+use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     clock::{Clock, MockClock},
-    customers::{
-        files::Format,
-        import::{ImportOptions, import_reader},
-        normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
-    },
+    customers::normalize::{NORMALIZER_VERSION, SUFFIX_LIST_VERSION},
     error::Error,
     matching::{
         compute::Pool,
-        driver::{Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive},
+        driver::{
+            Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive,
+        },
         failure::Failure,
         local_customers::SnapshotLimits,
         progress::Meter,
@@ -33,7 +29,6 @@ use overlap_server::{
     sharing::policy::Agreement,
     storage::Store,
 };
-use overlap_proto::exchange::v1::Frame;
 use ring::signature::Ed25519KeyPair;
 use tokio::sync::{mpsc, watch};
 
@@ -88,21 +83,7 @@ impl TestNode {
     }
 
     pub fn import_csv(&self, file: &str) {
-        let options = ImportOptions {
-            default_region: None,
-            replace_all: true,
-        };
-        import_reader(
-            &self.store,
-            &self.clock,
-            "customers.csv",
-            Format::Csv,
-            &mut file.as_bytes(),
-            None,
-            &options,
-            &mut |_| (),
-        )
-        .unwrap();
+        world::import(&self.store, &self.clock, file);
     }
 
     pub fn run(&self, partner: &Self, agreement: Agreement) -> Run {
@@ -281,8 +262,9 @@ pub async fn check(side_a: &Side, side_b: &Side) -> (TestNode, TestNode) {
     let (done_a, done_b) = run_pair((&a, side_a), (&b, side_b), 1).await;
     done_a.expect("the initiator's run");
     done_b.expect("the acceptor's run");
-    assert_eq!(a.view(), super::view(side_a, side_b), "the initiator's view");
-    assert_eq!(b.view(), super::view(side_b, side_a), "the acceptor's view");
+    let (mine, theirs) = (super::view(side_a, side_b), super::view(side_b, side_a));
+    assert_eq!(a.view(), mine.without_hidden(), "the initiator's view");
+    assert_eq!(b.view(), theirs.without_hidden(), "the acceptor's view");
     (a, b)
 }
 

@@ -3,7 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlap_crypto::terms::{KeyType, Tier as NodeTier};
-use overlap_server::sharing::policy::{Agreement, Policy, Stage};
+use overlap_server::{
+    clock::Clock,
+    customers::{
+        files::Format,
+        import::{ImportOptions, Source, import_reader},
+    },
+    sharing::policy::{Agreement, Policy, Stage},
+    storage::Store,
+};
 
 use super::{Key, Row, Side, Tier, Type};
 
@@ -72,7 +80,10 @@ pub fn row(id: &str, stage: &str, keys: &[Key]) -> Row {
 }
 
 pub fn email(number: u64) -> Key {
-    (Type::Email, format!("user{number}@mail{}.example", number % 7))
+    (
+        Type::Email,
+        format!("user{number}@mail{}.example", number % 7),
+    )
 }
 
 pub fn external(number: u64) -> Key {
@@ -112,7 +123,9 @@ pub fn rows(dice: &mut Dice, prefix: &str, count: u64, universe: u64) -> Vec<Row
             }
             Row {
                 id: format!("{prefix}{number:05}"),
-                stage: STAGES[dice.below(STAGES.len() as u64) as usize].0.to_owned(),
+                stage: STAGES[dice.below(STAGES.len() as u64) as usize]
+                    .0
+                    .to_owned(),
                 private: dice.chance(4),
                 keys,
             }
@@ -209,4 +222,19 @@ pub fn agreement(mine: &Side, theirs: &Side) -> Agreement {
         my_stages: stages(mine, true),
         their_stages: stages(theirs, false),
     }
+}
+
+/// Replaces a store's customers by those of a file.
+pub fn import(store: &Store, clock: &dyn Clock, csv: &str) {
+    let source = Source {
+        file: "customers.csv",
+        format: Format::Csv,
+        reader: &mut csv.as_bytes(),
+        total_bytes: None,
+    };
+    let options = ImportOptions {
+        default_region: None,
+        replace_all: true,
+    };
+    import_reader(store, clock, source, &options, &mut |_| ()).unwrap();
 }

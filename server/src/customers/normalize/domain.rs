@@ -46,7 +46,9 @@ pub(super) fn normalize(raw: &str) -> Result<Cow<'_, str>, Outcome> {
 /// What is left of scheme, user, port, path and wildcard.
 fn host_of(raw: &str) -> &str {
     let mut rest = text::trim(raw);
-    if let Some((_, after)) = rest.split_once("//") {
+    if let Some((scheme, after)) = rest.split_once("//")
+        && (scheme.is_empty() || scheme.ends_with(':'))
+    {
         rest = after;
     }
     rest = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);

@@ -1,9 +1,10 @@
 //! Phone numbers: E.164, by libphonenumber's rules and tables.
 
-use std::sync::OnceLock;
+use std::{borrow::Cow, sync::OnceLock};
 
 use phonenumber::{Metadata, country, metadata::DATABASE};
 use regex::Regex;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::{Outcome, text};
 use crate::error::Error;
@@ -41,10 +42,91 @@ impl Region {
 
 /// The number in E.164. An extension is dropped: E.164 has none.
 pub(super) fn normalize(raw: &str, region: Option<Region>) -> Result<String, Outcome> {
-    let written = text::trim(raw);
+    let written = plain(text::trim(raw));
     if written.len() > MAX_WRITTEN_BYTES {
         return Err(Outcome::TooLong);
     }
+    if let Some(international) = international(&written, region) {
+        // phonenumber would cut off the default region's national prefix even here, so it is not told the region.
+        return match digits(&international).and_then(|digits| split(&digits)) {
+            Some(e164) => Ok(e164),
+            None => parse(&international, None),
+        };
+    }
+    let found = parse(&written, region);
+    match (&found, region) {
+        // phonenumber takes a national number's first digits for a country code or a prefix even where the number is good as
+        // it stands (Kazakhstan's start with 7, which is also its country code).
+        (Err(Outcome::InvalidNumber), Some(region)) => {
+            national(&written, region).ok_or(Outcome::InvalidNumber)
+        }
+        _ => found,
+    }
+}
+
+/// Without `tel:`, and with wide digits and signs in their usual form.
+fn plain(written: &str) -> Cow<'_, str> {
+    let written = match written.split_at_checked(4) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tel:") => text::trim(rest),
+        _ => written,
+    };
+    if written.is_ascii() {
+        return Cow::Borrowed(written);
+    }
+    Cow::Owned(written.nfkc().collect())
+}
+
+/// The number with a plus sign, if it has one or starts with the region's international prefix.
+fn international(written: &str, region: Option<Region>) -> Option<Cow<'_, str>> {
+    if written.starts_with('+') {
+        return Some(Cow::Borrowed(written));
+    }
+    let prefix = DATABASE.by_id(region?.code())?.international_prefix()?;
+    let digits: String = written.chars().filter(char::is_ascii_digit).collect();
+    let length = prefix
+        .find(&digits)
+        .filter(|found| found.start() == 0)?
+        .end();
+    // No country code starts with a zero.
+    if length == 0 || digits[length..].starts_with('0') {
+        return None;
+    }
+    let (last, _) = written
+        .char_indices()
+        .filter(|(_, character)| character.is_ascii_digit())
+        .nth(length - 1)?;
+    Some(Cow::Owned(format!("+{}", &written[last + 1..])))
+}
+
+/// The digits of a number that is nothing but digits and what separates them.
+fn digits(written: &str) -> Option<String> {
+    let written = written.strip_prefix('+').unwrap_or(written);
+    written
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b" ()-./".contains(&byte))
+        .then(|| written.chars().filter(char::is_ascii_digit).collect())
+}
+
+/// The number whose country code and national part are these digits as they stand, if there is such a number.
+fn split(digits: &str) -> Option<String> {
+    // No country code is the start of another.
+    let code = (1..=3).find_map(|length| {
+        let code: u16 = digits.get(..length)?.parse().ok()?;
+        DATABASE.region(&code).map(|_| code)
+    })?;
+    let e164 = format!("+{digits}");
+    is_valid(code, &e164).then_some(e164)
+}
+
+/// The number of the region whose national part is all digits of `written`, if there is such a number.
+fn national(written: &str, region: Region) -> Option<String> {
+    let code = DATABASE.by_id(region.code())?.country_code();
+    let e164 = format!("+{code}{}", digits(written)?);
+    is_valid(code, &e164).then_some(e164)
+}
+
+/// What phonenumber makes of it.
+fn parse(written: &str, region: Option<Region>) -> Result<String, Outcome> {
     let number =
         phonenumber::parse(region.map(|region| region.0), written).map_err(
             |error| match error {
@@ -57,32 +139,16 @@ pub(super) fn normalize(raw: &str, region: Option<Region>) -> Result<String, Out
                 _ => Outcome::Unparsable,
             },
         )?;
-    if number.code().value() == 0 {
+    let code = number.code().value();
+    if code == 0 {
         return Err(Outcome::NoCountryCode);
     }
-    let e164 = format!("+{}{}", number.code().value(), number.national());
-    if is_valid(number.code().value(), &e164) {
-        return Ok(e164);
+    let e164 = format!("+{code}{}", number.national());
+    if is_valid(code, &e164) {
+        Ok(e164)
+    } else {
+        Err(Outcome::InvalidNumber)
     }
-    // phonenumber takes a national number's first digits for a country code or a prefix even where the number is good as it
-    // stands (Kazakhstan's start with 7, which is also its country code).
-    region
-        .and_then(|region| as_it_stands(written, region))
-        .ok_or(Outcome::InvalidNumber)
-}
-
-/// The number whose national part is all digits of `written`, if there is such a number.
-fn as_it_stands(written: &str, region: Region) -> Option<String> {
-    if written
-        .bytes()
-        .any(|byte| !byte.is_ascii_digit() && !b" ()-./".contains(&byte))
-    {
-        return None;
-    }
-    let code = DATABASE.by_id(region.code())?.country_code();
-    let digits: String = written.chars().filter(char::is_ascii_digit).collect();
-    let e164 = format!("+{code}{digits}");
-    is_valid(code, &e164).then_some(e164)
 }
 
 /// Whether a subscriber can have the number.

@@ -20,7 +20,7 @@ use crate::{
         apply,
         draft::{self, Block, Draft, Encoder, Fault, Place, excerpt},
         files::Format,
-        import::{self, ImportOptions, ImportSummary},
+        import::{self, ImportOptions, ImportSummary, Source},
         limits,
         spool::Spool,
         stages,
@@ -349,10 +349,12 @@ pub(super) fn import(
     let result = import::import_reader(
         &service.store,
         &*service.clock,
-        file,
-        format,
-        &mut bytes,
-        start.size_bytes,
+        Source {
+            file,
+            format,
+            reader: &mut bytes,
+            total_bytes: start.size_bytes,
+        },
         &options,
         &mut |_| (),
     );

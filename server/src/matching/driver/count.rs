@@ -10,9 +10,7 @@ use overlap_crypto::{
     },
     fault::Fault,
     terms::{KeyType, Tier},
-    wire::{
-        CountCommitBody, CountElementsBody, CountOpenBody, CountReturnsBody, Flow, FrameKind,
-    },
+    wire::{CountCommitBody, CountElementsBody, CountOpenBody, CountReturnsBody, Flow, FrameKind},
 };
 
 use super::{Flows, wire::Inbox};
@@ -60,7 +58,10 @@ pub(super) async fn run(
     let mut counts = BTreeMap::new();
     for (row, own) in own_groups.iter().enumerate() {
         for (column, peer) in peer_groups.iter().enumerate() {
-            let at = terms.mine.from_wire_code(*own).zip(terms.theirs.from_wire_code(*peer));
+            let at = terms
+                .mine
+                .from_wire_code(*own)
+                .zip(terms.theirs.from_wire_code(*peer));
             if let (Some(at), Some(count)) = (at, matrix.at(row, column)) {
                 counts.insert(at, count);
             }

@@ -36,10 +36,7 @@ use crate::{
 const OWN_CHUNK: usize = 8192;
 
 /// Evaluates, if this side does in this run.
-pub(super) async fn run(
-    flows: Arc<Flows>,
-    mut inbox: Inbox,
-) -> Result<Option<Releasing>, Failure> {
+pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Releasing>, Failure> {
     let Some(flow) = flows.session.evaluating() else {
         return Ok(None);
     };

@@ -25,7 +25,7 @@ use crate::{
         graph::Graph,
         matrix::{CellSources, Matrix, Reported},
         reader::ResultSet,
-        writer::{Found, Names},
+        writer::{Found, Names, VisitName},
     },
     storage::Store,
 };
@@ -279,10 +279,7 @@ async fn complete(
 struct StoreNames<'a>(&'a Store);
 
 impl Names for StoreNames<'_> {
-    fn scan(
-        &self,
-        visit: &mut dyn FnMut(&str, &str, &[&str]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn scan(&self, visit: &mut VisitName<'_>) -> Result<(), Error> {
         self.0.read_blocking(|connection| {
             scan_searchable(connection, &mut |row| {
                 let domains = row.domains()?;

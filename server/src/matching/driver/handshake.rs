@@ -15,7 +15,7 @@ use overlap_crypto::{
 };
 use overlap_proto::exchange::v1::Frame;
 
-use super::{Run, RunDirectory, RunLink, prepare::Prepared, wire};
+use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, prepare::Prepared, wire};
 use crate::{
     error::{Error, Reason},
     matching::{
@@ -93,7 +93,13 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
         prepared.terms.mine.has(Tier::List),
         prepared.terms.mine.has(Tier::Count),
     );
-    let padded = |wanted: bool, count| if wanted { side.padding.padded(count) } else { 0 };
+    let padded = |wanted: bool, count| {
+        if wanted {
+            side.padding.padded(count)
+        } else {
+            0
+        }
+    };
     let mut nonce = [0; 32];
     random(&mut nonce)?;
     let epoch_key = match &prepared.keys {
@@ -146,7 +152,12 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
 async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), Failure> {
     let peer = session.peer();
     let limit = run.settings.limits.max_keys;
-    if peer.list_queries.max(peer.tags).saturating_add(peer.count_queries) > limit {
+    if peer
+        .list_queries
+        .max(peer.tags)
+        .saturating_add(peer.count_queries)
+        > limit
+    {
         return Err(Fault::SetTooLarge.into());
     }
     let epochs = keys::directory(&run.node_directory, &run.partnership_id);
@@ -186,11 +197,20 @@ async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), 
     Ok(())
 }
 
-async fn send(link: &RunLink, frame: Frame) -> Result<(), Failure> {
-    link.outgoing
-        .send(frame)
-        .await
-        .map_err(|_| Failure::network("the connection to the partner's node ended"))
+async fn send(link: &mut RunLink, frame: Frame) -> Result<(), Failure> {
+    if link.outgoing.send(frame).await.is_ok() {
+        return Ok(());
+    }
+    // The partner may have said why it ended the connection.
+    match tokio::time::timeout(REASON_PATIENCE, link.incoming.recv()).await {
+        Ok(Some(Ok(frame))) if frame.kind == u32::from(FrameKind::Abort.code()) => {
+            Err(wire::aborted(&frame.payload))
+        }
+        Ok(Some(Err(error))) => Err(Failure::link(error)),
+        _ => Err(Failure::network(
+            "the connection to the partner's node ended",
+        )),
+    }
 }
 
 /// The next frame of the handshake.

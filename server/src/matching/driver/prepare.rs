@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use overlap_crypto::{
     handshake::ListQuerier,
-    item::MAX_VALUE_BYTES,
     list::{Label, fields},
     terms::{KeyType, SideTerms, Tier},
     voprf::SecretKey,
@@ -106,9 +105,7 @@ impl Prepared {
         run.store.read_blocking(|connection| {
             let state = records::partner_state(connection, &run.partnership_id)?;
             let list_querier = match &keys {
-                Some(keys) => {
-                    records::list_querier(connection, &run.partnership_id, keys.epoch)?
-                }
+                Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
             let local = LocalCustomers::read(
@@ -139,7 +136,12 @@ fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
     let counts = local.key_counts();
     let disclosing = !terms.mine.disclosed().is_empty() && !terms.theirs.disclosed().is_empty();
     if disclosing && counts.list + counts.count == 0 {
-        let types: Vec<&str> = terms.terms.key_types().iter().map(|t| KeyType::name(*t)).collect();
+        let types: Vec<&str> = terms
+            .terms
+            .key_types()
+            .iter()
+            .map(|t| KeyType::name(*t))
+            .collect();
         return Err(Error::new(
             Reason::EmptySet,
             format!(
@@ -227,14 +229,13 @@ fn own_fields(
     FieldStore::write(&path, area_bytes, |push| {
         let mut row = 0_u32;
         let nothing = vec![0; area_bytes];
-        scan_fields(connection, &stages, &names, &mut |fields_row| {
-            let id = fields_row.id;
+        scan_fields(connection, &stages, &names, &mut |found| {
             if row as usize >= local.rows() {
                 return Err(Error::internal("there are more rows with fields than rows"));
             }
             // Only a customer's naming row speaks for it.
             if local.customer(row) == row && local.tier(row) == Tier::List {
-                let values: Vec<Option<&str>> = fields_row
+                let values: Vec<Option<&str>> = found
                     .values
                     .iter()
                     .map(|value| (!value.is_empty()).then_some(*value))
@@ -243,7 +244,8 @@ fn own_fields(
                     Error::new(
                         misused(misuse).reason(),
                         format!(
-                            "customer \"{id}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields"
+                            "customer \"{}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields",
+                            found.id
                         ),
                     )
                 })?;
@@ -255,11 +257,10 @@ fn own_fields(
             Ok(())
         })?;
         if row as usize != local.rows() {
-            return Err(Error::internal("there are fewer rows with fields than rows"));
+            return Err(Error::internal(
+                "there are fewer rows with fields than rows",
+            ));
         }
         Ok(())
     })
 }
-
-/// The longest key that a run can take.
-pub(super) const MAX_KEY_BYTES: usize = MAX_VALUE_BYTES;

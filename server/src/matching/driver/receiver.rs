@@ -85,9 +85,7 @@ async fn query(
             let (receiver, source) = (Arc::clone(&receiver), Arc::clone(&source));
             blinding.push_back(run.pool.run(move || {
                 let items = lock(&source).take(chunk.count)?;
-                let blinded = receiver
-                    .blind(items, &mut fresh_rng()?)
-                    .map_err(misused)?;
+                let blinded = receiver.blind(items, &mut fresh_rng()?).map_err(misused)?;
                 let body = blinded.encode(chunk.number);
                 Ok::<_, Failure>((blinded, body))
             }));
@@ -259,7 +257,12 @@ fn open_batch(
     let mut matched_keys = lock(&flows.matched_keys);
     for found in opened.iter() {
         let edge = found.label.and_then(|label| {
-            Edge::from_label(&flows.prepared.terms, &flows.prepared.local, found.owner, &label)
+            Edge::from_label(
+                &flows.prepared.terms,
+                &flows.prepared.local,
+                found.owner,
+                &label,
+            )
         });
         let Some(edge) = edge else {
             flows.note_bad_label();

@@ -64,7 +64,11 @@ fn members(
     let mut members: BTreeMap<Cell, Vec<Member>> = BTreeMap::new();
     let mut ids = local.ids()?;
     let mut row = 0_u32;
-    for component in graph.components().iter().filter(|component| !component.mutual) {
+    for component in graph
+        .components()
+        .iter()
+        .filter(|component| !component.mutual)
+    {
         // Components come by ascending customer, ids by ascending row.
         let id = loop {
             let id = ids
@@ -78,7 +82,10 @@ fn members(
         let missing = || Error::internal("a reported stage is not disclosed");
         let cell = Cell {
             reporter_stage: terms.mine.wire_code(component.mine).ok_or_else(missing)?,
-            reader_stage: terms.theirs.wire_code(component.theirs).ok_or_else(missing)?,
+            reader_stage: terms
+                .theirs
+                .wire_code(component.theirs)
+                .ok_or_else(missing)?,
         };
         // The id itself stays out: the series outlives the customer's row.
         let hash = digest::digest(&digest::SHA256, id);

@@ -292,11 +292,8 @@ impl FieldStore {
             for row in rows {
                 let start = bytes.len();
                 bytes.resize(start + self.area_bytes, 0);
-                file.read_exact_at(
-                    &mut bytes[start..],
-                    u64::from(row) * self.area_bytes as u64,
-                )
-                .map_err(|error| disk(&self.path, &error))?;
+                file.read_exact_at(&mut bytes[start..], u64::from(row) * self.area_bytes as u64)
+                    .map_err(|error| disk(&self.path, &error))?;
             }
         }
         Ok(FieldAreas {

@@ -254,8 +254,7 @@ impl Demux {
     ) -> Result<(), Failure> {
         while let Some(frame) = link.recv().await {
             let frame = frame.map_err(Failure::link)?;
-            let wire =
-                WireFrame::from_raw(frame.flow, frame.kind, frame.sequence, &frame.payload)?;
+            let wire = WireFrame::from_raw(frame.flow, frame.kind, frame.sequence, &frame.payload)?;
             if wire.kind == FrameKind::Abort {
                 return Err(aborted(&frame.payload));
             }

@@ -33,7 +33,9 @@ mod paging;
 mod partnership;
 mod run;
 mod sharing;
+pub mod terminal;
 mod transfer;
+pub mod view;
 
 pub use admin::{AuditEvent, NewToken, Node, Role, Token, TokenWithSecret};
 pub use config::{BearerToken, ClientConfig};

@@ -31,14 +31,18 @@ pub const MAX_CHUNK: usize = 16_384;
 /// The most items of a set.
 pub const MAX_SET: u64 = 1 << 26;
 
-/// The number of tags a slice is laid out for.
+/// The number of tags a slice is laid out for, unless labels are long.
 pub const SLICE_TAGS: u64 = 8_192;
+
+/// The number of bytes a slice, and the claims on it, are laid out for: a random slice stays far below twice as many, so
+/// that its frame fits 1 MiB.
+pub const SLICE_BYTES: u64 = 512 << 10;
 
 /// The most tags a slice may hold: uniform tags never come near it.
 pub const MAX_SLICE_TAGS: usize = 16_384;
 
 /// The most slices.
-pub const MAX_SLICES: usize = 8_192;
+pub const MAX_SLICES: usize = 16_384;
 
 /// The longest label, sealed or not.
 pub const MAX_LABEL_BYTES: usize = 4_096;
@@ -92,6 +96,11 @@ impl ListFlow {
     /// How tags are cut into slices.
     #[must_use]
     pub const fn layout(&self) -> SliceLayout {
-        SliceLayout::for_total(self.tags)
+        let (sealed, claimed) = (
+            self.evaluator_labels.sealed_bytes(),
+            self.receiver_labels.sealed_bytes(),
+        );
+        let label_bytes = if sealed > claimed { sealed } else { claimed };
+        SliceLayout::for_total(self.tags, label_bytes as u64)
     }
 }

@@ -91,6 +91,13 @@ reasons! {
     PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
     Unimplemented "UNIMPLEMENTED" Unimplemented Caller "This node does not offer that.";
     StreamIncomplete "STREAM_INCOMPLETE" Aborted Caller "A stream of requests ended without the message that completes it.";
+    OwnRequest "OWN_REQUEST" PermissionDenied Caller "Nobody decides a request of their own.";
+    NotTheRequester "NOT_THE_REQUESTER" PermissionDenied Caller "Only the requester withdraws a request.";
+    AlreadyDecided "ALREADY_DECIDED" FailedPrecondition Caller "The request has been approved, denied or cancelled.";
+    AssetTooLarge "ASSET_TOO_LARGE" ResourceExhausted Caller "The file is larger than allowed.";
+    ChecksumMismatch "CHECKSUM_MISMATCH" InvalidArgument Caller "The bytes do not have the stated SHA-256.";
+    CursorTooOld "CURSOR_TOO_OLD" OutOfRange Caller "The changes after the cursor are no longer kept.";
+    NodeStopping "NODE_STOPPING" Unavailable Environment "The node is stopping.";
     Cancelled "CANCELLED" Cancelled Caller "Cancelled by request.";
     // Peers
     PeerFault "PEER_FAULT" Aborted Peer "The partner's node broke the protocol.";

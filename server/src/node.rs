@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use crate::{
     auth::Tokens,
     clock::Clock,
+    collaboration::{Results, SharedCustomers},
     config::Config,
+    customers,
     error::{Error, Reason},
     exchange::{Directory, Link},
     identity::{Identity, Vault},
@@ -106,6 +108,7 @@ pub struct Registry {
     partnership_ended: Vec<PartnershipEnded>,
     sharing_changed: Vec<SharingChanged>,
     own_stages: OwnStages,
+    shared_customers: Arc<dyn SharedCustomers>,
     accept_run: AcceptRun,
     notices: notices::Handlers,
 }
@@ -117,13 +120,15 @@ impl Registry {
         let mut registry = Self {
             partnership_ended: Vec::new(),
             sharing_changed: Vec::new(),
-            own_stages: Box::new(|_| Ok(Stage::built_in())),
+            own_stages: Box::new(customers::stages::stages),
+            shared_customers: Arc::new(Results::default()),
             accept_run: Box::new(|node, link| Box::pin(matching::accept_run(node, link))),
             notices: notices::Handlers::default(),
         };
         crate::partnership::register(&mut registry);
         crate::sharing::register(&mut registry);
         matching::register(&mut registry);
+        crate::collaboration::register(&mut registry);
         registry
     }
 
@@ -160,6 +165,11 @@ impl Registry {
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
         self.accept_run = Box::new(move |node, link| Box::pin(accept(node, link)));
+    }
+
+    /// Looks shared customers up in `customers`.
+    pub fn shared_customers(&mut self, customers: Arc<dyn SharedCustomers>) {
+        self.shared_customers = customers;
     }
 
     /// Hands notices of a kind that partners send to `handler`.
@@ -200,6 +210,8 @@ impl Node {
         let vault = Vault::configured(&config)?;
         let identity = Identity::load(directory, &vault)?;
         let store = Store::open(directory)?;
+        // Keys that other rules made are made again before anything reads them.
+        customers::import::bring_keys_up_to_date(&store, &*clock)?;
         let (partners, tokens) = store.read_blocking(|connection| {
             Ok((
                 Directory::load(connection, config.limits.max_runs_per_partner)?,
@@ -252,6 +264,12 @@ impl Node {
     /// What the store reports.
     pub fn stages(&self, connection: &Connection) -> Result<Vec<Stage>, Error> {
         (self.registry.own_stages)(connection)
+    }
+
+    /// What runs found, as far as collaboration needs it.
+    #[must_use]
+    pub fn shared_customers(&self) -> &dyn SharedCustomers {
+        &*self.registry.shared_customers
     }
 
     /// Tells every module that a partnership has ended.

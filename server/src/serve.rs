@@ -18,6 +18,7 @@ use tower::layer::util::Identity;
 
 use crate::{
     clock::Clock,
+    collaboration,
     config::Config,
     error::{Error, Reason},
     exchange,
@@ -185,6 +186,7 @@ pub async fn start_with(
             }
         }),
         tokio::spawn(notices::run(Arc::clone(&node))),
+        tokio::spawn(collaboration::follow(Arc::clone(&node))),
     ];
     tracing::info!(api = %addresses.api, exchange = %addresses.exchange, "ready");
     Ok(Running {

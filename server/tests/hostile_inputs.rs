@@ -8,7 +8,7 @@ use overlap_server::{
     convert::Page,
     customers::{
         files::Format,
-        import::{ImportOptions, import_reader},
+        import::{ImportOptions, Source, import_reader},
     },
     error::{Blame, Error},
     storage::Store,
@@ -32,10 +32,12 @@ fn import(format: Format, bytes: &[u8]) -> Result<(), Error> {
         import_reader(
             store,
             &clock,
-            "file",
-            format,
-            &mut &*bytes,
-            None,
+            Source {
+                file: "file",
+                format,
+                reader: &mut &*bytes,
+                total_bytes: None,
+            },
             &options,
             &mut |_| (),
         )

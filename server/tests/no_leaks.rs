@@ -23,7 +23,7 @@ use overlap_proto::v1::{
 use overlap_server::{
     customers::{
         files::Format,
-        import::{ImportOptions, import_reader},
+        import::{ImportOptions, Source, import_reader},
     },
     exchange::Link,
     matching,
@@ -269,10 +269,12 @@ fn import(node: &TestNode, company: &str) {
     import_reader(
         &node.node().store,
         &*node.node().clock,
-        "customers.csv",
-        Format::Csv,
-        &mut csv(company).as_bytes(),
-        None,
+        Source {
+            file: "customers.csv",
+            format: Format::Csv,
+            reader: &mut csv(company).as_bytes(),
+            total_bytes: None,
+        },
         &options,
         &mut |_| (),
     )

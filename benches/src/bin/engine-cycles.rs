@@ -1,7 +1,8 @@
 //! Core cycles an item of every batch function on every engine, and the ratio to the portable engine, in one process.
 //!
-//! The clock of a shared machine drifts, so each sample is divided by the time that a chain of dependent instructions with
-//! a known latency takes just before and after it; the engines take turns, and the least of the rounds is reported.
+//! The engines take turns, and the least time of the rounds is reported, in the least time that a cycle took meanwhile: a
+//! chain of dependent instructions of known latency is the clock. On a shared machine many short samples are best, so that
+//! some go undisturbed.
 
 use std::{fmt::Write as _, hint::black_box};
 
@@ -12,11 +13,14 @@ use serde::Serialize;
 /// Core cycles an item of every batch function on every engine.
 #[derive(Parser)]
 struct Arguments {
-    /// Items a batch.
-    #[arg(long, default_value_t = 8192)]
+    /// Items a batch; an eighth of it for the portable engine.
+    #[arg(long, default_value_t = 512)]
     items: usize,
-    /// Samples of each function on each engine.
-    #[arg(long, default_value_t = 9)]
+    /// Items a batch of the functions whose cost an item depends on it: a chunk of the protocol.
+    #[arg(long, default_value_t = 8192)]
+    chunk: usize,
+    /// Samples of each function on each engine; an eighth of it for whole chunks.
+    #[arg(long, default_value_t = 400)]
     rounds: usize,
     /// Measure only functions whose name contains this.
     #[arg(long, default_value = "")]
@@ -69,13 +73,6 @@ fn cycle() -> f64 {
     elapsed / (f64::from(CHAIN_STEPS) * CYCLES_PER_STEP)
 }
 
-/// Core cycles of one call, by the faster of two calibrations around it.
-fn cycles(mut run: impl FnMut()) -> f64 {
-    let before = cycle();
-    let elapsed = nanoseconds(&mut run);
-    elapsed / before.min(cycle())
-}
-
 /// What one engine works on.
 struct Bench {
     backend: Backend,
@@ -89,62 +86,68 @@ struct Bench {
 
 const DST: &[u8] = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA512";
 
+/// Its name, and what takes the nanoseconds of one call.
 type Function = (&'static str, fn(&Bench) -> f64);
+
+/// Whether a function's cost an item depends on the number of items.
+fn is_of_chunks(function: &str) -> bool {
+    function.contains("vartime_multiscalar")
+}
 
 /// Every batch function, and the protocol's steps made of them.
 const FUNCTIONS: &[Function] = &[
     ("sha512", |b| {
-        cycles(|| drop(black_box(b.backend.sha512(&b.messages))))
+        nanoseconds(&mut || drop(black_box(b.backend.sha512(&b.messages))))
     }),
     ("hash_to_scalars", |b| {
-        cycles(|| drop(black_box(b.backend.hash_to_scalars(DST, &b.messages))))
+        nanoseconds(&mut || drop(black_box(b.backend.hash_to_scalars(DST, &b.messages))))
     }),
     ("hash_to_group", |b| {
-        cycles(|| drop(black_box(b.backend.hash_to_group(DST, &b.messages))))
+        nanoseconds(&mut || drop(black_box(b.backend.hash_to_group(DST, &b.messages))))
     }),
     ("decode", |b| {
-        cycles(|| drop(black_box(b.backend.decode(&b.elements))))
+        nanoseconds(&mut || drop(black_box(b.backend.decode(&b.elements))))
     }),
     ("encode", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
-        cycles(|| drop(black_box(b.backend.encode(&points))))
+        nanoseconds(&mut || drop(black_box(b.backend.encode(&points))))
     }),
     ("multiply_encode", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
-        cycles(|| drop(black_box(b.backend.multiply_encode(&b.scalar, &points))))
+        nanoseconds(&mut || drop(black_box(b.backend.multiply_encode(&b.scalar, &points))))
     }),
     ("offset", |b| {
         let mut points = b.backend.hash_to_group(DST, &b.messages);
         let base = b.backend.fixed_base(&b.base);
-        cycles(|| b.backend.offset(&mut points, &base, &b.scalars))
+        nanoseconds(&mut || b.backend.offset(&mut points, &base, &b.scalars))
     }),
     ("fixed_base", |b| {
         // Once a base, not once an item.
-        b.items as f64 * cycles(|| drop(black_box(b.backend.fixed_base(&b.base))))
+        b.items as f64 * nanoseconds(&mut || drop(black_box(b.backend.fixed_base(&b.base))))
     }),
     ("vartime_multiscalar", |b| {
         let points = b.backend.decode(&b.elements).expect("these are elements");
-        cycles(|| _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
     }),
     ("vartime_multiscalar (computed points)", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
-        cycles(|| _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
     }),
     ("evaluate: decode, multiply_encode", |b| {
-        cycles(|| {
+        nanoseconds(&mut || {
             let points = b.backend.decode(&b.elements).expect("these are elements");
             drop(black_box(b.backend.multiply_encode(&b.scalar, &points)));
         })
     }),
     ("own items: hash_to_group, multiply_encode", |b| {
-        cycles(|| {
+        nanoseconds(&mut || {
             let points = b.backend.hash_to_group(DST, &b.messages);
             drop(black_box(b.backend.multiply_encode(&b.scalar, &points)));
         })
     }),
     ("blind: hash_to_group, offset, encode", |b| {
         let base = b.backend.fixed_base(&b.base);
-        cycles(|| {
+        nanoseconds(&mut || {
             let mut points = b.backend.hash_to_group(DST, &b.messages);
             b.backend.offset(&mut points, &base, &b.scalars);
             drop(black_box(b.backend.encode(&points)));
@@ -153,14 +156,14 @@ const FUNCTIONS: &[Function] = &[
     ("unblind: offset, encode", |b| {
         let base = b.backend.fixed_base(&b.base);
         let mut points = b.backend.decode(&b.elements).expect("these are elements");
-        cycles(|| {
+        nanoseconds(&mut || {
             b.backend.offset(&mut points, &base, &b.scalars);
             drop(black_box(b.backend.encode(&points)));
         })
     }),
     ("prove: hash_to_scalars, vartime_multiscalar", |b| {
         let points = b.backend.decode(&b.elements).expect("these are elements");
-        cycles(|| {
+        nanoseconds(&mut || {
             let weights = b.backend.hash_to_scalars(DST, &b.messages);
             black_box(b.backend.vartime_multiscalar(&weights, &points));
         })
@@ -168,7 +171,7 @@ const FUNCTIONS: &[Function] = &[
     ("verify: hash_to_scalars, two vartime_multiscalar", |b| {
         let points = b.backend.decode(&b.elements).expect("these are elements");
         let computed = b.backend.hash_to_group(DST, &b.messages);
-        cycles(|| {
+        nanoseconds(&mut || {
             let weights = b.backend.hash_to_scalars(DST, &b.messages);
             black_box(b.backend.vartime_multiscalar(&weights, &points));
             black_box(b.backend.vartime_multiscalar(&weights, &computed));
@@ -220,29 +223,43 @@ fn main() -> anyhow::Result<()> {
         Some(name) => backend.name() == name,
         None => true,
     };
-    let benches: Vec<Bench> = Backend::available()
-        .into_iter()
-        .filter(is_wanted)
-        .map(|backend| Bench::new(backend, arguments.items))
+    let backends: Vec<Backend> = Backend::available().into_iter().filter(is_wanted).collect();
+    let chunks: Vec<Bench> = backends
+        .iter()
+        .map(|backend| Bench::new(*backend, arguments.chunk))
+        .collect();
+    // Samples longer than a time slice would hardly ever go undisturbed.
+    let items_for = |backend: &Backend| match *backend == Backend::portable() {
+        true => arguments.items.div_ceil(8),
+        false => arguments.items,
+    };
+    let batches: Vec<Bench> = backends
+        .iter()
+        .map(|backend| Bench::new(*backend, items_for(backend)))
         .collect();
     let mut report = Vec::new();
     for (function, measure) in FUNCTIONS
         .iter()
         .filter(|(name, _)| name.contains(&arguments.only))
     {
-        // The least disturbed of the rounds, in which the engines take turns.
+        let (benches, rounds) = match is_of_chunks(function) {
+            true => (&chunks, arguments.rounds.div_ceil(8)),
+            false => (&batches, arguments.rounds),
+        };
         let mut least = vec![f64::INFINITY; benches.len()];
-        for _ in 0..arguments.rounds {
-            for (least, bench) in least.iter_mut().zip(&benches) {
-                *least = least.min(measure(bench) / arguments.items as f64);
+        let mut least_cycle = f64::INFINITY;
+        for _ in 0..rounds {
+            for (least, bench) in least.iter_mut().zip(benches) {
+                least_cycle = least_cycle.min(cycle());
+                *least = least.min(measure(bench) / bench.items as f64);
             }
         }
-        for (cycles_per_item, bench) in least.iter().zip(&benches) {
+        for (nanoseconds, bench) in least.iter().zip(benches) {
             report.push(Measurement {
                 function,
                 backend: bench.backend.name(),
-                cycles_per_item: cycles_per_item.round(),
-                ratio_to_portable: (least[0] / cycles_per_item * 100.0).round() / 100.0,
+                cycles_per_item: (nanoseconds / least_cycle).round(),
+                ratio_to_portable: (least[0] / nanoseconds * 100.0).round() / 100.0,
             });
         }
     }

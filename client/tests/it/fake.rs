@@ -408,7 +408,7 @@ service! { partnership_service_server::PartnershipService {
         invite: "overlap-invite:abc".to_owned(),
         fingerprint: "ab12 cd34".to_owned(),
         expires_at: canned::at(3600),
-        partnership: None,
+        partnership: Some(canned::partnership("Globex")),
     });
     accept_invite(AcceptInviteRequest) -> AcceptInviteResponse = |_, _| Ok(AcceptInviteResponse {
         partnership: Some(canned::partnership("Globex")),

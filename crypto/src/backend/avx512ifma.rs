@@ -13,6 +13,7 @@ mod field;
 mod lanes;
 mod msm;
 mod ristretto;
+mod scalar;
 mod scalar_mul;
 mod sha512;
 #[cfg(test)]
@@ -28,9 +29,12 @@ use self::{
     comb::{Comb, offset_each},
     edwards::{Completed, Extended},
     field::{Fe, ONE},
-    lanes::LANES,
+    lanes::{LANES, Row},
     msm::vartime_sum,
-    ristretto::{BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block},
+    ristretto::{
+        BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block, store_words,
+    },
+    scalar::reduce_wide,
     scalar_mul::{HalvedScalar, multiply_each},
     sha512::{Expander, INITIAL, State, hash_group, little_endian, splat_state},
 };
@@ -78,7 +82,9 @@ pub(super) struct FixedBase(Comb);
 impl Cpu {
     pub(super) fn hash_to_group(self, dst: &[u8], messages: &Messages) -> Points {
         // SAFETY: the token proves the CPU features.
-        unsafe { hash_to_group(self, dst, messages) }
+        let result = unsafe { hash_to_group(self, dst, messages) };
+        wipe_stack();
+        result
     }
 
     pub(super) fn hash_to_scalars(self, dst: &[u8], messages: &Messages) -> Vec<Scalar> {
@@ -88,7 +94,9 @@ impl Cpu {
 
     pub(super) fn sha512(self, messages: &Messages) -> Vec<[u8; 64]> {
         // SAFETY: the token proves the CPU features.
-        unsafe { sha512_each(self, messages) }
+        let result = unsafe { sha512_each(self, messages) };
+        wipe_stack();
+        result
     }
 
     pub(super) fn decode(self, encoded: &[Encoded]) -> Result<Points, DecodeError> {
@@ -98,7 +106,9 @@ impl Cpu {
 
     pub(super) fn encode(self, points: &Points) -> Vec<Encoded> {
         // SAFETY: the token proves the CPU features.
-        unsafe { encode(self, points) }
+        let result = unsafe { encode(self, points) };
+        wipe_stack();
+        result
     }
 
     pub(super) fn fixed_base(self, base: &RistrettoPoint) -> FixedBase {
@@ -108,7 +118,8 @@ impl Cpu {
 
     pub(super) fn offset(self, points: &mut Points, base: &FixedBase, scalars: &[Scalar]) {
         // SAFETY: the token proves the CPU features.
-        unsafe { offset_each(self, &mut points.groups, &base.0, scalars) }
+        unsafe { offset_each(self, &mut points.groups, &base.0, scalars) };
+        wipe_stack();
     }
 
     pub(super) fn vartime_multiscalar(self, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
@@ -118,8 +129,19 @@ impl Cpu {
 
     pub(super) fn multiply_encode(self, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
         // SAFETY: the token proves the CPU features.
-        unsafe { multiply_encode(self, scalar, points) }
+        let result = unsafe { multiply_encode(self, scalar, points) };
+        wipe_stack();
+        result
     }
+}
+
+/// Overwrites the stack that the function called just before has left: the compiler may have spilled secrets to it that no
+/// variable names any more. The deepest of them uses less.
+#[inline(never)]
+fn wipe_stack() {
+    let mut rows = [Row([0; LANES]); 1024];
+    rows.zeroize();
+    core::hint::black_box(&rows);
 }
 
 /// Calls `$use_group` for each group of up to eight messages.
@@ -167,9 +189,10 @@ fn hash_to_scalars(cpu: Cpu, dst: &[u8], messages: &Messages) -> Vec<Scalar> {
     let mut scalars = Vec::with_capacity(messages.len());
     for_message_groups!(messages, group => {
         let words = expander.expand(cpu, group, &mut scratch);
-        for bytes in &state_bytes(&words)[..group.len()] {
-            scalars.push(Scalar::from_bytes_mod_order_wide(bytes));
-        }
+        let mut reduced = [[0; 32]; LANES];
+        store_words(reduce_wide(&words), &mut reduced);
+        // curve25519-dalek reduces once more: it takes no bytes on trust.
+        scalars.extend(reduced[..group.len()].iter().map(|bytes| Scalar::from_bytes_mod_order(*bytes)));
     });
     scalars
 }

@@ -1,7 +1,7 @@
 //! Slices: the published tags cut by prefix, each committed to before the first is sent (PROTOCOL.md §7.4).
 
 use super::{
-    MAX_SLICE_TAGS, SLICE_TAGS,
+    MAX_SLICE_TAGS, MAX_SLICES, SLICE_BYTES, SLICE_TAGS,
     label::{Labels, label_keys, seal},
 };
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     wire::{Flow, SliceBody},
 };
 
+/// Bytes of a tag.
+const TAG_BYTES: u64 = 16;
+
 /// How tags are cut into slices: by their first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SliceLayout {
@@ -20,12 +23,24 @@ pub struct SliceLayout {
 }
 
 impl SliceLayout {
-    /// The layout of `tags` tags: the smallest power of two of slices with at most [`SLICE_TAGS`] on average.
+    /// The layout of `tags` tags with labels of `label_bytes` sealed bytes: the smallest power of two of slices with at most
+    /// [`SLICE_TAGS`] tags and [`SLICE_BYTES`] bytes on average, but never more than [`MAX_SLICES`].
     #[must_use]
-    pub const fn for_total(tags: u64) -> Self {
-        let slices = tags.div_ceil(SLICE_TAGS).next_power_of_two();
+    pub const fn for_total(tags: u64, label_bytes: u64) -> Self {
+        let fitting = SLICE_BYTES / (TAG_BYTES + label_bytes);
+        let each = if fitting < SLICE_TAGS {
+            fitting
+        } else {
+            SLICE_TAGS
+        };
+        let prefix_bits = tags.div_ceil(each).next_power_of_two().trailing_zeros();
+        let most = MAX_SLICES.trailing_zeros();
         Self {
-            prefix_bits: slices.trailing_zeros() as u8,
+            prefix_bits: if prefix_bits < most {
+                prefix_bits
+            } else {
+                most
+            } as u8,
         }
     }
 
@@ -139,6 +154,23 @@ mod tests {
     use super::SliceLayout;
 
     #[test]
+    fn slices_of_long_labels_hold_about_512_kib() {
+        // 524,288 / (16 + 1,008) = 512 tags a slice.
+        for (tags, label_bytes, slices) in [
+            (512, 1_008, 1),
+            (513, 1_008, 2),
+            (1 << 20, 1_008, 2_048),
+            (1 << 26, 1_008, 16_384),
+        ] {
+            assert_eq!(
+                SliceLayout::for_total(tags, label_bytes).slices(),
+                slices,
+                "{tags} of {label_bytes}"
+            );
+        }
+    }
+
+    #[test]
     fn slices_hold_about_8192_tags() {
         for (tags, slices) in [
             (0, 1),
@@ -149,11 +181,11 @@ mod tests {
             ((1 << 20) + 1, 256),
             (1 << 26, 8_192),
         ] {
-            assert_eq!(SliceLayout::for_total(tags).slices(), slices, "{tags}");
+            assert_eq!(SliceLayout::for_total(tags, 33).slices(), slices, "{tags}");
         }
-        let one = SliceLayout::for_total(10);
+        let one = SliceLayout::for_total(10, 33);
         assert_eq!(one.slice_of(&[0xff; 16]), 0);
-        let many = SliceLayout::for_total(1 << 20);
+        let many = SliceLayout::for_total(1 << 20, 33);
         assert_eq!(many.slice_of(&[0xff; 16]), 127);
         assert_eq!(many.slice_of(&[0x02; 16]), 1);
     }

@@ -24,6 +24,7 @@ use crate::{
     auth::{Caller, Role},
     clock::Clock,
     error::Error,
+    node::Node,
     storage::Store,
 };
 
@@ -44,6 +45,19 @@ impl Customers {
             clock,
             default_region,
         }
+    }
+
+    /// The service of a node.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the configured region is not one.
+    pub fn of_node(node: &Node) -> Result<Self, Error> {
+        let code = node.config.default_region.as_deref().unwrap_or_default();
+        Ok(Self::new(
+            node.store.clone(),
+            Arc::clone(&node.clock),
+            Region::parse(code, "default_region")?,
+        ))
     }
 
     /// The region that a request asks for, or the configured one.

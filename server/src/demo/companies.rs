@@ -220,8 +220,8 @@ impl Random {
             name: format!("{stem} {suffix}"),
             domain: format!("{stem_slug}-{slug}{index}.{tld}"),
             people,
-            phone: Phone::new(country_code, digits, self.below(10_000)),
-            industry: *self.pick(&INDUSTRIES),
+            phone: Phone::new(country_code, digits, index),
+            industry: self.pick::<&str>(&INDUSTRIES),
             region,
         }
     }
@@ -235,7 +235,7 @@ impl Random {
                 // A private address: it matches as an e-mail address, its domain never as a company.
                 0 => format!(
                     "{person}.{}@{}",
-                    hash(&business.domain) % 1_000,
+                    hash(&business.domain) % 1_000_000,
                     self.pick(&["gmail.com", "outlook.com", "web.de", "qq.com"])
                 ),
                 // A tag makes it another address, which is then matched by another key if at all.
@@ -290,9 +290,9 @@ impl Random {
 }
 
 impl Phone {
-    /// A number of `digits` national digits made from a drawn `line`.
-    fn new(country_code: &str, digits: &str, line: u64) -> Self {
-        let national = format!("{digits}{line:04}");
+    /// A national number that starts with `digits` and ends in the business's own four.
+    fn new(country_code: &str, digits: &str, index: usize) -> Self {
+        let national = format!("{digits}{index:04}");
         let (area, rest) = national.split_at(3);
         let written = if country_code == "1" {
             format!("({area}) {}-{}", &rest[..3], &rest[3..])

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use overlap_proto::exchange::v1::{
-    CollectRequest, CollectResponse, DeliverRequest, DeliverResponse, PairRequest, PairResponse,
-    RunRequest, RunResponse,
+    CollectRequest, CollectResponse, DeliverRequest, DeliverResponse, FetchAssetRequest,
+    FetchAssetResponse, PairRequest, PairResponse, RunRequest, RunResponse,
     exchange_service_server::{ExchangeService, ExchangeServiceServer},
 };
 use tokio::{
@@ -24,6 +24,7 @@ use super::{
     unknown_peer,
 };
 use crate::{
+    assets,
     error::{Error, Reason},
     node::Node,
     notices, partnership,
@@ -240,5 +241,22 @@ impl ExchangeService for Exchange {
             .await
             .map(Response::new)
             .map_err(|error| for_peer(&error))
+    }
+
+    type FetchAssetStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<FetchAssetResponse, Status>> + Send>>;
+
+    async fn fetch_asset(
+        &self,
+        request: Request<FetchAssetRequest>,
+    ) -> Result<Response<Self::FetchAssetStream>, Status> {
+        let fetch = async {
+            let (_, partnership) = self.caller(&request).await?;
+            assets::serve(&self.node, &partnership, request.into_inner()).await
+        };
+        let chunks = fetch.await.map_err(|error| for_peer(&error))?;
+        Ok(Response::new(Box::pin(
+            chunks.map(|chunk| chunk.map_err(|error| for_peer(&error))),
+        )))
     }
 }

@@ -207,6 +207,11 @@ async fn follow(
     if let Some((mut progress, mut ended)) = service.0.matching.watch(&run.id) {
         loop {
             let seen = *progress.borrow_and_update();
+            if seen.state.is_final() {
+                // How it ended is said once, from the record.
+                let _ = ended.wait_for(|ended| *ended).await;
+                break;
+            }
             let message = WatchRunResponse {
                 run: Some(run.to_proto(&run.partnership_id, Some(seen))),
             };

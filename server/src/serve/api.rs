@@ -5,10 +5,14 @@ use std::{path::Path, sync::Arc};
 use overlap_proto::{
     DESCRIPTORS,
     v1::{
-        admin_service_server::AdminServiceServer, match_service_server::MatchServiceServer,
-        overlap_service_server::OverlapServiceServer,
+        admin_service_server::AdminServiceServer, asset_service_server::AssetServiceServer,
+        attribution_service_server::AttributionServiceServer,
+        change_service_server::ChangeServiceServer, customer_service_server::CustomerServiceServer,
+        match_service_server::MatchServiceServer, overlap_service_server::OverlapServiceServer,
+        partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
         sharing_service_server::SharingServiceServer,
+        timeline_service_server::TimelineServiceServer,
     },
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -22,13 +26,15 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::layer::util::{Identity, Stack};
 
 use crate::{
-    admin,
+    admin, assets, attribution,
     auth::AuthenticationLayer,
+    changes,
     config::Config,
+    customers::service::Customers,
     error::{Error, Reason},
     exchange, matching,
     node::Node,
-    overlap, partnership, sharing,
+    overlap, partner_info, partnership, sharing, timeline,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -47,14 +53,23 @@ macro_rules! services {
 }
 
 /// Every service of the API, with its names for health checks: the one place where services are added.
-pub fn api_routes(node: &Arc<Node>) -> (Routes, Vec<&'static str>) {
-    services! { node,
+///
+/// # Errors
+/// What the configuration has wrong.
+pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error> {
+    Ok(services! { node,
         AdminServiceServer(admin::Service::new(Arc::clone(node)));
+        CustomerServiceServer(Customers::of_node(node)?);
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
         MatchServiceServer(matching::Service::new(Arc::clone(node)));
         OverlapServiceServer(overlap::Service::new(Arc::clone(node)));
-    }
+        AttributionServiceServer(attribution::Service::new(Arc::clone(node)));
+        AssetServiceServer(assets::Service::new(Arc::clone(node)));
+        TimelineServiceServer(timeline::Service::new(Arc::clone(node)));
+        PartnerInfoServiceServer(partner_info::Service::new(Arc::clone(node)));
+        ChangeServiceServer(changes::Service::new(Arc::clone(node)));
+    })
 }
 
 fn name<S: NamedService>(_: &S) -> &'static str {
@@ -66,7 +81,7 @@ pub(super) fn server(
     node: &Arc<Node>,
     streams: u32,
 ) -> Result<Router<Stack<AuthenticationLayer, Identity>>, Error> {
-    let (routes, names) = api_routes(node);
+    let (routes, names) = api_routes(node)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)

@@ -2,10 +2,7 @@
 
 mod args;
 mod commands;
-mod grid;
 mod output;
-mod progress;
-mod table;
 
 use std::{
     io::{self, Write as _},
@@ -14,7 +11,10 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use overlap_client::{BearerToken, ClientConfig, Error};
+use overlap_client::{
+    BearerToken, ClientConfig, Error,
+    terminal::{grid, progress, table},
+};
 
 use args::{Global, Overlap};
 

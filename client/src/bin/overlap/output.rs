@@ -2,8 +2,7 @@
 
 use std::io::{self, BufWriter, Stdout, Write};
 
-use jiff::tz::TimeZone;
-use overlap_client::Timestamp;
+use overlap_client::{Timestamp, terminal::readable_time};
 use serde::Serialize;
 
 use crate::{
@@ -72,13 +71,6 @@ impl Value {
             Self::Unset => String::new(),
         }
     }
-}
-
-/// A time as people read it.
-pub(crate) fn readable_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%d %H:%M:%S UTC")
-        .to_string()
 }
 
 /// One column of records: its name and where its value is.

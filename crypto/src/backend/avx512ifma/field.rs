@@ -118,16 +118,10 @@ impl Lanes {
         self.add(self)
     }
 
-    /// 19 times: on the multiplier.
+    /// 19 times.
     #[inline(always)]
     fn times_19(self) -> Self {
         self.mul_low(self.with(19))
-    }
-
-    /// 19 times: by shift and add, where the multiplier is the bottleneck.
-    #[inline(always)]
-    fn times_19_by_shift(self) -> Self {
-        self.shl::<4>().add(self.double()).add(self)
     }
 }
 
@@ -279,11 +273,11 @@ impl Fe {
             madd!(lo a, b, madd!(hi a, b, bias[3]; 0 2, 1 1, 2 0).double(); 0 3, 1 2, 2 1, 3 0);
         let u4 = madd!(lo a, b, madd!(hi a, b, bias[4]; 0 3, 1 2, 2 1, 3 0).double(); 0 4, 1 3, 2 2, 3 1, 4 0);
         Wide([
-            u0.add(w0.times_19_by_shift()),
-            u1.add(w1.times_19_by_shift()),
-            u2.add(w2.times_19_by_shift()),
-            u3.add(w3.times_19_by_shift()),
-            u4.add(w4.times_19_by_shift()),
+            u0.add(w0.times_19()),
+            u1.add(w1.times_19()),
+            u2.add(w2.times_19()),
+            u3.add(w3.times_19()),
+            u4.add(w4.times_19()),
         ])
     }
 

@@ -14,8 +14,9 @@ use core::arch::x86_64::{
     _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_mask_sub_epi64,
     _mm512_mullo_epi64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_ror_epi64,
     _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi64,
-    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_ternarylogic_epi64,
-    _mm512_test_epi64_mask, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm512_srai_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    _mm512_ternarylogic_epi64, _mm512_test_epi64_mask, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use zeroize::Zeroize;
@@ -150,6 +151,13 @@ impl Lanes {
     pub(super) fn shr<const BITS: u32>(self) -> Self {
         // SAFETY: `self` proves the CPU features.
         Self(unsafe { _mm512_srli_epi64::<BITS>(self.0) })
+    }
+
+    /// Shifts in copies of the highest bit.
+    #[inline(always)]
+    pub(super) fn shift_right_signed<const BITS: u32>(self) -> Self {
+        // SAFETY: `self` proves the CPU features.
+        Self(unsafe { _mm512_srai_epi64::<BITS>(self.0) })
     }
 
     #[inline(always)]

@@ -42,7 +42,7 @@ fn load_words(cpu: Cpu, encoded: &[Encoded]) -> [Lanes; 4] {
 
 /// The inverse of [`load_words`], for as many strings as there is room for.
 #[inline(always)]
-fn store_words(words: [Lanes; 4], encoded: &mut [Encoded]) {
+pub(super) fn store_words(words: [Lanes; 4], encoded: &mut [Encoded]) {
     let words = [
         words[0].store(),
         words[1].store(),

@@ -16,6 +16,7 @@ use super::{
     },
     lanes::{LANES, Lanes, Mask, Row, transpose},
     ristretto::{BLOCK, decode_block, encode_block, map_block},
+    scalar::reduce_wide,
     sha512::State,
 };
 
@@ -157,6 +158,21 @@ proptest! {
     }
 
     #[test]
+    fn reduction_modulo_the_order(
+        words in prop::array::uniform8(prop::array::uniform8(prop_oneof![any::<u64>(), Just(0), Just(1), Just(u64::MAX)])),
+    ) {
+        let Some(cpu) = Cpu::detect() else { return Ok(()) };
+        let reduced = reduce_wide(&words.map(|word| Lanes::load(cpu, &word))).map(Lanes::store);
+        let order = (BigUint::from(1_u8) << 252_u32) + 27_742_317_777_372_353_535_851_937_790_883_648_493_u128;
+        let number = |words: &[[u64; LANES]], lane: usize| {
+            words.iter().rev().fold(BigUint::ZERO, |sum, word| (sum << 64_u32) + word[lane])
+        };
+        for lane in 0..LANES {
+            prop_assert_eq!(number(&reduced, lane), number(&words, lane) % &order);
+        }
+    }
+
+    #[test]
     fn transposition(rows in prop::array::uniform8(prop::array::uniform8(any::<u64>()))) {
         let Some(cpu) = Cpu::detect() else { return Ok(()) };
         let columns = transpose(rows.map(|row| Lanes::load(cpu, &row))).map(Lanes::store);
@@ -208,6 +224,36 @@ proptest! {
                     constant(&SQRT_M1) * is_nonzero(lane)
                 }
             });
+        }
+    }
+}
+
+/// Multiples of the group order and their neighbours, where the last subtraction decides.
+#[test]
+fn reduction_beside_multiples_of_the_order() {
+    let Some(cpu) = Cpu::detect() else { return };
+    let order =
+        (BigUint::from(1_u8) << 252_u32) + 27_742_317_777_372_353_535_851_937_790_883_648_493_u128;
+    let most = (BigUint::from(1_u8) << 512_u32) / &order;
+    let multiples = [1_u8, 2, 3, 16, 255]
+        .map(BigUint::from)
+        .into_iter()
+        .chain([&most - 1_u8, most]);
+    for multiple in multiples {
+        let number = multiple * &order;
+        for (value, expected) in [
+            (number.clone(), BigUint::ZERO),
+            (&number + 1_u8, BigUint::from(1_u8)),
+            (number - 1_u8, &order - 1_u8),
+        ] {
+            let mut digits = value.to_u64_digits();
+            digits.resize(8, 0);
+            let words = core::array::from_fn(|word| Lanes::load(cpu, &[digits[word]; LANES]));
+            let mut expected = expected.to_u64_digits();
+            expected.resize(4, 0);
+            for (word, expected) in reduce_wide(&words).iter().zip(expected) {
+                assert_eq!(word.store(), [expected; LANES]);
+            }
         }
     }
 }

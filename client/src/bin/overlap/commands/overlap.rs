@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlap_client::{
-    Client, EmptyReason, Error, Explanation, KeyExplanation, KeyType, Matrix, PageRequest,
-    SharedCustomer, SharedFilter, Tier,
+    Client, EmptyReason, Error, Explanation, KeyExplanation, PageRequest, SharedCustomer,
+    SharedFilter, Tier,
+    view::{MatrixView, SharedView},
 };
-use serde::Serialize;
 
 use super::Context;
 use crate::{
@@ -19,67 +19,18 @@ use crate::{
 /// The largest page to ask for.
 const PAGE: u32 = 1000;
 
-/// The matrix as programs read it; a contract.
-#[derive(Serialize)]
-struct MatrixView<'a> {
-    partner: &'a str,
-    run: &'a str,
-    mine: Vec<&'a str>,
-    theirs: Vec<&'a str>,
-    cells: Vec<CellView<'a>>,
-    shared_customers: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct CellView<'a> {
-    mine: &'a str,
-    theirs: &'a str,
-    state: &'static str,
-    count: Option<u64>,
-}
-
-/// A shared customer as programs read it in the list; a contract.
-#[derive(Serialize)]
-struct SharedView<'a> {
-    id: &'a str,
-    ids: &'a [String],
-    name: &'a str,
-    mine: &'a str,
-    theirs: &'a str,
-    matched_on: &'a [KeyType],
-    #[serde(rename = "ref")]
-    reference: &'a str,
-    partner_fields: &'a BTreeMap<String, String>,
-}
-
-impl<'a> From<&'a SharedCustomer> for SharedView<'a> {
-    fn from(customer: &'a SharedCustomer) -> Self {
-        Self {
-            id: &customer.id,
-            ids: &customer.ids,
-            name: &customer.name,
-            mine: &customer.mine,
-            theirs: &customer.theirs,
-            matched_on: &customer.matched_on,
-            reference: &customer.reference,
-            partner_fields: &customer.partner_fields,
-        }
-    }
-}
-
 pub(super) async fn matrix(context: &mut Context, partner: &str) -> anyhow::Result<()> {
     let matrix = context.client().await?.matrix(partner).await?;
-    let view = matrix_view(&matrix);
     let printer = &mut context.printer;
     match printer.format {
-        Format::Json => printer.json(&view),
+        Format::Json => printer.json(&MatrixView::from(&matrix)),
         Format::Csv => {
             let header = ["mine", "theirs", "state", "count"].map(str::to_owned);
-            let rows = view.cells.iter().map(|cell| {
+            let rows = matrix.cells.iter().map(|cell| {
                 vec![
-                    cell.mine.to_owned(),
-                    cell.theirs.to_owned(),
-                    cell.state.to_owned(),
+                    cell.mine.clone(),
+                    cell.theirs.clone(),
+                    cell.state.name().to_owned(),
                     Value::from(cell.count).field(),
                 ]
             });
@@ -89,26 +40,6 @@ pub(super) async fn matrix(context: &mut Context, partner: &str) -> anyhow::Resu
             let text = grid::draw(printer.paint, partner, &matrix);
             printer.text(&text)
         }
-    }
-}
-
-fn matrix_view(matrix: &Matrix) -> MatrixView<'_> {
-    MatrixView {
-        partner: &matrix.partner,
-        run: &matrix.run,
-        mine: matrix.mine.iter().map(|stage| &*stage.id).collect(),
-        theirs: matrix.theirs.iter().map(|stage| &*stage.id).collect(),
-        cells: matrix
-            .cells
-            .iter()
-            .map(|cell| CellView {
-                mine: &cell.mine,
-                theirs: &cell.theirs,
-                state: cell.state.name(),
-                count: cell.count,
-            })
-            .collect(),
-        shared_customers: matrix.shared_customers,
     }
 }
 

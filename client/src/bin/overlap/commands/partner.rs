@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use overlap_client::{Invite, Partnership, PartnershipState};
+use overlap_client::{Invite, Partnership, PartnershipState, terminal::readable_time};
 
 use super::{Context, confirm, first, read_text};
 use crate::{
     args::{Format, Partner},
-    output::{Column, Value, readable_time},
+    output::{Column, Value},
     table::Tone,
 };
 

@@ -6,23 +6,30 @@ use unicode_width::UnicodeWidthStr as _;
 
 /// Whether to colour what a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Paint(bool);
+pub struct Paint(bool);
 
 /// How a piece of text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
+    /// As it comes.
     #[default]
     Plain,
+    /// Headings.
     Bold,
+    /// What matters less.
     Dim,
+    /// Good news.
     Good,
+    /// Look twice.
     Warning,
+    /// Bad news.
     Bad,
 }
 
 impl Paint {
     /// Colours on a terminal, unless the person asked for none.
-    pub(crate) fn stdout() -> Self {
+    #[must_use]
+    pub fn stdout() -> Self {
         Self(wants_colour(
             std::io::stdout().is_terminal(),
             std::env::var_os("NO_COLOR").as_deref(),
@@ -40,7 +47,9 @@ impl Paint {
         Self(false)
     }
 
-    pub(crate) fn text(self, tone: Tone, text: &str) -> String {
+    /// Text in a tone.
+    #[must_use]
+    pub fn text(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Plain => return text.to_owned(),
             _ if !self.0 || text.is_empty() => return text.to_owned(),
@@ -59,7 +68,8 @@ fn wants_colour(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) 
 }
 
 /// Text without control characters, which could move a terminal's cursor or end a line: names come from partners too.
-pub(crate) fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             // Bidirectional overrides reorder what stands beside them.
@@ -71,7 +81,8 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// Fills a text up to a width on the screen.
-pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
+#[must_use]
+pub fn pad(text: &str, width: usize, right: bool) -> String {
     let fill = " ".repeat(width.saturating_sub(text.width()));
     if right {
         format!("{fill}{text}")
@@ -82,18 +93,16 @@ pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
 
 /// One entry of a table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) text: String,
-    pub(crate) tone: Tone,
+pub struct Entry {
+    /// What it says.
+    pub text: String,
+    /// How it looks.
+    pub tone: Tone,
 }
 
 /// A table with a header line.
-pub(crate) fn columns(
-    paint: Paint,
-    header: &[String],
-    right: &[bool],
-    rows: &[Vec<Entry>],
-) -> String {
+#[must_use]
+pub fn columns(paint: Paint, header: &[String], right: &[bool], rows: &[Vec<Entry>]) -> String {
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -131,7 +140,8 @@ pub(crate) fn columns(
 }
 
 /// Names and values, one a line.
-pub(crate) fn properties(paint: Paint, indent: usize, lines: &[(String, Entry)]) -> String {
+#[must_use]
+pub fn properties(paint: Paint, indent: usize, lines: &[(String, Entry)]) -> String {
     let width = lines
         .iter()
         .map(|(name, _)| name.width())
@@ -152,7 +162,8 @@ pub(crate) fn properties(paint: Paint, indent: usize, lines: &[(String, Entry)])
 }
 
 /// A whole number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use overlap_client::{Cell, CellState, Matrix};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{
-    output::readable_time,
+use super::{
+    readable_time,
     table::{Paint, Tone, grouped, one_line, pad},
 };
+use crate::{Cell, CellState, Matrix};
 
 /// What a cell looks like, and what that means.
 fn appearance(cell: Option<&Cell>) -> (String, Tone) {
@@ -52,7 +52,7 @@ const LEGEND: [(CellState, &str, &str); 6] = [
 ];
 
 /// Draws the matrix with a legend of what occurs in it.
-pub(crate) fn draw(paint: Paint, partner: &str, matrix: &Matrix) -> String {
+pub fn draw(paint: Paint, partner: &str, matrix: &Matrix) -> String {
     let mut text = format!("{}\n", paint.text(Tone::Bold, &title(partner, matrix)));
     if matrix.mine.is_empty() || matrix.theirs.is_empty() {
         text.push_str("No stages to compare yet.\n");

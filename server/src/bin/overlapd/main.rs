@@ -1,5 +1,7 @@
 //! overlapd, the Overlap node.
 
+mod demo;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -42,7 +44,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
     },
-    // The demonstration has its own module: `Demo(overlap_server::demo::Arguments)`, run by `overlap_server::demo::run`.
+    /// Runs two nodes on loopback with two companies' customers, matches them, and shows what each side sees.
+    Demo(demo::Demo),
 }
 
 #[derive(clap::Args)]
@@ -76,12 +79,13 @@ enum Output {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Init(init) => make(init),
-        Command::Serve { dir } => run(&dir),
-        Command::Doctor { dir, output } => examine(&dir, output),
+        Command::Init(init) => make(init).map_err(anyhow::Error::from),
+        Command::Serve { dir } => run(&dir).map_err(anyhow::Error::from),
+        Command::Doctor { dir, output } => examine(&dir, output).map_err(anyhow::Error::from),
+        Command::Demo(demo) => demo::run(demo),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("overlapd: {error}");
+        eprintln!("overlapd: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -2,18 +2,19 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use overlap_client::{Progress, Run};
-
-use crate::table::{grouped, one_line};
+use super::table::{grouped, one_line};
+use crate::{Progress, Run};
 
 /// The line.
-pub(crate) struct Meter {
+pub struct Meter {
     shown: bool,
     terminal: bool,
 }
 
 impl Meter {
-    pub(crate) fn new() -> Self {
+    /// Nothing shown yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             shown: false,
             terminal: io::stderr().is_terminal(),
@@ -21,7 +22,7 @@ impl Meter {
     }
 
     /// Replaces the line.
-    pub(crate) fn show(&mut self, text: &str) {
+    pub fn show(&mut self, text: &str) {
         if self.terminal {
             self.shown = true;
             // A line that wraps could not be taken back.
@@ -33,13 +34,19 @@ impl Meter {
     }
 
     /// Takes the line back.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         if self.shown {
             self.shown = false;
             let mut stderr = io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[2K");
             let _ = stderr.flush();
         }
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -50,7 +57,8 @@ impl Drop for Meter {
 }
 
 /// What a run is doing, in a line.
-pub(crate) fn run_line(run: &Run) -> String {
+#[must_use]
+pub fn run_line(run: &Run) -> String {
     let mut line = run.state.name().to_lowercase();
     if let Some(progress) = &run.progress {
         if !progress.phase.is_empty() && !progress.phase.eq_ignore_ascii_case(run.state.name()) {
@@ -83,7 +91,8 @@ fn amounts(progress: &Progress) -> String {
 }
 
 /// How far an upload is, in a line.
-pub(crate) fn bytes_line(sent: u64, total: u64) -> String {
+#[must_use]
+pub fn bytes_line(sent: u64, total: u64) -> String {
     if total == 0 {
         return format!("sending  {}", bytes(sent));
     }
@@ -104,7 +113,8 @@ fn percent(done: u64, total: u64) -> u64 {
 }
 
 /// A number of bytes as people read it.
-pub(crate) fn bytes(number: u64) -> String {
+#[must_use]
+pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = number as f64;
     let mut unit = 0;
@@ -121,7 +131,8 @@ pub(crate) fn bytes(number: u64) -> String {
 }
 
 /// A duration as minutes and seconds, or hours where there are any.
-pub(crate) fn clock(seconds: u64) -> String {
+#[must_use]
+pub fn clock(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
         format!("{hours}:{minutes:02}:{seconds:02}")

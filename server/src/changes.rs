@@ -1,0 +1,9 @@
+//! What changed, for platforms that follow: a durable log of bounded length, and a stream that can be resumed.
+
+mod log;
+mod service;
+
+pub use log::{Change, Kind, record};
+pub use service::Service;
+
+pub(crate) use log::{forget, note_run, noted_run};

@@ -1,0 +1,220 @@
+//! Forecasts and targets (K-21, K-36).
+
+use std::collections::{BTreeMap, HashSet};
+
+use overlap_proto::v1;
+
+use super::{
+    answer,
+    definitions::{self, MetricId, Unit},
+    facts::{Goal, Target},
+    metrics::{self, Quantity, Reading, Value},
+    settings::Settings,
+    view::{Period, Scope, View},
+};
+use crate::records::{
+    money::{Currency, Money},
+    times,
+};
+
+/// Won plus weighted open deals against the target; partners' SOURCED deals.
+#[must_use]
+pub fn forecast(view: &View<'_>, period: &Period, settings: &Settings) -> v1::GetForecastResponse {
+    let won = metrics::read(MetricId::SourcedClosedRevenue, view, period);
+    // Won and weighted, by currency; weighted in ten-thousandths of billionths, so that nothing is rounded before the end.
+    let mut sums: BTreeMap<Currency, (i128, i128)> = BTreeMap::new();
+    for value in &won.values {
+        if let Quantity::Money(money) = value.numerator {
+            sums.entry(money.currency).or_default().0 += money.amount;
+        }
+    }
+    let mut unlikely = 0;
+    let open = view
+        .deals
+        .iter()
+        .filter(|deal| deal.sourced && view.scope.has(&deal.partner) && deal.is_open(period.as_of));
+    for deal in open {
+        match deal
+            .probability_bp
+            .or_else(|| settings.probability_bp(&deal.stage))
+        {
+            Some(chance) => {
+                sums.entry(deal.amount.currency).or_default().1 +=
+                    deal.amount.amount * i128::from(chance);
+            }
+            None => unlikely += 1,
+        }
+    }
+    let targets = targets_of(view, MetricId::SourcedClosedRevenue, period);
+    for &currency in targets.keys() {
+        sums.entry(currency).or_default();
+    }
+    let forecasts = sums
+        .into_iter()
+        .map(|(currency, (won, weighted))| {
+            let money = |amount| Money { currency, amount };
+            let weighted = weighted.div_euclid(10_000);
+            let target = targets.get(&currency).copied();
+            v1::Forecast {
+                currency_code: currency.code().to_owned(),
+                won: Some(money(won).to_proto()),
+                weighted_open: Some(money(weighted).to_proto()),
+                forecast: Some(money(won + weighted).to_proto()),
+                target: target.map(|target| money(target).to_proto()),
+                attainment: target
+                    .filter(|&target| target != 0)
+                    .map(|target| (won + weighted) as f64 / target as f64),
+            }
+        })
+        .collect();
+    v1::GetForecastResponse {
+        forecasts,
+        as_of: Some(times::to_proto(period.as_of)),
+        data_through: view
+            .facts
+            .through
+            .get(&crate::records::kind::Kind::Deal)
+            .copied()
+            .map(times::to_proto),
+        definition_version: definitions::DERIVED[1].version,
+        deals_without_probability: unlikely,
+    }
+}
+
+/// Money targets for a metric whose period overlaps P: the program's, or those of the partners selected.
+fn targets_of(view: &View<'_>, metric: MetricId, period: &Period) -> BTreeMap<Currency, i128> {
+    let mut sums = BTreeMap::new();
+    for target in applicable(view) {
+        let whole_program = target.partner.is_empty();
+        let overlaps = target.start <= period.end && target.end > period.start;
+        if target.metric != metric.name()
+            || !overlaps
+            || whole_program != matches!(view.scope, Scope::All)
+        {
+            continue;
+        }
+        if let Goal::Money(money) = target.goal {
+            *sums.entry(money.currency).or_default() += money.amount;
+        }
+    }
+    sums
+}
+
+/// The targets that a view may see: with a selection of partners, theirs alone.
+pub fn applicable<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Target> {
+    let all = matches!(view.scope, Scope::All);
+    let partners: HashSet<String> = match &view.scope {
+        Scope::All => HashSet::new(),
+        Scope::Only(partners) => partners.iter().map(|&partner| partner.to_owned()).collect(),
+    };
+    view.facts
+        .targets
+        .iter()
+        .filter(move |target| all || partners.contains(&target.partner))
+}
+
+/// A target and what became of it.
+pub struct Attainment<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// Its metric.
+    pub metric: MetricId,
+    /// What was reached over the target's period.
+    pub reading: Reading,
+    /// The value that the goal is compared with.
+    pub value: Option<Value>,
+    period: Period,
+}
+
+impl<'a> Attainment<'a> {
+    /// Measures a target as of P's as_of.
+    #[must_use]
+    pub fn of(target: &'a Target, view: &View<'a>, period: &Period) -> Option<Self> {
+        let metric = MetricId::from_name(&target.metric)?;
+        let period = period.over(target.start, target.end);
+        let reading = if target.partner.is_empty() {
+            metrics::read(metric, view, &period)
+        } else {
+            let own = view.of_partners(HashSet::from([target.partner.as_str()]));
+            metrics::read(metric, &own, &period)
+        };
+        let value = match target.goal {
+            Goal::Money(goal) => Some(
+                reading
+                    .values
+                    .iter()
+                    .copied()
+                    .find(|value| value.currency == Some(goal.currency))
+                    .unwrap_or(Value {
+                        currency: Some(goal.currency),
+                        numerator: Quantity::Money(Money {
+                            currency: goal.currency,
+                            amount: 0,
+                        }),
+                        denominator: None,
+                    }),
+            ),
+            Goal::Number(_) => reading.values.first().copied(),
+        };
+        Some(Self {
+            target,
+            metric,
+            reading,
+            value,
+            period,
+        })
+    }
+
+    /// Whether the goal was not reached; unset if that cannot be said. Exact.
+    #[must_use]
+    pub fn is_missed(&self) -> Option<bool> {
+        let value = self.value?;
+        match (self.target.goal, value.numerator, value.denominator) {
+            (Goal::Money(goal), Quantity::Money(actual), None) => Some(actual.amount < goal.amount),
+            (Goal::Money(goal), Quantity::Money(actual), Some(Quantity::Count(count))) => {
+                (count != 0).then(|| actual.amount < goal.amount * i128::from(count))
+            }
+            (Goal::Number(goal), Quantity::Count(actual), None) => Some(actual < goal),
+            (Goal::Number(goal), Quantity::Count(actual), Some(Quantity::Count(of))) => {
+                (of != 0).then(|| i128::from(actual) * 10_000 < i128::from(goal) * i128::from(of))
+            }
+            _ => value.ratio().and_then(|actual| match self.target.goal {
+                Goal::Number(goal) => Some(actual < goal as f64),
+                Goal::Money(_) => None,
+            }),
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn to_proto(&self, view: &View<'_>) -> v1::TargetComparison {
+        let goal = match self.target.goal {
+            Goal::Money(money) => Quantity::Money(money),
+            Goal::Number(number) => Quantity::Count(number),
+        };
+        let wanted = match self.target.goal {
+            Goal::Money(money) => money.amount as f64 / 1e9,
+            Goal::Number(number) if self.metric.definition().unit == Unit::Ratio => {
+                number as f64 / 1e4
+            }
+            Goal::Number(number) => number as f64,
+        };
+        v1::TargetComparison {
+            target: self.target.id.clone(),
+            partner: self.target.partner.clone(),
+            actual: Some(answer::message(
+                &self.metric.definition(),
+                self.metric.kinds(),
+                view.facts,
+                &self.reading,
+                &self.period,
+            )),
+            goal: Some(goal.to_proto()),
+            attainment: self
+                .value
+                .and_then(|value| value.ratio())
+                .filter(|_| wanted != 0.0)
+                .map(|actual| actual / wanted),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Attribution and timelines of customers that a real run has matched: nothing is set by the test but the two customer files.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod attribution_support;
+
+use attribution_support::{
+    attributions, changes, count, ingest,
+    node_support::{Authorized, TestNode, eventually, pair, reason},
+    outbox, policy, proto_time, set_policy, sharing_state, timelines,
+};
+use overlap_proto::v1::{
+    ActionSegment, Attribution, AttributionState, ChangeKind, Customer, DisclosureState,
+    GetActionSegmentsRequest, GetTimelineRequest, LifecycleEventRecord, LifecycleEventType,
+    ListReceivedAttributionsRequest, RequestAttributionRequest, RunState, SharingState,
+    StartRunRequest, Tier, TimelineSide, UpsertCustomersRequest, WatchChangesRequest,
+    WatchRunRequest, customer_service_client::CustomerServiceClient,
+    match_service_client::MatchServiceClient, record::Content,
+};
+use tonic::{Code, Status};
+
+/// Stores customers: one a line, as id, stage, name, e-mail.
+async fn import(node: &TestNode, lines: &str) {
+    let customers = lines
+        .lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            Customer {
+                id: fields[0].to_owned(),
+                stage: fields[1].to_owned(),
+                name: fields[2].to_owned(),
+                emails: vec![fields[3].to_owned()],
+                ..Customer::default()
+            }
+        })
+        .collect();
+    let message = UpsertCustomersRequest {
+        customers,
+        ..UpsertCustomersRequest::default()
+    };
+    CustomerServiceClient::<Authorized>::new(node.api().await)
+        .upsert_customers(futures::stream::iter([message]))
+        .await
+        .unwrap();
+}
+
+async fn run(node: &TestNode, partner: &str) {
+    let mut client = MatchServiceClient::<Authorized>::new(node.api().await);
+    let request = StartRunRequest {
+        partner: partner.to_owned(),
+        ..Default::default()
+    };
+    let run = client
+        .start_run(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .run
+        .unwrap();
+    let mut watch = client
+        .watch_run(WatchRunRequest { run: run.id })
+        .await
+        .unwrap()
+        .into_inner();
+    let mut last = None;
+    while let Some(message) = watch.message().await.unwrap() {
+        last = message.run;
+    }
+    let last = last.unwrap();
+    assert_eq!(last.state(), RunState::Done, "{last:?}");
+}
+
+async fn request(node: &TestNode, customer: &str) -> Result<Attribution, Status> {
+    let request = RequestAttributionRequest {
+        partner: "Globex".to_owned(),
+        customer: customer.to_owned(),
+        details: "We made the introduction".to_owned(),
+        request_id: String::new(),
+    };
+    let response = attributions(node)
+        .await
+        .request_attribution(request)
+        .await?;
+    Ok(response.into_inner().attribution.unwrap())
+}
+
+async fn received(node: &TestNode) -> Vec<Attribution> {
+    let request = ListReceivedAttributionsRequest {
+        partner: "Acme".to_owned(),
+        ..Default::default()
+    };
+    let response = attributions(node)
+        .await
+        .list_received_attributions(request)
+        .await
+        .unwrap();
+    response.into_inner().attributions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
+    let (a, mut b) = pair().await;
+    import(
+        &a,
+        "a1,Prospect,Umbrella,ceo@umbrella.example\n\
+         a2,Customer,Hooli,info@hooli.example\n\
+         a3,Lead,Stark,tony@stark.example\n\
+         a4,Customer,Only Ours,x@only-ours.example\n",
+    )
+    .await;
+    import(
+        &b,
+        "b1,Customer,Umbrella Corp,CEO@umbrella.example\n\
+         b2,Customer,Hooli XYZ,info@hooli.example\n\
+         b3,Customer,Stark Industries,tony@stark.example\n",
+    )
+    .await;
+    // Leads are counted, never named.
+    let mut mine = policy(true);
+    mine.stages.insert("Lead".to_owned(), Tier::Count.into());
+    set_policy(&a, "Globex", mine).await;
+    eventually("the proposal arrives", || async {
+        sharing_state(&b, "Acme").await == SharingState::AwaitingMyDecision
+    })
+    .await;
+    set_policy(&b, "Acme", policy(false)).await;
+    eventually("sharing is active", || async {
+        sharing_state(&a, "Globex").await == SharingState::Active
+            && sharing_state(&b, "Acme").await == SharingState::Active
+    })
+    .await;
+    let event = |at: &str, label: &str| {
+        Content::LifecycleEvent(LifecycleEventRecord {
+            customer: "a1".to_owned(),
+            r#type: LifecycleEventType::Milestone.into(),
+            at: proto_time(at),
+            label: label.to_owned(),
+            partner: String::new(),
+        })
+    };
+    ingest(&a, "e1", event("2026-02-01T00:00:00Z", "Pilot")).await;
+    run(&a, "Globex").await;
+
+    // Who is not shared, and who may not be named.
+    assert_eq!(request(&a, "a4").await.unwrap_err().code(), Code::NotFound);
+    let counted = request(&a, "a3").await.unwrap_err();
+    assert_eq!(
+        (counted.code(), reason(&counted).as_str()),
+        (Code::FailedPrecondition, "OWN_TIER_COUNTS_ONLY")
+    );
+
+    eventually("the event arrives", || async {
+        count(
+            &b,
+            "SELECT count(*) FROM partner_events WHERE customer = 'b1'",
+        )
+        .await
+            == 1
+    })
+    .await;
+    b.stop().await;
+    let asked = request(&a, "a1").await.unwrap();
+    let wire = outbox(&a).await;
+    for identifier in ["umbrella", "Umbrella", "\"a1\"", "ceo"] {
+        assert!(!wire.contains(identifier), "{identifier} in {wire}");
+    }
+    assert!(wire.contains(&asked.r#ref) && asked.r#ref.len() == 32);
+    b.resume().await;
+    eventually("the request arrives", || async {
+        received(&b).await.len() == 1
+    })
+    .await;
+    let there = received(&b).await.remove(0);
+    assert_eq!(
+        (there.customer.as_str(), &there.r#ref),
+        ("b1", &asked.r#ref)
+    );
+    let approve = overlap_proto::v1::ApproveAttributionRequest {
+        partner: "Acme".to_owned(),
+        id: there.id,
+        ..Default::default()
+    };
+    let approved = attributions(&b)
+        .await
+        .approve_attribution(approve)
+        .await
+        .unwrap();
+    assert_eq!(
+        approved.into_inner().attribution.unwrap().state(),
+        AttributionState::Approved
+    );
+
+    let timeline = GetTimelineRequest {
+        partner: "Acme".to_owned(),
+        customer: "b1".to_owned(),
+    };
+    let timeline = timelines(&b)
+        .await
+        .get_timeline(timeline)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(timeline.partner_timeline(), DisclosureState::Shared);
+    assert_eq!(timeline.events.len(), 1);
+    assert_eq!(
+        (timeline.events[0].side(), timeline.events[0].label.as_str()),
+        (TimelineSide::Partner, "Pilot")
+    );
+
+    let segments = GetActionSegmentsRequest {
+        partner: "Globex".to_owned(),
+    };
+    let segments = timelines(&a)
+        .await
+        .get_action_segments(segments)
+        .await
+        .unwrap()
+        .into_inner();
+    let counts: Vec<_> = segments
+        .segments
+        .iter()
+        .map(|one| (one.segment(), one.count))
+        .collect();
+    assert_eq!(counts[0], (ActionSegment::MutualCustomers, 1));
+    assert_eq!(counts[1], (ActionSegment::MyProspectsTheirCustomers, 2));
+    assert_eq!(counts[4], (ActionSegment::NewlyShared, 3));
+
+    let watch = WatchChangesRequest {
+        from_oldest: true,
+        kinds: vec![ChangeKind::SharedCustomersFound.into()],
+        ..Default::default()
+    };
+    let mut watch = changes(&a)
+        .await
+        .watch_changes(watch)
+        .await
+        .unwrap()
+        .into_inner();
+    let found = loop {
+        if let Some(change) = watch.message().await.unwrap().unwrap().change {
+            break change;
+        }
+    };
+    assert_eq!(found.details["count"], "3");
+
+    // A customer that moves to a stage that is not in the list tier may not be named any more, though the last run could.
+    import(&a, "a2,Lead,Hooli,info@hooli.example\n").await;
+    let moved = request(&a, "a2").await.unwrap_err();
+    assert_eq!(reason(&moved), "OWN_TIER_COUNTS_ONLY");
+}

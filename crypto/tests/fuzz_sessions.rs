@@ -55,7 +55,11 @@ struct ListRun {
 fn list_run() -> ListRun {
     let tiers = [Tier::List, Tier::List];
     let (one, other) = (Company::new(1, customers(2)), Company::new(2, customers(2)));
-    let terms = terms(side_terms(one.id(), &tiers), side_terms(other.id(), &tiers), 5);
+    let terms = terms(
+        side_terms(one.id(), &tiers),
+        side_terms(other.id(), &tiers),
+        5,
+    );
     let (session, peer) = sessions(&one, &other, &terms, &mut rng(1));
     let (flow, receiver, evaluator) = match session.receiving() {
         Some(flow) => (flow, &one, &other),
@@ -112,7 +116,11 @@ enum Evaluating {
 fn count_flows() -> (CountFlow, CountFlow) {
     let (one, other) = (Company::new(1, Vec::new()), Company::new(2, Vec::new()));
     let tiers = [Tier::Count, Tier::Count];
-    let terms = terms(side_terms(one.id(), &tiers), side_terms(other.id(), &tiers), 16);
+    let terms = terms(
+        side_terms(one.id(), &tiers),
+        side_terms(other.id(), &tiers),
+        16,
+    );
     let (session, peer): (Session, Session) = sessions(&one, &other, &terms, &mut rng(1));
     (
         CountFlow::new(&session, &terms).unwrap(),

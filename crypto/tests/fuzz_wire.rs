@@ -3,7 +3,10 @@
 //!
 //! Short by default; `PROPTEST_CASES=1000000 cargo test --release -p overlap-crypto --test fuzz_wire` for long. Failures are kept in
 //! `proptest-regressions/` and tried first.
-#![expect(unsafe_code, reason = "an allocator that remembers its largest request")]
+#![expect(
+    unsafe_code,
+    reason = "an allocator that remembers its largest request"
+)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/vectors.rs"]
@@ -118,7 +121,13 @@ fn edit() -> impl Strategy<Value = Edit> {
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
         (
             any::<Index>(),
-            prop_oneof![Just(0), Just(1), Just(u32::MAX), Just(1 << 14), any::<u32>()]
+            prop_oneof![
+                Just(0),
+                Just(1),
+                Just(u32::MAX),
+                Just(1 << 14),
+                any::<u32>()
+            ]
         )
             .prop_map(|(at, number)| Edit::Number(at, number)),
         any::<Index>().prop_map(Edit::Cut),

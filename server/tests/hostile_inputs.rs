@@ -53,7 +53,11 @@ fn check(result: Result<(), Error>) {
             "{:?}: {error}",
             error.reason()
         );
-        assert!(error.message().len() < 2_000, "{} bytes of error", error.message().len());
+        assert!(
+            error.message().len() < 2_000,
+            "{} bytes of error",
+            error.message().len()
+        );
     }
 }
 
@@ -64,10 +68,33 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
             "id,stage,email,phone,domain,external_id,private,x\n",
             "a,Lead,a@b.example,+41446681800,b.example,X1,false,y\n",
             "a,Lead\n",
-            "\"", "\"\"", ",", ";", "\r\n", "\n", "\r", "\u{feff}", "\0", "é", "\u{202e}",
-            "{", "}", "[", "]", ":", "{\"id\":\"a\",\"stage\":\"Lead\"}\n",
-            "{\"id\":1e999,\"stage\":[[[[]]]]}", "\"id\"", "\\ud800", "null", "true", "-0", "1e400",
-            "a@xn--a.example", "+99999999999999999999", "https://[::1]:99999/",
+            "\"",
+            "\"\"",
+            ",",
+            ";",
+            "\r\n",
+            "\n",
+            "\r",
+            "\u{feff}",
+            "\0",
+            "é",
+            "\u{202e}",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            "{\"id\":\"a\",\"stage\":\"Lead\"}\n",
+            "{\"id\":1e999,\"stage\":[[[[]]]]}",
+            "\"id\"",
+            "\\ud800",
+            "null",
+            "true",
+            "-0",
+            "1e400",
+            "a@xn--a.example",
+            "+99999999999999999999",
+            "https://[::1]:99999/",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..24),
@@ -140,7 +167,12 @@ fn documents_name_tests_that_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let pattern = regex::Regex::new(r"`([a-z0-9_/]+\.rs)(?:::([a-z0-9_]+))?`").unwrap();
     let mut named = 0;
-    for document in ["docs/THREAT_MODEL.md", "docs/KEY_MANAGEMENT.md", "SECURITY.md", "CONTRIBUTING.md"] {
+    for document in [
+        "docs/THREAT_MODEL.md",
+        "docs/KEY_MANAGEMENT.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for found in pattern.captures_iter(&text) {
             let path = root.join(&found[1]);

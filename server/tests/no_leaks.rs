@@ -415,7 +415,9 @@ fn keys(node: &TestNode) -> Vec<(String, Vec<u8>)> {
         .next()
         .unwrap()
         .unwrap();
-    let epoch = matching::keys::load(&partner.path(), &node.node().vault).unwrap().unwrap();
+    let epoch = matching::keys::load(&partner.path(), &node.node().vault)
+        .unwrap()
+        .unwrap();
     secrets.push(("VOPRF key".to_owned(), epoch.secret.to_vec()));
     assert!(
         secrets.len() >= 4,

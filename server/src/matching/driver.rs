@@ -26,8 +26,8 @@ use std::{
 use futures::{FutureExt as _, future::FusedFuture as _};
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, report::SERIES_INTERVAL_S,
-    session::ListPhase, signature::Signer,
+    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session,
+    report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
 use tokio::sync::{mpsc, watch};

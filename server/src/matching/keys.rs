@@ -297,15 +297,18 @@ mod tests {
     fn an_epoch_ends_with_its_terms_or_after_thirty_days() {
         let base = tempfile::tempdir().unwrap();
         let directory = directory(base.path(), "p1");
-        let first = current_or_new(&directory, &vault(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
+        let first =
+            current_or_new(&directory, &vault(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
         assert_eq!((first.epoch, first.secret[0]), (1_000, 1));
-        let again = current_or_new(&directory, &vault(), &[1; 32], at(2_000), 0, secret(2)).unwrap();
+        let again =
+            current_or_new(&directory, &vault(), &[1; 32], at(2_000), 0, secret(2)).unwrap();
         assert_eq!((again.epoch, again.secret[0]), (1_000, 1));
         assert_eq!(
             again.handle_key().handle("a"),
             first.handle_key().handle("a")
         );
-        let tightened = current_or_new(&directory, &vault(), &[2; 32], at(2_000), 0, secret(3)).unwrap();
+        let tightened =
+            current_or_new(&directory, &vault(), &[2; 32], at(2_000), 0, secret(3)).unwrap();
         assert_eq!((tightened.epoch, tightened.secret[0]), (2_000, 3));
         assert_ne!(
             tightened.handle_key().handle("a"),
@@ -324,7 +327,8 @@ mod tests {
     #[test]
     fn the_secrets_of_an_epoch_are_sealed() {
         let base = tempfile::tempdir().unwrap();
-        let made = current_or_new(base.path(), &vault(), &[1; 32], at(1_000), 0, secret(7)).unwrap();
+        let made =
+            current_or_new(base.path(), &vault(), &[1; 32], at(1_000), 0, secret(7)).unwrap();
         let bytes = fs::read(base.path().join(FILE_NAME)).unwrap();
         for key in [&made.secret, &made.handle_key] {
             assert!(!bytes.windows(32).any(|window| window == key.as_ref()));

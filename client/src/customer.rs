@@ -224,6 +224,11 @@ impl Client {
             customers: Vec::new(),
             default_region: options.default_region.unwrap_or_default(),
             replace_all: options.replace_all,
+            last: false,
+        };
+        let end = v1::UpsertCustomersRequest {
+            last: true,
+            ..Default::default()
         };
         let batches = customers
             .map(v1::Customer::from)
@@ -232,7 +237,10 @@ impl Client {
                 customers,
                 ..Default::default()
             });
-        let messages = stream::once(async { header }).chain(batches).map(Ok);
+        let messages = stream::once(async { header })
+            .chain(batches)
+            .chain(stream::once(async { end }))
+            .map(Ok);
         let nobody = v1::UpsertCustomersRequest {
             customers: vec![v1::Customer::default()],
             ..Default::default()
@@ -263,9 +271,17 @@ impl Client {
     ) -> impl Future<Output = Result<u64, Error>> + Send {
         let messages = ids
             .chunks(BATCH)
-            .map(|ids| Ok(v1::DeleteCustomersRequest { ids }));
+            .map(|ids| v1::DeleteCustomersRequest { ids, last: false })
+            .chain(stream::once(async {
+                v1::DeleteCustomersRequest {
+                    ids: Vec::new(),
+                    last: true,
+                }
+            }))
+            .map(Ok);
         let nobody = v1::DeleteCustomersRequest {
             ids: vec![String::new()],
+            last: false,
         };
         let (request, cause) = self.upload(messages, nobody);
         async move {

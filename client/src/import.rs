@@ -122,8 +122,23 @@ impl Client {
         });
         let parts = stream::once(future::ready(Ok(start)))
             .chain(chunks)
-            .map(|part| Ok(v1::ImportCustomersRequest { part: Some(part?) }));
-        let (request, cause) = self.upload(parts, v1::ImportCustomersRequest { part: None });
+            .map(|part| {
+                Ok(v1::ImportCustomersRequest {
+                    part: Some(part?),
+                    last: false,
+                })
+            })
+            .chain(stream::once(future::ready(Ok(
+                v1::ImportCustomersRequest {
+                    part: None,
+                    last: true,
+                },
+            ))));
+        let refused = v1::ImportCustomersRequest {
+            part: None,
+            last: false,
+        };
+        let (request, cause) = self.upload(parts, refused);
         async move {
             let mut api = self.customer_api();
             let answer = self

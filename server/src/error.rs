@@ -90,6 +90,7 @@ reasons! {
     FailedPrecondition "FAILED_PRECONDITION" FailedPrecondition Caller "The state does not allow this now.";
     PartnerHasNoEndpoint "PARTNER_HAS_NO_ENDPOINT" FailedPrecondition Caller "The partner's node cannot be reached from here, it has to call.";
     Unimplemented "UNIMPLEMENTED" Unimplemented Caller "This node does not offer that.";
+    StreamIncomplete "STREAM_INCOMPLETE" Aborted Caller "A stream of requests ended without the message that completes it.";
     OwnRequest "OWN_REQUEST" PermissionDenied Caller "Nobody decides a request of their own.";
     NotTheRequester "NOT_THE_REQUESTER" PermissionDenied Caller "Only the requester withdraws a request.";
     AlreadyDecided "ALREADY_DECIDED" FailedPrecondition Caller "The request has been approved, denied or cancelled.";

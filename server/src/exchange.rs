@@ -18,7 +18,7 @@ pub use link::Link;
 pub use overlap_proto::exchange::v1::Frame;
 
 pub(crate) use client::{CONNECTION_WINDOW_BYTES, Call, KEEPALIVE, STREAM_WINDOW_BYTES, connect};
-pub(crate) use listener::{Accepted, accept};
+pub(crate) use listener::{Accepted, Allowance, accept};
 pub(crate) use service::routes;
 pub(crate) use tls::server_config;
 

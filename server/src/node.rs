@@ -48,7 +48,7 @@ pub struct Node {
     /// This organisation's keys and certificate.
     pub identity: Identity,
     /// Seals secrets at rest.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// The certificates that may connect.
     pub partners: Directory,
     /// The bearer tokens that may call.
@@ -226,7 +226,7 @@ impl Node {
             store,
             clock,
             identity,
-            vault,
+            vault: Arc::new(vault),
             partners,
             tokens,
             outbox: Outbox::new(),

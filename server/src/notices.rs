@@ -79,7 +79,13 @@ impl Incoming<'_> {
         serde_json::from_slice(self.bytes).map_err(|error| {
             Error::new(
                 Reason::PeerFault,
-                format!("notice {} is malformed: {error}", self.kind),
+                // Where, not what: the parser's own words repeat what the partner sent, and this ends up in the log.
+                format!(
+                    "notice {} is malformed at line {}, column {}",
+                    self.kind,
+                    error.line(),
+                    error.column()
+                ),
             )
         })
     }
@@ -181,7 +187,7 @@ pub(crate) fn delivered(
     sequence: u64,
 ) -> Result<(), Error> {
     tx.prepare_cached("DELETE FROM notices_out WHERE partnership = ? AND sequence <= ?")?
-        .execute(params![partnership_id, sequence])?;
+        .execute(params![partnership_id, sequence.min(MAX_SEQUENCE)])?;
     Ok(())
 }
 
@@ -191,7 +197,7 @@ pub(crate) async fn receive(
     partnership: Partnership,
     notice: DeliverRequest,
 ) -> Result<u64, Error> {
-    if notice.sequence > MAX_SEQUENCE {
+    if !(1..=MAX_SEQUENCE).contains(&notice.sequence) {
         return Err(Error::new(
             Reason::PeerFault,
             "a notice numbered out of range",

@@ -34,6 +34,9 @@ const ADDRESSES: &str = "addresses.json";
 /// Requests under way on one connection.
 const STREAMS_PER_CONNECTION: u32 = 64;
 
+/// Connections of one partner besides those of its runs; a call has a connection of its own.
+const CONNECTIONS_BESIDE_RUNS: usize = 15;
+
 /// Where a running node listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
@@ -140,14 +143,30 @@ pub async fn start_with(
     let exchange_incoming = exchange::accept(
         exchange_listener,
         Some(exchange_tls),
-        limits.max_exchange_connections,
-        limits.handshake_timeout.duration(),
+        exchange::Allowance {
+            connections: limits.max_exchange_connections,
+            of_one: limits.max_runs_per_partner + CONNECTIONS_BESIDE_RUNS,
+            bucket: Box::new({
+                let node = Arc::downgrade(&node);
+                move |certificate_sha256| {
+                    let pinned = node.upgrade().is_some_and(|node| {
+                        node.partners.partnership_id(certificate_sha256).is_some()
+                    });
+                    if pinned { *certificate_sha256 } else { [0; 32] }
+                }
+            }),
+            handshake_timeout: limits.handshake_timeout.duration(),
+        },
     );
     let api_incoming = exchange::accept(
         api_listener,
         api::tls(config)?,
-        limits.max_api_connections,
-        limits.handshake_timeout.duration(),
+        exchange::Allowance {
+            connections: limits.max_api_connections,
+            of_one: limits.max_api_connections,
+            bucket: Box::new(|certificate_sha256| *certificate_sha256),
+            handshake_timeout: limits.handshake_timeout.duration(),
+        },
     );
     let api_server = api::server(&node, STREAMS_PER_CONNECTION)?;
     addresses.write(directory)?;

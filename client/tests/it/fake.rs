@@ -267,6 +267,7 @@ service! { customer_service_server::CustomerService {
             match message.part {
                 Some(Part::Start(first)) if header.is_none() => header = Some(first),
                 Some(Part::Chunk(chunk)) if header.is_some() => bytes += chunk.len(),
+                None if message.last => {}
                 _ => return Err(Status::invalid_argument("parts out of order")),
             }
         }

@@ -56,7 +56,9 @@ fn customers_go_up_in_batches() {
         assert_eq!(report.inserted, 1201);
     });
     let messages = &node.requests("upsert_customers")[0];
-    assert_eq!(messages.matches("UpsertCustomersRequest").count(), 4);
+    assert_eq!(messages.matches("UpsertCustomersRequest").count(), 5);
+    assert_eq!(messages.matches("last: true").count(), 1);
+    assert!(messages.contains("last: true }]"), "the end is said last");
     assert_eq!(messages.matches("replace_all: true").count(), 1);
 }
 

@@ -25,6 +25,7 @@ use crate::{
     clock::Clock,
     error::Error,
     node::Node,
+    sharing,
     storage::Store,
 };
 
@@ -34,6 +35,8 @@ pub struct Customers {
     store: Store,
     clock: Arc<dyn Clock>,
     default_region: Option<Region>,
+    /// Told of changed stages, which are part of what is agreed with partners.
+    node: Option<Arc<Node>>,
 }
 
 impl Customers {
@@ -44,6 +47,7 @@ impl Customers {
             store,
             clock,
             default_region,
+            node: None,
         }
     }
 
@@ -51,13 +55,14 @@ impl Customers {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` if the configured region is not one.
-    pub fn of_node(node: &Node) -> Result<Self, Error> {
+    pub fn of_node(node: &Arc<Node>) -> Result<Self, Error> {
         let code = node.config.default_region.as_deref().unwrap_or_default();
-        Ok(Self::new(
-            node.store.clone(),
-            Arc::clone(&node.clock),
-            Region::parse(code, "default_region")?,
-        ))
+        Ok(Self {
+            store: node.store.clone(),
+            clock: Arc::clone(&node.clock),
+            default_region: Region::parse(code, "default_region")?,
+            node: Some(Arc::clone(node)),
+        })
     }
 
     /// The region that a request asks for, or the configured one.
@@ -148,7 +153,8 @@ impl CustomerService for Customers {
         &self,
         request: Request<UpsertStagesRequest>,
     ) -> Result<Response<UpsertStagesResponse>, Status> {
-        Caller::of(&request)?.require(&Role::ADMINS)?;
+        let caller = Caller::of(&request)?;
+        caller.require(&Role::ADMINS)?;
         let new = request
             .into_inner()
             .stages
@@ -156,9 +162,16 @@ impl CustomerService for Customers {
             .enumerate()
             .map(|(index, stage)| stages::from_proto(index, stage))
             .collect::<Result<Vec<_>, _>>()?;
+        let node = self.node.clone();
         let all = self
             .store
-            .write(move |transaction| stages::upsert(transaction, &new))
+            .write(move |transaction| {
+                let all = stages::upsert(transaction, &new)?;
+                if let Some(node) = node {
+                    sharing::stages_changed(&node, transaction, &caller.token_id)?;
+                }
+                Ok(all)
+            })
             .await?;
         Ok(Response::new(UpsertStagesResponse {
             stages: all.into_iter().map(stages::to_proto).collect(),

@@ -1,9 +1,10 @@
 //! Accepts connections, does their TLS handshakes side by side, and hands them to gRPC.
 
 use std::{
+    collections::HashMap,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,26 +22,80 @@ use tonic::transport::server::Connected;
 
 use super::{EXPORTER_LABEL, Peer};
 
+/// What an HTTP/2 connection begins with (RFC 9113 §3.4). Whoever connects and then says nothing holds a place for no longer than
+/// a handshake may take.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A connection that is ready for requests.
 pub(crate) struct Accepted {
     io: Box<dyn Io>,
+    /// How much of the preface, which is read already, is still to be handed on.
+    preface_left: usize,
     peer: Option<Peer>,
+    _place: Option<Place>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Who shares an allowance of connections: a partner's certificate, or everybody who has none that is pinned.
+type Bucket = Box<dyn Fn(&[u8; 32]) -> [u8; 32] + Send + Sync>;
+
+/// How many connections a listener serves.
+pub(crate) struct Allowance {
+    /// Of everybody.
+    pub(crate) connections: usize,
+    /// Of one bucket: a partner must not be able to take all.
+    pub(crate) of_one: usize,
+    /// Finds a caller's bucket by its certificate's hash.
+    pub(crate) bucket: Bucket,
+    /// Time for the TLS handshake and the HTTP/2 preface.
+    pub(crate) handshake_timeout: Duration,
+}
+
+/// Connections by bucket.
+#[derive(Default)]
+struct Places(Mutex<HashMap<[u8; 32], usize>>);
+
+/// One connection's place in its bucket.
+struct Place(Arc<Places>, [u8; 32]);
+
+impl Places {
+    fn take(self: &Arc<Self>, bucket: [u8; 32], most: usize) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(bucket).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place(Arc::clone(self), bucket))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.1);
+            }
+        }
+    }
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Accepts connections for as long as the stream that is returned lives, at most `connections` at a time. Without TLS they are
+/// Accepts connections for as long as the stream that is returned lives, as many at a time as allowed. Without TLS they are
 /// plaintext; a caller's certificate makes it a [`Peer`].
 pub(crate) fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    connections: usize,
-    handshake_timeout: Duration,
+    allowance: Allowance,
 ) -> ReceiverStream<io::Result<Accepted>> {
     let (ready, stream) = mpsc::channel(8);
-    let permits = Arc::new(Semaphore::new(connections));
+    let permits = Arc::new(Semaphore::new(allowance.connections));
+    let allowance = Arc::new(allowance);
+    let places = Arc::new(Places::default());
     tokio::spawn(async move {
         loop {
             let permit = tokio::select! {
@@ -63,8 +118,10 @@ pub(crate) fn accept(
                 () = ready.closed() => return,
             };
             let (ready, tls) = (ready.clone(), tls.clone());
+            let (allowance, places) = (Arc::clone(&allowance), Arc::clone(&places));
             tokio::spawn(async move {
-                match timeout(handshake_timeout, handshake(tcp, tls, permit)).await {
+                let handshake = handshake(tcp, tls, permit, &allowance, &places);
+                match timeout(allowance.handshake_timeout, handshake).await {
                     Ok(Ok(connection)) => {
                         // The receiver goes when the node stops.
                         let _ = ready.send(Ok(connection)).await;
@@ -82,12 +139,16 @@ async fn handshake(
     tcp: TcpStream,
     tls: Option<TlsAcceptor>,
     permit: OwnedSemaphorePermit,
+    allowance: &Allowance,
+    places: &Arc<Places>,
 ) -> io::Result<Accepted> {
     tcp.set_nodelay(true)?;
     let Some(tls) = tls else {
         return Ok(Accepted {
-            io: Box::new(tcp),
+            io: Box::new(read_preface(tcp).await?),
+            preface_left: PREFACE.len(),
             peer: None,
+            _place: None,
             _permit: permit,
         });
     };
@@ -113,11 +174,31 @@ async fn handshake(
                 .map_err(io::Error::other)?,
         }),
     };
+    let place = match &peer {
+        None => None,
+        Some(peer) => {
+            let bucket = (allowance.bucket)(&peer.certificate_sha256);
+            let place = places.take(bucket, allowance.of_one);
+            Some(place.ok_or_else(|| io::Error::other("too many connections of one caller"))?)
+        }
+    };
     Ok(Accepted {
-        io: Box::new(stream),
+        io: Box::new(read_preface(stream).await?),
+        preface_left: PREFACE.len(),
         peer,
+        _place: place,
         _permit: permit,
     })
+}
+
+/// Reads the preface, which is handed on from memory.
+async fn read_preface<T: Io>(mut io: T) -> io::Result<T> {
+    let mut preface = [0; PREFACE.len()];
+    io.read_exact(&mut preface).await?;
+    if preface != *PREFACE {
+        return Err(io::Error::other("the caller does not speak HTTP/2"));
+    }
+    Ok(io)
 }
 
 /// Lets the caller read why it was refused: closing while it still sends would discard the alert on its way.
@@ -153,6 +234,13 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.preface_left > 0 {
+            let left = &PREFACE[PREFACE.len() - self.preface_left..];
+            let length = left.len().min(buffer.remaining());
+            buffer.put_slice(&left[..length]);
+            self.preface_left -= length;
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(context, buffer)
     }
 }

@@ -9,7 +9,7 @@ use overlap_proto::exchange::v1::{
     exchange_service_server::{ExchangeService, ExchangeServiceServer},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tonic::{
@@ -33,7 +33,8 @@ use crate::{
 
 /// The exchange listener's services.
 pub(crate) fn routes(node: &Arc<Node>) -> Routes {
-    let limit = link::max_message_bytes(node);
+    // Runs check their frames' own limit; a notice may be larger than a small one.
+    let limit = link::max_message_bytes(node).max(notices::MAX_BODY_BYTES + 1024);
     let service = ExchangeServiceServer::new(Exchange {
         node: Arc::clone(node),
     })
@@ -134,6 +135,8 @@ impl Exchange {
         };
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
+            // Held by the work, not by the stream: a caller that drops streams has not ended what they began.
+            let _permit = permit;
             // Nobody listens if the stream broke.
             let _ = end.send(node.accept_run(link).await);
         });
@@ -142,7 +145,6 @@ impl Exchange {
             frames,
             verdict,
             link::cut(&self.node, &certificate_sha256),
-            permit,
         )))
     }
 }
@@ -155,11 +157,10 @@ fn responses(
     frames: mpsc::Receiver<Frame>,
     verdict: oneshot::Receiver<Result<(), Error>>,
     cut: impl Future<Output = Error> + Send + 'static,
-    permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<RunResponse, Status>> + Send {
-    let state = (frames, verdict, Box::pin(cut), permit);
+    let state = (frames, verdict, Box::pin(cut));
     futures::stream::unfold(Some(state), move |state| async move {
-        let (mut frames, mut verdict, mut cut, permit) = state?;
+        let (mut frames, mut verdict, mut cut) = state?;
         let next = async {
             if let Some(frame) = frames.recv().await {
                 return Ok(Some(frame));
@@ -181,7 +182,7 @@ fn responses(
                     run_id: run_id.to_vec(),
                     frame: Some(frame),
                 };
-                Some((Ok(response), Some((frames, verdict, cut, permit))))
+                Some((Ok(response), Some((frames, verdict, cut))))
             }
             Err(error) => Some((Err(for_peer(&error)), None)),
         }

@@ -26,7 +26,7 @@ use std::{
 use futures::{FutureExt as _, future::FusedFuture as _};
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, handshake::Session, report::SERIES_INTERVAL_S,
+    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, report::SERIES_INTERVAL_S,
     session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
@@ -43,6 +43,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, Reason},
+    identity::Vault,
     sharing::policy::Agreement,
     storage::Store,
 };
@@ -135,6 +136,8 @@ pub struct Run {
     pub store: Store,
     /// The node's directory.
     pub node_directory: PathBuf,
+    /// Seals the secrets of epochs.
+    pub vault: Arc<Vault>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The threads to compute on.
@@ -179,12 +182,28 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunDirectory {
-    fn create(path: &Path) -> Result<Arc<Self>, Error> {
-        new_directory(&path.join("scratch"))?;
-        Ok(Arc::new(Self {
+    /// Makes the directory of a run. The run's initiator names it, so one that exists is refused: else a run that fails would
+    /// take the files of the result in force with it.
+    fn create(path: &Path, initiator: bool) -> Result<Arc<Self>, Failure> {
+        if let Some(parent) = path.parent() {
+            new_directory(parent)?;
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            builder.mode(0o700);
+        }
+        builder.create(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists if !initiator => Failure::from(Fault::WrongRun),
+            _ => disk(path, &error).into(),
+        })?;
+        let directory = Arc::new(Self {
             path: path.to_owned(),
             keep: Mutex::new(false),
-        }))
+        });
+        new_directory(&directory.scratch())?;
+        Ok(directory)
     }
 
     fn scratch(&self) -> PathBuf {
@@ -278,7 +297,7 @@ pub(crate) async fn refuse(outgoing: &mpsc::Sender<Frame>, code: u16) {
 async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> {
     run.meter.enter(RunState::Handshake, 0);
     let name = hex::encode(link.run_id);
-    let directory = RunDirectory::create(&directory(&run.node_directory, &name))?;
+    let directory = RunDirectory::create(&directory(&run.node_directory, &name), link.initiator)?;
     let (session, prepared, outbound, inbound) =
         handshake::handshake(&run, link, &directory).await?;
     let (demux, inboxes, received) = wire::Demux::new(&run, link, inbound);

@@ -319,6 +319,7 @@ fn new_run(
     Ok(Run {
         store: node.store.clone(),
         node_directory: node.directory.clone(),
+        vault: Arc::clone(&node.vault),
         clock: Arc::clone(&node.clock),
         pool: node.matching.pool()?,
         settings: Arc::new(node.matching.settings(node)?),

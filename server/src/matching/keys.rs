@@ -11,20 +11,21 @@ use std::{
 
 use jiff::Timestamp;
 use ring::{digest, hmac};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::spool::{disk, new_directory, new_file, sync_directory};
 use crate::{
     error::{Error, Reason},
+    identity::Vault,
     overlap::graph::{HANDLE_BYTES, Handle},
 };
 
 /// An epoch ends after this long.
 pub const MAX_EPOCH_AGE_S: i64 = 30 * 24 * 3600;
 
-const MAGIC: &[u8; 8] = b"OVLKEY1\n";
+const MAGIC: &[u8; 8] = b"OVLKEY2\n";
 const FILE_NAME: &str = "epoch.key";
-const BODY_BYTES: usize = 8 + 8 + 8 + 32 + 32 + 32;
+const HEADER_BYTES: usize = 8 + 8 + 8 + 32;
 const CHECK_BYTES: usize = 32;
 /// Stands for the start of an epoch whose keys were destroyed.
 const DESTROYED: i64 = i64::MIN;
@@ -69,32 +70,72 @@ impl EpochKeys {
         HandleKey(hmac::Key::new(hmac::HMAC_SHA256, self.handle_key.as_ref()))
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES + CHECK_BYTES));
+    fn header(&self) -> Header {
+        Header {
+            epoch: self.epoch,
+            started_at: self.started_at,
+            terms: self.terms,
+        }
+    }
+
+    fn seal(&self, vault: &Vault) -> Result<Vec<u8>, Error> {
+        let secrets = Zeroizing::new([self.secret.as_ref(), self.handle_key.as_ref()].concat());
+        vault.seal(&purpose(self.epoch), &secrets)
+    }
+
+    fn unseal(header: &Header, sealed: &[u8], vault: &Vault) -> Result<Self, Error> {
+        let secrets = vault.unseal(&purpose(header.epoch), sealed)?;
+        let (secret, handle_key) = secrets
+            .split_first_chunk::<32>()
+            .and_then(|(secret, rest)| Some((secret, <&[u8; 32]>::try_from(rest).ok()?)))
+            .ok_or_else(|| Error::new(Reason::KeyUnusable, "secrets of the wrong length"))?;
+        Ok(Self {
+            epoch: header.epoch,
+            started_at: header.started_at,
+            terms: header.terms,
+            secret: Zeroizing::new(*secret),
+            handle_key: Zeroizing::new(*handle_key),
+        })
+    }
+}
+
+/// What the secrets are sealed for.
+fn purpose(epoch: u64) -> String {
+    format!("matching/epoch/{epoch}")
+}
+
+/// What is no secret in the file of an epoch.
+struct Header {
+    epoch: u64,
+    started_at: i64,
+    terms: [u8; 32],
+}
+
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + CHECK_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.epoch.to_be_bytes());
         bytes.extend_from_slice(&self.started_at.to_be_bytes());
         bytes.extend_from_slice(&self.terms);
-        bytes.extend_from_slice(self.secret.as_ref());
-        bytes.extend_from_slice(self.handle_key.as_ref());
         let check = digest::digest(&digest::SHA256, &bytes);
         bytes.extend_from_slice(check.as_ref());
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (body, check) = bytes.split_at_checked(BODY_BYTES)?;
-        if check != digest::digest(&digest::SHA256, body).as_ref() || !body.starts_with(MAGIC) {
+    /// The header, and the sealed secrets after it.
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
+        let (check, sealed) = rest.split_at_checked(CHECK_BYTES)?;
+        if check != digest::digest(&digest::SHA256, header).as_ref() || !header.starts_with(MAGIC) {
             return None;
         }
-        let array = |at: usize| -> [u8; 32] { body[at..at + 32].try_into().expect("32 bytes") };
-        Some(Self {
-            epoch: u64::from_be_bytes(body[8..16].try_into().expect("eight bytes")),
-            started_at: i64::from_be_bytes(body[16..24].try_into().expect("eight bytes")),
-            terms: array(24),
-            secret: Zeroizing::new(array(56)),
-            handle_key: Zeroizing::new(array(88)),
-        })
+        let header = Self {
+            epoch: u64::from_be_bytes(header[8..16].try_into().expect("eight bytes")),
+            started_at: i64::from_be_bytes(header[16..24].try_into().expect("eight bytes")),
+            terms: header[24..56].try_into().expect("32 bytes"),
+        };
+        Some((header, sealed))
     }
 }
 
@@ -107,22 +148,39 @@ pub fn directory(node_directory: &Path, partnership_id: &str) -> PathBuf {
 /// The current epoch's keys, if there are any.
 ///
 /// # Errors
-/// `STORAGE_FAILED` if the file is damaged, or what the file system reports.
-pub fn load(directory: &Path) -> Result<Option<EpochKeys>, Error> {
-    Ok(load_any(directory)?.filter(|keys| keys.started_at != DESTROYED))
+/// `STORAGE_FAILED` if the file is damaged, `KEY_UNUSABLE` if it is sealed under another key, or what the file system reports.
+pub fn load(directory: &Path, vault: &Vault) -> Result<Option<EpochKeys>, Error> {
+    match read(directory)? {
+        Some((header, sealed)) if header.started_at != DESTROYED => {
+            open(directory, &header, &sealed, vault).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
-/// The current epoch's keys, or what is left of destroyed ones: the number of the epoch.
-fn load_any(directory: &Path) -> Result<Option<EpochKeys>, Error> {
+fn open(
+    directory: &Path,
+    header: &Header,
+    sealed: &[u8],
+    vault: &Vault,
+) -> Result<EpochKeys, Error> {
+    EpochKeys::unseal(header, sealed, vault).map_err(|error| {
+        Error::new(
+            error.reason(),
+            format!("{}: {error}", directory.join(FILE_NAME).display()),
+        )
+    })
+}
+
+/// The current epoch's file, or what is left of a destroyed one: the number of the epoch.
+fn read(directory: &Path) -> Result<Option<(Header, Zeroizing<Vec<u8>>)>, Error> {
     let path = directory.join(FILE_NAME);
-    let mut bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(disk(&path, &error)),
     };
-    let keys = EpochKeys::decode(&bytes);
-    bytes.zeroize();
-    keys.map(Some).ok_or_else(|| {
+    let (header, sealed) = Header::decode(&bytes).ok_or_else(|| {
         Error::new(
             Reason::StorageFailed,
             format!(
@@ -130,11 +188,13 @@ fn load_any(directory: &Path) -> Result<Option<EpochKeys>, Error> {
                 path.display()
             ),
         )
-    })
+    })?;
+    Ok(Some((header, Zeroizing::new(sealed.to_vec()))))
 }
 
 /// The keys to run with: the current epoch's if it is young enough and has the same terms, else those of a new epoch, which
-/// destroys the old ones. `least_epoch` is the number a new epoch has at least.
+/// destroys the old ones. `least_epoch` is the number a new epoch has at least. So is the time in seconds: partners refuse an epoch
+/// below the highest they have seen, which this node does not know any more if the directory was lost.
 ///
 /// `new_secret` makes a VOPRF key.
 ///
@@ -142,44 +202,47 @@ fn load_any(directory: &Path) -> Result<Option<EpochKeys>, Error> {
 /// As [`load`]; `INTERNAL` without randomness.
 pub fn current_or_new(
     directory: &Path,
+    vault: &Vault,
     terms: &[u8; 32],
     now: Timestamp,
     least_epoch: u64,
     new_secret: impl FnOnce() -> Result<Zeroizing<[u8; 32]>, Error>,
 ) -> Result<EpochKeys, Error> {
-    let existing = load_any(directory)?;
-    if let Some(keys) = existing
-        .as_ref()
-        .filter(|keys| keys.terms == *terms && keys.epoch >= least_epoch)
+    let existing = read(directory)?;
+    if let Some((header, sealed)) = &existing
+        && header.terms == *terms
+        && header.epoch >= least_epoch
         && now
             .as_second()
-            .checked_sub(keys.started_at)
+            .checked_sub(header.started_at)
             .is_some_and(|age_s| (0..MAX_EPOCH_AGE_S).contains(&age_s))
     {
-        return existing.ok_or_else(|| Error::internal("keys vanished"));
+        return open(directory, header, sealed, vault);
     }
     let mut handle_key = Zeroizing::new([0; 32]);
     random(handle_key.as_mut())?;
     let keys = EpochKeys {
         epoch: existing
-            .map_or(1, |keys| keys.epoch.saturating_add(1))
-            .max(least_epoch),
+            .map_or(1, |(header, _)| header.epoch.saturating_add(1))
+            .max(least_epoch)
+            .max(u64::try_from(now.as_second()).unwrap_or(0)),
         started_at: now.as_second(),
         terms: *terms,
         secret: new_secret()?,
         handle_key,
     };
-    store(directory, &keys)?;
+    store(directory, &keys.header(), &keys.seal(vault)?)?;
     Ok(keys)
 }
 
-fn store(directory: &Path, keys: &EpochKeys) -> Result<(), Error> {
+fn store(directory: &Path, header: &Header, sealed: &[u8]) -> Result<(), Error> {
     new_directory(directory)?;
     let path = directory.join(FILE_NAME);
     let temporary = directory.join("epoch.key.new");
     let _ = fs::remove_file(&temporary);
     let mut file = new_file(&temporary)?;
-    file.write_all(&keys.encode())
+    file.write_all(&header.encode())
+        .and_then(|()| file.write_all(sealed))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, &path))
         .map_err(|error| disk(&path, &error))?;
@@ -191,19 +254,18 @@ fn store(directory: &Path, keys: &EpochKeys) -> Result<(), Error> {
 /// # Errors
 /// As [`load`].
 pub fn destroy(directory: &Path) -> Result<(), Error> {
-    let Some(keys) = load(directory)? else {
-        return Ok(());
-    };
-    store(
-        directory,
-        &EpochKeys {
-            epoch: keys.epoch,
-            started_at: DESTROYED,
-            terms: [0; 32],
-            secret: Zeroizing::new([0; 32]),
-            handle_key: Zeroizing::new([0; 32]),
-        },
-    )
+    match read(directory)? {
+        Some((header, _)) if header.started_at != DESTROYED => store(
+            directory,
+            &Header {
+                epoch: header.epoch,
+                started_at: DESTROYED,
+                terms: [0; 32],
+            },
+            &[],
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Fills `bytes` with the operating system's randomness.
@@ -223,6 +285,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn vault() -> Vault {
+        Vault::sealing([9; 32])
+    }
+
     fn secret(byte: u8) -> impl FnOnce() -> Result<Zeroizing<[u8; 32]>, Error> {
         move || Ok(Zeroizing::new([byte; 32]))
     }
@@ -231,39 +297,57 @@ mod tests {
     fn an_epoch_ends_with_its_terms_or_after_thirty_days() {
         let base = tempfile::tempdir().unwrap();
         let directory = directory(base.path(), "p1");
-        let first = current_or_new(&directory, &[1; 32], at(1_000), 0, secret(1)).unwrap();
-        assert_eq!((first.epoch, first.secret[0]), (1, 1));
-        let again = current_or_new(&directory, &[1; 32], at(2_000), 0, secret(2)).unwrap();
-        assert_eq!((again.epoch, again.secret[0]), (1, 1));
+        let first = current_or_new(&directory, &vault(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
+        assert_eq!((first.epoch, first.secret[0]), (1_000, 1));
+        let again = current_or_new(&directory, &vault(), &[1; 32], at(2_000), 0, secret(2)).unwrap();
+        assert_eq!((again.epoch, again.secret[0]), (1_000, 1));
         assert_eq!(
             again.handle_key().handle("a"),
             first.handle_key().handle("a")
         );
-        let tightened = current_or_new(&directory, &[2; 32], at(2_000), 0, secret(3)).unwrap();
-        assert_eq!((tightened.epoch, tightened.secret[0]), (2, 3));
+        let tightened = current_or_new(&directory, &vault(), &[2; 32], at(2_000), 0, secret(3)).unwrap();
+        assert_eq!((tightened.epoch, tightened.secret[0]), (2_000, 3));
         assert_ne!(
             tightened.handle_key().handle("a"),
             first.handle_key().handle("a")
         );
         let aged = at(2_000 + MAX_EPOCH_AGE_S);
-        let later = current_or_new(&directory, &[2; 32], aged, 9, secret(4)).unwrap();
-        assert_eq!((later.epoch, later.secret[0]), (9, 4));
+        let least = 1 << 40;
+        let later = current_or_new(&directory, &vault(), &[2; 32], aged, least, secret(4)).unwrap();
+        assert_eq!((later.epoch, later.secret[0]), (least, 4));
         destroy(&directory).unwrap();
-        assert!(load(&directory).unwrap().is_none());
-        let next = current_or_new(&directory, &[2; 32], aged, 0, secret(5)).unwrap();
-        assert_eq!((next.epoch, next.secret[0]), (10, 5));
+        assert!(load(&directory, &vault()).unwrap().is_none());
+        let next = current_or_new(&directory, &vault(), &[2; 32], aged, 0, secret(5)).unwrap();
+        assert_eq!((next.epoch, next.secret[0]), (least + 1, 5));
+    }
+
+    #[test]
+    fn the_secrets_of_an_epoch_are_sealed() {
+        let base = tempfile::tempdir().unwrap();
+        let made = current_or_new(base.path(), &vault(), &[1; 32], at(1_000), 0, secret(7)).unwrap();
+        let bytes = fs::read(base.path().join(FILE_NAME)).unwrap();
+        for key in [&made.secret, &made.handle_key] {
+            assert!(!bytes.windows(32).any(|window| window == key.as_ref()));
+        }
+        for wrong in [Vault::sealing([8; 32]), Vault::plain()] {
+            let error = load(base.path(), &wrong).unwrap_err();
+            assert_eq!(error.reason(), Reason::KeyUnusable);
+        }
+        // Destroying takes no key.
+        destroy(base.path()).unwrap();
+        assert!(load(base.path(), &Vault::plain()).unwrap().is_none());
     }
 
     #[test]
     fn a_damaged_key_file_is_an_error() {
         let base = tempfile::tempdir().unwrap();
-        current_or_new(base.path(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
+        current_or_new(base.path(), &vault(), &[1; 32], at(1_000), 0, secret(1)).unwrap();
         let path = base.path().join(FILE_NAME);
         let mut bytes = fs::read(&path).unwrap();
-        bytes[70] ^= 1;
+        bytes[30] ^= 1;
         fs::write(&path, bytes).unwrap();
         assert_eq!(
-            load(base.path()).unwrap_err().reason(),
+            load(base.path(), &vault()).unwrap_err().reason(),
             Reason::StorageFailed
         );
     }

@@ -4,7 +4,7 @@
 //! a block at a time, so a crash wastes at most one block.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{Read, Write},
     path::{Path, PathBuf},
 };
@@ -48,6 +48,14 @@ impl Ledger {
             options.mode(0o600);
         }
         let mut file = options.open(&path).map_err(|error| disk(&path, &error))?;
+        // Two that count from the same place would each give the budget away.
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::new(
+                Reason::RunUnderWay,
+                "another run with this partner holds the budget ledger",
+            ),
+            TryLockError::Error(error) => disk(&path, &error),
+        })?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(|error| disk(&path, &error))?;
@@ -196,7 +204,8 @@ mod tests {
         ledger.debit(BLOCK).unwrap();
         assert_eq!(ledger.remaining(), budget - BLOCK - 10);
         // A crash: what was reserved stays debited, and two blocks were.
-        std::mem::forget(ledger);
+        ledger.unused = 0;
+        drop(ledger);
         let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
         assert_eq!(ledger.remaining(), BLOCK);
         let error = ledger.debit(BLOCK + 1).unwrap_err();
@@ -211,9 +220,20 @@ mod tests {
             ledger.debit(1).unwrap_err().reason(),
             Reason::QuotaExhausted
         );
+        drop(ledger);
         // The next epoch has a budget of its own.
         let ledger = Ledger::open(directory.path(), 2, budget).unwrap();
         assert_eq!(ledger.remaining(), budget);
+    }
+
+    #[test]
+    fn z10_a_ledger_has_one_user_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Ledger::open(directory.path(), 1, BLOCK).unwrap();
+        let error = Ledger::open(directory.path(), 1, BLOCK).err().unwrap();
+        assert_eq!(error.reason(), Reason::RunUnderWay);
+        drop(first);
+        assert!(Ledger::open(directory.path(), 1, BLOCK).is_ok());
     }
 
     #[test]
@@ -239,10 +259,12 @@ mod tests {
         std::fs::write(&path, [good.as_slice(), &[1, 2, 3]].concat()).unwrap();
         let ledger = Ledger::open(directory.path(), 1, 1_000_000).unwrap();
         assert_eq!(ledger.remaining(), 1_000_000 - BLOCK);
+        drop(ledger);
         assert_eq!(std::fs::read(&path).unwrap(), good);
         let mut changed = good;
         changed[15] ^= 1;
         std::fs::write(&path, changed).unwrap();
-        assert!(Ledger::open(directory.path(), 1, 1_000_000).is_err());
+        let error = Ledger::open(directory.path(), 1, 1_000_000).err().unwrap();
+        assert_eq!(error.reason(), Reason::StorageFailed);
     }
 }

@@ -8,9 +8,12 @@ use overlap_proto::{
         admin_service_server::AdminServiceServer, asset_service_server::AssetServiceServer,
         attribution_service_server::AttributionServiceServer,
         change_service_server::ChangeServiceServer, customer_service_server::CustomerServiceServer,
+        engagement_service_server::EngagementServiceServer,
         match_service_server::MatchServiceServer, overlap_service_server::OverlapServiceServer,
         partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
+        program_intelligence_service_server::ProgramIntelligenceServiceServer,
+        program_service_server::ProgramServiceServer, record_service_server::RecordServiceServer,
         sharing_service_server::SharingServiceServer,
         timeline_service_server::TimelineServiceServer,
     },
@@ -31,10 +34,14 @@ use crate::{
     changes,
     config::Config,
     customers::service::Customers,
+    engagement::Engagement,
     error::{Error, Reason},
     exchange, matching,
     node::Node,
-    overlap, partner_info, partnership, sharing, timeline,
+    overlap, partner_info, partnership,
+    program::{Intelligence, ProgramNumbers},
+    records::Records,
+    sharing, timeline,
 };
 
 /// Services by name, each with the configured limit on its requests.
@@ -69,6 +76,10 @@ pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error
         TimelineServiceServer(timeline::Service::new(Arc::clone(node)));
         PartnerInfoServiceServer(partner_info::Service::new(Arc::clone(node)));
         ChangeServiceServer(changes::Service::new(Arc::clone(node)));
+        RecordServiceServer(Records::new(node.store.clone(), Arc::clone(&node.clock)));
+        EngagementServiceServer(Engagement::new(node.store.clone(), Arc::clone(&node.clock)));
+        ProgramServiceServer(ProgramNumbers::new(node.store.clone(), Arc::clone(&node.clock)));
+        ProgramIntelligenceServiceServer(Intelligence::new(node.store.clone(), Arc::clone(&node.clock)));
     })
 }
 

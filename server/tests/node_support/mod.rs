@@ -8,6 +8,8 @@
     reason = "each test binary uses its part"
 )]
 
+pub mod rogue;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use overlap_proto::v1::{
@@ -50,6 +52,14 @@ impl TestNode {
     }
 
     pub async fn start_with(organization: &str, registry: fn() -> Registry) -> Self {
+        Self::start_configured(organization, registry, |_| ()).await
+    }
+
+    pub async fn start_configured(
+        organization: &str,
+        registry: fn() -> Registry,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = MockClock::new(START.parse().unwrap());
         let options = InitOptions {
@@ -63,6 +73,7 @@ impl TestNode {
         config.limits.notice_retry = Span::milliseconds(200);
         config.limits.drain_timeout = Span::milliseconds(200);
         config.limits.call_timeout = Span::seconds(10);
+        configure(&mut config);
         let mut node = Self {
             directory,
             clock,
@@ -104,6 +115,14 @@ impl TestNode {
 
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    pub fn exchange_addr(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().exchange_addr
+    }
+
+    pub fn api_addr(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().api_addr
     }
 
     pub fn admin_token(&self) -> String {

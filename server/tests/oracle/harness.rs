@@ -90,6 +90,7 @@ impl TestNode {
         Run {
             store: self.store.clone(),
             node_directory: self.directory.path().to_owned(),
+            vault: Arc::new(overlap_server::identity::Vault::plain()),
             clock: Arc::new(self.clock.clone()),
             pool: POOL.clone(),
             settings: Arc::new(self.settings.clone()),

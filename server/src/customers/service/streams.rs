@@ -42,14 +42,62 @@ enum Item<T> {
     End,
 }
 
-/// A caller's messages.
-pub(super) struct Messages<T>(mpsc::Receiver<Item<T>>);
+/// A message of a stream whose last message says that it is.
+pub(super) trait Closing {
+    /// Whether the stream is complete with this message.
+    fn is_last(&self) -> bool;
+}
 
-impl<T> Messages<T> {
+impl Closing for UpsertCustomersRequest {
+    fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
+impl Closing for ImportCustomersRequest {
+    fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
+impl Closing for DeleteCustomersRequest {
+    fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
+/// A caller's messages.
+pub(super) struct Messages<T> {
+    queue: mpsc::Receiver<Item<T>>,
+    /// Whether the last message was there.
+    complete: bool,
+}
+
+impl<T: Closing> Messages<T> {
+    const fn new(queue: mpsc::Receiver<Item<T>>) -> Self {
+        Self {
+            queue,
+            complete: false,
+        }
+    }
+
+    /// The next message. The end is one only after a message that said so: hyper reports a stream that the client reset as one
+    /// that ended.
     fn next(&mut self) -> Result<Option<T>, Error> {
-        match self.0.blocking_recv() {
-            Some(Item::Message(message)) => Ok(Some(message)),
-            Some(Item::End) => Ok(None),
+        match self.queue.blocking_recv() {
+            Some(Item::Message(_)) if self.complete => Err(Error::invalid(
+                "last",
+                "a message came after the one that said it was the last: nothing was changed",
+            )),
+            Some(Item::Message(message)) => {
+                self.complete = message.is_last();
+                Ok(Some(message))
+            }
+            Some(Item::End) if self.complete => Ok(None),
+            Some(Item::End) => Err(Error::new(
+                Reason::StreamIncomplete,
+                "the stream ended without a message that sets `last`: it was cut off, and nothing was changed",
+            )),
             None => Err(Error::new(
                 Reason::Cancelled,
                 "the stream broke off before its end: nothing was changed",
@@ -64,11 +112,13 @@ pub(super) async fn run<T, R>(
     work: impl FnOnce(Messages<T>) -> Result<R, Error> + Send + 'static,
 ) -> Result<R, Status>
 where
-    T: Send + 'static,
+    T: Closing + Send + 'static,
     R: Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let result = tokio::spawn(crate::storage::blocking(move || work(Messages(receiver))));
+    let result = tokio::spawn(crate::storage::blocking(move || {
+        work(Messages::new(receiver))
+    }));
     loop {
         let message = tokio::time::timeout(IDLE, stream.message())
             .await
@@ -82,11 +132,6 @@ where
                 )
             })??;
         let last = message.is_none();
-        if last {
-            // hyper reports a stream that the client reset as one that ended, but drops this future at its next pause: pause
-            // here, so that the work sees the stream break off instead.
-            tokio::task::yield_now().await;
-        }
         let item = message.map_or(Item::End, Item::Message);
         // A closed queue means that the work ended, with an error that says more.
         if sender.send(item).await.is_err() || last {
@@ -356,14 +401,17 @@ impl Bytes {
                 format!("the stream carried {carried}: nothing was changed"),
             )
         };
-        match self.messages.next()?.map(|message| message.part) {
+        match self.messages.next()? {
             None => match self.size {
                 Some(size) if size != self.taken => {
                     return Err(wrong_size(format!("{} bytes, not {size}", self.taken)));
                 }
                 _ => self.ended = true,
             },
-            Some(Some(Part::Chunk(chunk))) => {
+            Some(ImportCustomersRequest {
+                part: Some(Part::Chunk(chunk)),
+                ..
+            }) => {
                 self.taken += chunk.len() as u64;
                 if let Some(size) = self.size.filter(|size| self.taken > *size) {
                     return Err(wrong_size(format!("more than {size} bytes")));
@@ -371,10 +419,15 @@ impl Bytes {
                 self.chunk = chunk;
                 self.at = 0;
             }
+            // The end says nothing else.
+            Some(ImportCustomersRequest {
+                part: None,
+                last: true,
+            }) => {}
             Some(_) => {
                 return Err(Error::invalid(
                     "chunk",
-                    "every message after the first carries bytes of the file",
+                    "every message after the first, but an empty last one, carries bytes of the file",
                 ));
             }
         }

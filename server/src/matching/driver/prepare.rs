@@ -159,6 +159,7 @@ fn epoch_keys(run: &Run, terms: &RunTerms) -> Result<EpochKeys, Error> {
     let least_epoch = Ledger::highest_epoch(&directory)?;
     keys::current_or_new(
         &directory,
+        &run.vault,
         &terms.terms.structure_hash(),
         run.now(),
         least_epoch,

@@ -1,0 +1,191 @@
+//! Z-05: whatever bytes a peer sends, decoding them refuses with a code or gives exactly what encodes back to them, never panics, and
+//! never asks for more memory than the payload justifies.
+//!
+//! Short by default; `PROPTEST_CASES=1000000 cargo test --release -p overlap-crypto --test fuzz_wire` for long. Failures are kept in
+//! `proptest-regressions/` and tried first.
+#![expect(unsafe_code, reason = "an allocator that remembers its largest request")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "support/vectors.rs"]
+mod vectors;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use overlap_crypto::{
+    fault::Fault,
+    receipt::SignedReceipt,
+    voprf::Proof,
+    wire::{Frame, FrameKind, Message},
+};
+use proptest::prelude::*;
+
+struct Largest;
+
+thread_local!(static LARGEST: Cell<usize> = const { Cell::new(0) });
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Largest {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Largest = Largest;
+
+/// Decodes, and checks what every decoder owes.
+fn check(kind: FrameKind, payload: &[u8]) {
+    LARGEST.with(|largest| largest.set(0));
+    let decoded = Message::decode(kind, payload);
+    let largest = LARGEST.with(Cell::get);
+    assert!(
+        largest <= 4_096 + 4 * payload.len(),
+        "{kind:?}: {largest} bytes for a payload of {}",
+        payload.len()
+    );
+    match decoded {
+        Ok(message) => assert_eq!(encode(&message), payload, "{kind:?}"),
+        Err(fault) => assert_eq!(Fault::from_code(fault.code()), Some(fault)),
+    }
+}
+
+fn encode(message: &Message<'_>) -> Vec<u8> {
+    match message {
+        Message::Hello(body) => body.encode(),
+        Message::Confirm(body) => body.encode(),
+        Message::Report(body) => body.encode(),
+        Message::Receipt(body) => body.encode(),
+        Message::Resume(body) => body.encode(),
+        Message::Abort(body) => body.encode(),
+        Message::Query(body) => body.encode(),
+        Message::Evaluation(body) => body.encode(),
+        Message::Commitments(body) => body.encode(),
+        Message::Slice(body) => body.payload.to_vec(),
+        Message::Claims(body) => body.encode(),
+        Message::Removals(body) | Message::Withdrawals(body) => body.encode(),
+        Message::CountCommit(body) => body.encode(),
+        Message::CountOpen(body) => body.encode(),
+        Message::CountElements(body) => body.encode(),
+        Message::CountReturns(body) => body.encode(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Well-formed bodies, out of the transcript vectors.
+fn good() -> Vec<Vec<u8>> {
+    fn collect(value: &serde_json::Value, bodies: &mut Vec<Vec<u8>>) {
+        match value {
+            serde_json::Value::String(text) => bodies.extend(hex::decode(text).ok()),
+            serde_json::Value::Array(values) => values.iter().for_each(|v| collect(v, bodies)),
+            serde_json::Value::Object(values) => values.values().for_each(|v| collect(v, bodies)),
+            _ => {}
+        }
+    }
+    let mut bodies = Vec::new();
+    for (_, text) in vectors::all() {
+        collect(&serde_json::from_str(&text).unwrap(), &mut bodies);
+    }
+    bodies.retain(|body| body.len() > 1);
+    bodies
+}
+
+thread_local!(static GOOD: Vec<Vec<u8>> = good());
+
+/// One change of a body.
+#[derive(Clone, Debug)]
+enum Edit {
+    Set(prop::sample::Index, u8),
+    /// Four bytes at once, as a count or length has.
+    Number(prop::sample::Index, u32),
+    Cut(prop::sample::Index),
+    Repeat(prop::sample::Index, u8),
+    Append(Vec<u8>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    use prop::sample::Index;
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        (
+            any::<Index>(),
+            prop_oneof![Just(0), Just(1), Just(u32::MAX), Just(1 << 14), any::<u32>()]
+        )
+            .prop_map(|(at, number)| Edit::Number(at, number)),
+        any::<Index>().prop_map(Edit::Cut),
+        (any::<Index>(), any::<u8>()).prop_map(|(at, times)| Edit::Repeat(at, times)),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Edit::Append),
+    ]
+}
+
+fn apply(body: &mut Vec<u8>, edit: Edit) {
+    if body.is_empty() {
+        return;
+    }
+    match edit {
+        Edit::Set(at, byte) => {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        Edit::Number(at, number) => {
+            let at = at.index(body.len());
+            for (place, byte) in body[at..].iter_mut().zip(number.to_be_bytes()) {
+                *place = byte;
+            }
+        }
+        Edit::Cut(at) => body.truncate(at.index(body.len())),
+        Edit::Repeat(at, times) => {
+            let tail = body[at.index(body.len())..].to_vec();
+            for _ in 0..times.min(8) {
+                body.extend_from_slice(&tail);
+            }
+        }
+        Edit::Append(bytes) => body.extend(bytes),
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_payload_is_refused_with_a_code_or_encodes_back(
+        kind in prop::sample::select(FrameKind::ALL),
+        payload in prop::collection::vec(any::<u8>(), 0..2_000),
+    ) {
+        check(kind, &payload);
+    }
+
+    #[test]
+    fn edited_bodies_are_refused_with_a_code_or_encode_back(
+        kind in prop::sample::select(FrameKind::ALL),
+        choice in any::<prop::sample::Index>(),
+        edits in prop::collection::vec(edit(), 0..6),
+    ) {
+        let mut body = GOOD.with(|good| choice.get(good).clone());
+        edits.into_iter().for_each(|edit| apply(&mut body, edit));
+        check(kind, &body);
+        // Whoever keeps receipts and proofs in files reads them with the same care.
+        let _ = SignedReceipt::decode(&body);
+        if let Some(proof) = body.first_chunk() {
+            let _ = Proof::decode(proof);
+        }
+    }
+
+    #[test]
+    fn any_numbers_make_a_frame_or_a_fault(
+        flow in any::<u32>(), kind in any::<u32>(), small in any::<bool>(), sequence in any::<u64>(),
+    ) {
+        let (flow, kind) = if small { (flow % 6, kind % 40) } else { (flow, kind) };
+        if let Ok(frame) = Frame::from_raw(flow, kind, sequence, &[]) {
+            prop_assert!(frame.kind.belongs_to(frame.flow));
+            prop_assert_eq!(u32::from(frame.kind.code()), kind);
+        }
+    }
+}

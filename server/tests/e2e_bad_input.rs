@@ -1,5 +1,7 @@
 //! What goes wrong at a desk: one line on standard error, a stable exit code, and nothing changed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod e2e;
 mod oracle;
 

@@ -2,6 +2,8 @@
 //!
 //! `OVERLAP_KILLS=100 cargo test -p overlap-server --test e2e_kill` kills more often than the few times of every test run.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod e2e;
 mod oracle;
 

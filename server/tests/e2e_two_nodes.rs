@@ -1,5 +1,7 @@
 //! The main job through the programs: two `overlapd` processes, everything by `overlap`, results compared with the oracle.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod e2e;
 mod oracle;
 

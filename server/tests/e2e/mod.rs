@@ -4,7 +4,8 @@
     dead_code,
     unreachable_pub,
     missing_docs,
-    reason = "each test binary uses its part"
+    clippy::unwrap_used,
+    reason = "each test binary uses its part; a test may panic"
 )]
 
 pub mod expected;

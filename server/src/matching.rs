@@ -25,12 +25,12 @@ use crate::node::Registry;
 pub(crate) fn register(registry: &mut Registry) {
     registry.on_partnership_ended(|node, tx, partnership| {
         node.matching.cancel_with(partnership);
-        remove_derived_results(tx, &node.directory, partnership)
+        remove_derived_results(tx, &node.store, &node.directory, partnership)
     });
     registry.on_sharing_changed(|node, tx, partnership, change| {
         if change.removes_results() {
             node.matching.cancel_with(partnership);
-            remove_derived_results(tx, &node.directory, partnership)?;
+            remove_derived_results(tx, &node.store, &node.directory, partnership)?;
         }
         Ok(())
     });

@@ -36,6 +36,7 @@ async fn import(node: &TestNode, lines: &str) {
         .collect();
     let message = UpsertCustomersRequest {
         customers,
+        last: true,
         ..UpsertCustomersRequest::default()
     };
     CustomerServiceClient::<Authorized>::new(node.api().await)

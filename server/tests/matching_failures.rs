@@ -223,14 +223,27 @@ async fn a_set_over_the_limit_fails_before_anything_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn z10_a_used_up_budget_ends_the_run_and_says_so() {
     let (a, mut side_a, b, mut side_b) = with_result().await;
-    side_a.max_evaluations = 20;
-    side_b.max_evaluations = 20;
-    let (mine, theirs) = unchanged(&a, &b, run_pair((&a, &side_a), (&b, &side_b), 64)).await;
+    // Enough for some runs of the epoch, but not for many.
+    side_a.max_evaluations = 1_000;
+    side_b.max_evaluations = 1_000;
+    let mut run = 64;
+    let (mine, theirs) = loop {
+        assert!(run < 96, "the budget is never used up");
+        let before = (a.view(), b.view());
+        match run_pair((&a, &side_a), (&b, &side_b), run).await {
+            (Ok(_), Ok(_)) => run += 1,
+            (mine, theirs) => {
+                assert_eq!(before, (a.view(), b.view()));
+                break (mine.unwrap_err(), theirs.unwrap_err());
+            }
+        }
+    };
+    assert!(run > 64, "the first run is within the budget");
     assert_eq!(
-        (mine.0, theirs.0),
+        (mine.error.reason(), theirs.error.reason()),
         (Reason::QuotaExhausted, Reason::QuotaExhausted)
     );
-    assert!(mine.1 == FaultSide::Mine || theirs.1 == FaultSide::Mine);
+    assert!(mine.side == FaultSide::Mine || theirs.side == FaultSide::Mine);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -633,17 +633,28 @@ fn remove_directory(path: &PathBuf) {
 }
 
 /// Removes everything derived from a partner's customers, and ends the epoch: for tightened or revoked permissions (Z-06).
-/// What was released in reports is remembered, so that thresholds hold across a new agreement.
+/// What was released in reports is remembered, so that thresholds hold across a new agreement. The files go once the
+/// transaction has been committed, so that one that fails leaves the result whole.
 ///
 /// # Errors
 /// What the store or the file system reports.
 pub fn remove_derived_results(
     tx: &Transaction<'_>,
+    store: &crate::storage::Store,
     node_directory: &Path,
     partnership_id: &str,
 ) -> Result<(), Error> {
     if let Some(result) = records::result(tx, partnership_id)? {
-        remove_directory(&driver::directory(node_directory, &result.directory));
+        let path = driver::directory(node_directory, &result.directory);
+        let (store, name) = (store.clone(), result.directory);
+        std::thread::spawn(move || {
+            // The store has one writer: this waits for the transaction to end. A node that stops before clears up at its next start.
+            match store.write_blocking(|tx| records::directories(tx)) {
+                Ok(kept) if kept.contains(&name) => {}
+                Ok(_) => remove_directory(&path),
+                Err(error) => tracing::warn!(%error, "a result's files could not be removed"),
+            }
+        });
     }
     records::remove_derived(tx, partnership_id)?;
     keys::destroy(&keys::directory(node_directory, partnership_id))

@@ -494,7 +494,28 @@ pub fn partner_state(connection: &Connection, partnership_id: &str) -> Result<Pa
     Ok(state)
 }
 
-/// Remembers the receipts of a completed run.
+/// Remembers a receipt that this node has signed and is about to send.
+///
+/// # Errors
+/// What the store reports.
+pub fn remember_own_receipt(
+    tx: &Transaction<'_>,
+    partnership_id: &str,
+    own: &SignedReceipt,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO matching_state (partnership_id, runs, chain_head) VALUES (?1, ?2, ?3)
+         ON CONFLICT (partnership_id) DO UPDATE SET runs = excluded.runs, chain_head = excluded.chain_head",
+        params![
+            partnership_id,
+            stored(own.receipt.run_counter)?,
+            own.hash()
+        ],
+    )?;
+    Ok(())
+}
+
+/// Remembers the receipts of a completed run; the own one is remembered already.
 ///
 /// # Errors
 /// What the store reports.
@@ -502,17 +523,11 @@ pub fn remember_receipts(
     tx: &Transaction<'_>,
     partnership_id: &str,
     run_id: &str,
-    run_counter: u64,
     receipts: &ReceiptRecord,
 ) -> Result<(), Error> {
     tx.execute(
-        "INSERT OR REPLACE INTO matching_state (partnership_id, runs, chain_head, peer_receipt) VALUES (?1, ?2, ?3, ?4)",
-        params![
-            partnership_id,
-            stored(run_counter)?,
-            receipts.own.hash(),
-            receipts.peer.encode()
-        ],
+        "UPDATE matching_state SET peer_receipt = ?2 WHERE partnership_id = ?1",
+        params![partnership_id, receipts.peer.encode()],
     )?;
     tx.execute(
         "INSERT INTO matching_receipts (run_id, partnership_id, own, peer, result_salt) VALUES (?1, ?2, ?3, ?4, ?5)",

@@ -369,7 +369,7 @@ pub async fn ingest(node: &TestNode, id: &str, content: v1::record::Content) {
         .store
         .write(move |tx| {
             tx.execute(
-                "INSERT INTO records (kind, id, partner, version, deleted, body) VALUES (?, ?, '', 0, 0, ?)",
+                "INSERT INTO records (kind, id, partner, customer, version, deleted, body) VALUES (?, ?, '', '', 0, 0, ?)",
                 rusqlite::params![kind, id, body],
             )?;
             Ok(())

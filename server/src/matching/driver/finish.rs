@@ -95,6 +95,16 @@ pub(super) async fn run(
         commitment,
         run.parties.signer.as_ref(),
     );
+    // Remembered before it leaves: a partner that holds a receipt this node knows nothing of takes it for rolled back.
+    let signed = SignedReceipt::decode(&own)?;
+    let partnership = run.partnership_id.clone();
+    let in_force = Arc::clone(&run.in_force);
+    run.store
+        .write(move |tx| {
+            in_force(tx)?;
+            records::remember_own_receipt(tx, &partnership, &signed)
+        })
+        .await?;
     flows
         .outgoing
         .send(Flow::Session, FrameKind::Receipt, own)
@@ -252,8 +262,7 @@ async fn complete(
         there.directory.keep()?;
         let previous = run.store.write_blocking(|tx| {
             (run.in_force)(tx)?;
-            let counter = receipts.own.receipt.run_counter;
-            records::remember_receipts(tx, partnership, &run_id, counter, &receipts)?;
+            records::remember_receipts(tx, partnership, &run_id, &receipts)?;
             records::complete(tx, partnership, &result, &summary)
         });
         let previous = match previous {

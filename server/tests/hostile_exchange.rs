@@ -1,5 +1,11 @@
 //! Callers of the exchange listener that keep to no rule: each is bounded and shed, and the node answers a good partner afterwards.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails; sockets are real, and so is time"
+)]
+
 mod node_support;
 
 use std::{

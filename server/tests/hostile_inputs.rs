@@ -2,6 +2,8 @@
 //!
 //! Longer with `PROPTEST_CASES=100000 cargo test --release -p overlap-server --test hostile_inputs`.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails the test")]
+
 use overlap_server::{
     clock::MockClock,
     config::Config,

@@ -4,6 +4,8 @@
 //! Frames are recorded in the clear, on their way through the node that hands them on; ciphertext by a relay in front of the other
 //! node. Searched for as bytes, in both cases of hexadecimal, and in base64 at every alignment.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod node_support;
 
 use std::{

@@ -172,8 +172,11 @@ fn open(
     })
 }
 
+/// A key file: its header, and the keys as they were sealed or in the clear.
+type KeyFile = (Header, Zeroizing<Vec<u8>>);
+
 /// The current epoch's file, or what is left of a destroyed one: the number of the epoch.
-fn read(directory: &Path) -> Result<Option<(Header, Zeroizing<Vec<u8>>)>, Error> {
+fn read(directory: &Path) -> Result<Option<KeyFile>, Error> {
     let path = directory.join(FILE_NAME);
     let bytes = match fs::read(&path) {
         Ok(bytes) => Zeroizing::new(bytes),

@@ -254,8 +254,6 @@ impl SideTerms {
             writer = writer
                 .count(stage.id.len())
                 .bytes(stage.id.as_bytes())
-                .count(stage.label.len())
-                .bytes(stage.label.as_bytes())
                 .u32(stage.ordinal)
                 .u8(stage.category.code())
                 .u8(stage.tier.code());
@@ -268,7 +266,13 @@ impl SideTerms {
     }
 
     fn write(&self, writer: Writer) -> Writer {
-        let mut writer = self.write_structure(writer).count(self.fields.len());
+        let mut writer = self.write_structure(writer);
+        for stage in &self.stages {
+            writer = writer
+                .count(stage.label.len())
+                .bytes(stage.label.as_bytes());
+        }
+        writer = writer.count(self.fields.len());
         for field in &self.fields {
             writer = writer.count(field.len()).bytes(field.as_bytes());
         }
@@ -416,7 +420,8 @@ impl Terms {
         derive_truncated("OVL1/terms", &[&self.encode()])
     }
 
-    /// The hash of stages, tiers and keys of both sides: a change starts a new series of reports.
+    /// The hash of stages, tiers and keys of both sides: a change starts a new epoch and a new series of reports. What a stage
+    /// is called is left out: renaming it moves no customer.
     #[must_use]
     pub fn structure_hash(&self) -> [u8; 32] {
         let writer = Writer::with_capacity(1024)

@@ -242,17 +242,19 @@ def text(value):
 def terms_of(ids):
     """The vectors' terms (section 5.1): both sides disclose alike. Returns the terms and what the structure hash covers."""
 
+    stages = [("prospect", 10, 0, 1), ("customer", 40, 1, 2), ("lost", 50, 2, 0)]
+
     def structure(organization):
-        stages = [("prospect", 10, 0, 1), ("customer", 40, 1, 2), ("lost", 50, 2, 0)]
         body = organization + struct.pack(">I", len(stages))
         for name, ordinal, category, tier in stages:
-            body += text(name) + text(name.upper()) + struct.pack(">IBB", ordinal, category, tier)
+            body += text(name) + struct.pack(">IBB", ordinal, category, tier)
         return body + struct.pack(">I", 2) + b"\x02\x04" + b"\x00"
 
     common = struct.pack(">H", 1) + text("2026-01-01")
     body = struct.pack(">HH", 1, 1) + common + struct.pack(">I", 8192)
     for organization in sorted(ids):
-        body += structure(organization) + struct.pack(">I", 2) + text("name") + text("region")
+        body += structure(organization) + b"".join(text(name.upper()) for name, *_ in stages)
+        body += struct.pack(">I", 2) + text("name") + text("region")
         body += b"\x01" + struct.pack(">I", 5) + b"\x01" + struct.pack(">H", 16)
         body += struct.pack(">BI", 0, 0) + struct.pack(">QQHQ", 2**22, 2**22, 30, 604800)
     return body, common + b"".join(map(structure, sorted(ids)))

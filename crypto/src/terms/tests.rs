@@ -81,6 +81,30 @@ fn every_term_changes_the_hash() {
 }
 
 #[test]
+fn renaming_a_stage_changes_the_terms_but_not_their_structure() {
+    let base = terms(side(1), side(2)).unwrap();
+    let mut renamed = side(1);
+    renamed.stages[0].label.push('x');
+    let renamed = terms(renamed, side(2)).unwrap();
+    assert_ne!(renamed.hash(), base.hash());
+    assert_eq!(renamed.structure_hash(), base.structure_hash());
+    let changes: [fn(&mut SideTerms); 6] = [
+        |side| side.stages[0].id.push('x'),
+        |side| side.stages[0].ordinal += 1,
+        |side| side.stages[0].category = Category::Customer,
+        |side| side.stages[0].tier = Tier::Hidden,
+        |side| side.key_types = BTreeSet::from([KeyType::Email]),
+        |side| side.domain_from_email = true,
+    ];
+    for change in changes {
+        let mut changed = side(1);
+        change(&mut changed);
+        let changed = terms(changed, side(2)).unwrap();
+        assert_ne!(changed.structure_hash(), base.structure_hash());
+    }
+}
+
+#[test]
 fn key_types_are_the_intersection_in_the_fixed_order() {
     let mut other = side(2);
     other.key_types = BTreeSet::from(KeyType::ALL);

@@ -39,6 +39,9 @@ pub struct Config {
     /// The listener that this organisation's own tools and platform call.
     #[serde(default)]
     pub api: Api,
+    /// The listener that monitoring reads.
+    #[serde(default)]
+    pub metrics: Metrics,
     /// Everything has a limit.
     #[serde(default)]
     pub limits: Limits,
@@ -94,6 +97,15 @@ impl Default for Api {
             danger_plaintext_api: false,
         }
     }
+}
+
+/// The listener that monitoring reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address to listen on, plain HTTP and without tokens: keep it to a network of your own. Left out: no listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// Everything has a limit.
@@ -243,6 +255,7 @@ impl Config {
             key_file: None,
             exchange: Exchange::default(),
             api: Api::default(),
+            metrics: Metrics::default(),
             limits: Limits::default(),
             log: Log::default(),
         }

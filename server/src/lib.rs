@@ -19,6 +19,7 @@ pub mod error;
 pub mod exchange;
 pub mod identity;
 pub mod matching;
+mod metrics;
 pub mod node;
 pub mod notices;
 pub mod overlap;

@@ -21,7 +21,7 @@ use crate::{
     collaboration,
     config::Config,
     error::{Error, Reason},
-    exchange,
+    exchange, metrics,
     node::{Node, RUN_DIRECTORY, Registry},
     notices, partnership,
 };
@@ -46,6 +46,9 @@ pub struct Addresses {
     pub tls: bool,
     /// The exchange listener.
     pub exchange: SocketAddr,
+    /// The listener that monitoring reads, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -122,11 +125,16 @@ pub async fn start_with(
     let config = &node.config;
     let exchange_listener = bind("exchange.listen", config.exchange.listen).await?;
     let api_listener = bind("api.listen", config.api.listen).await?;
+    let metrics_listener = match config.metrics.listen {
+        Some(listen) => Some(bind("metrics.listen", listen).await?),
+        None => None,
+    };
     let exchange_addr = address(&exchange_listener)?;
     let addresses = Addresses {
         api: address(&api_listener)?,
         tls: config.api.tls_certificate_file.is_some(),
         exchange: exchange_addr,
+        metrics: metrics_listener.as_ref().map(address).transpose()?,
     };
     if config.exchange.endpoint.is_none() && exchange_addr.ip().is_loopback() {
         node.set_exchange_endpoint(exchange_addr.to_string());
@@ -168,9 +176,10 @@ pub async fn start_with(
             handshake_timeout: limits.handshake_timeout.duration(),
         },
     );
-    let api_server = api::server(&node, STREAMS_PER_CONNECTION)?;
+    let requests = metrics::Requests::new()?;
+    let api_server = api::server(&node, STREAMS_PER_CONNECTION, requests.clone())?;
     addresses.write(directory)?;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(serve_exchange(
             Arc::clone(&node),
             exchange_server,
@@ -188,6 +197,14 @@ pub async fn start_with(
         tokio::spawn(notices::run(Arc::clone(&node))),
         tokio::spawn(collaboration::follow(Arc::clone(&node))),
     ];
+    if let Some(listener) = metrics_listener {
+        let serving = metrics::serve(Arc::clone(&node), requests, listener);
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the metrics listener failed");
+            }
+        }));
+    }
     tracing::info!(api = %addresses.api, exchange = %addresses.exchange, "ready");
     Ok(Running {
         api_addr: addresses.api,

@@ -37,6 +37,7 @@ use crate::{
     engagement::Engagement,
     error::{Error, Reason},
     exchange, matching,
+    metrics::{Requests, RequestsLayer},
     node::Node,
     overlap, partner_info, partnership,
     program::{Intelligence, ProgramNumbers},
@@ -87,11 +88,15 @@ fn name<S: NamedService>(_: &S) -> &'static str {
     S::NAME
 }
 
+/// What every request passes, the outermost last.
+type ApiLayers = Stack<AuthenticationLayer, Stack<RequestsLayer, Identity>>;
+
 /// The API's server, ready for connections.
 pub(super) fn server(
     node: &Arc<Node>,
     streams: u32,
-) -> Result<Router<Stack<AuthenticationLayer, Identity>>, Error> {
+    requests: Requests,
+) -> Result<Router<ApiLayers>, Error> {
     let (routes, names) = api_routes(node)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -101,6 +106,7 @@ pub(super) fn server(
         .map_err(|error| Error::internal(format!("reflection: {error}")))?;
     tokio::spawn(report(Arc::clone(node), reporter, names));
     Ok(Server::builder()
+        .layer(RequestsLayer(requests))
         .layer(AuthenticationLayer(Arc::clone(node)))
         .http2_keepalive_interval(Some(exchange::KEEPALIVE))
         .max_concurrent_streams(streams)

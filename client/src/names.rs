@@ -52,6 +52,19 @@ macro_rules! named_enum {
             }
         }
 
+        impl $crate::message::FromWire<i32> for $name {
+            fn from_wire(number: i32) -> Result<Self, $crate::Error> {
+                Ok(Self::from_proto(number))
+            }
+        }
+
+        /// Not set is not a value.
+        impl $crate::message::FromWire<i32> for Option<$name> {
+            fn from_wire(number: i32) -> Result<Self, $crate::Error> {
+                Ok((number != 0).then(|| $name::from_proto(number)))
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.pad(self.name())
@@ -99,7 +112,38 @@ mod tests {
             StageCategory,
             CellState,
             EmptyReason,
+            ActionSegment,
+            AlertKind,
+            AssetKind,
+            AttributionDirection,
+            AttributionState,
+            CardTone,
+            ChangeKind,
+            CoverageDimension,
+            DisclosureState,
+            EcosystemEventType,
+            EngagementBucketSize,
+            EngagementComparison,
+            EngagementExport,
+            EngagementPeriod,
+            EngagementRisk,
+            ExportFormat,
+            LeaderboardColumn,
+            MetricDimension,
+            MetricUnit,
+            NoDataReason,
+            PartnerScore,
+            PartnerType,
             PartnershipState,
+            QuickRange,
+            RecordFileFormat,
+            RecordKind,
+            RetentionMeasure,
+            ReturnBasis,
+            SortDirection,
+            TimelineEventType,
+            TimelineSide,
+            TrendDirection,
             Fault,
             RunState,
             SharingState,

@@ -129,7 +129,7 @@ impl std::fmt::Display for TimeSpan {
         let seconds = self.0.as_secs().unsigned_abs();
         match nanos {
             0 => write!(formatter, "{sign}{seconds}s"),
-            _ if nanos % 1_000_000 == 0 => {
+            _ if nanos.is_multiple_of(1_000_000) => {
                 write!(formatter, "{sign}{seconds}.{:03}s", nanos / 1_000_000)
             }
             _ => write!(formatter, "{sign}{seconds}.{nanos:09}s"),

@@ -184,6 +184,19 @@ impl FromWire<v1::MetricQuantity> for MetricQuantity {
     }
 }
 
+impl MetricValue {
+    /// The value of a metric of which nothing is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            currency_code: String::new(),
+            value: None,
+            numerator: None,
+            denominator: None,
+        }
+    }
+}
+
 /// The period P of program numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProgramPeriod {

@@ -95,7 +95,7 @@ fn nested(
 ) {
     for field in message.fields() {
         let name = format!("{prefix}{}", field.name());
-        let path = [path, &[field.clone()]].concat();
+        let path = [path, std::slice::from_ref(&field)].concat();
         match field.kind() {
             Kind::Message(inner)
                 if !field.is_list()

@@ -133,7 +133,7 @@ messages! {
     PartnerStanding of v1::PartnerStanding {
         partner: String,
         name: String,
-        revenue: MetricValue = "the revenue",
+        revenue: Option<MetricValue>,
         /// Why it is at risk.
         reasons: Vec<String>,
     }

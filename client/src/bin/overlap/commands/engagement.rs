@@ -12,7 +12,7 @@ use super::{Context, save_stream};
 use crate::{
     args::{Engagement, EngagementOptions, WhoOptions},
     output::{Report, Sheet, Value, as_of},
-    table::{Tone, grouped},
+    table::{Tone, counted, grouped},
 };
 
 /// Columns of a bar.
@@ -280,7 +280,7 @@ fn show_history(history: &EngagementHistory) -> Report {
             .field("first_day")
             .field("last_day"),
     )
-    .look("sessions");
+    .look("");
     for entry in &history.entries {
         let mut row = vec![
             Value::from(&entry.label),
@@ -330,12 +330,12 @@ fn show_leaderboard(board: &Leaderboard) -> Report {
         report.notes.insert(
             0,
             format!(
-                "all {} partners: {} users, {} sessions, {} page views, {} actions, {} on average{}",
-                grouped(board.total_size),
-                grouped(totals.unique_users),
-                grouped(totals.sessions),
-                grouped(totals.page_views),
-                grouped(totals.actions),
+                "all of {}: {}, {}, {}, {}, {} on average{}",
+                counted(board.total_size, "partner"),
+                counted(totals.unique_users, "user"),
+                counted(totals.sessions, "session"),
+                counted(totals.page_views, "page view"),
+                counted(totals.actions, "action"),
                 totals
                     .average_duration
                     .map_or_else(|| figures::UNSET.to_owned(), figures::time_span),

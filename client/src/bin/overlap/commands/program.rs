@@ -223,7 +223,7 @@ fn show_metrics(printer: &mut Printer, title: &str, found: &[Metric]) -> anyhow:
 
 /// One row a group and value.
 fn groups_sheet(groups: &[MetricGroup]) -> Sheet {
-    let mut sheet = metric_columns(Sheet::new().text("value").field("group_label")).look("");
+    let mut sheet = metric_columns(Sheet::new().text("group").field("group_label")).look("");
     let largest = |id: &str, currency: &str| {
         groups
             .iter()
@@ -485,27 +485,28 @@ fn probability(text: &str) -> anyhow::Result<StageProbability> {
 
 fn show_settings(printer: &mut Printer, settings: &ProgramSettings) -> anyhow::Result<()> {
     let mut sheet = Sheet::new().text("setting").number("value");
-    let number = |value: Option<u32>| Value::from(value.map(u64::from));
-    sheet.push(vec![
-        "stalled_deal_days".into(),
-        number(settings.stalled_deal_days),
-    ]);
-    sheet.push(vec![
-        "certification_expiry_days".into(),
-        number(settings.certification_expiry_days),
-    ]);
-    sheet.push(vec!["swing_percent".into(), number(settings.swing_percent)]);
-    sheet.push(vec![
-        "approval_drop_points".into(),
-        number(settings.approval_drop_points),
-    ]);
+    let name = |name: &str| Value::Shown {
+        text: name.replace('_', " "),
+        field: name.to_owned(),
+    };
+    for (setting, value) in [
+        ("stalled_deal_days", settings.stalled_deal_days),
+        (
+            "certification_expiry_days",
+            settings.certification_expiry_days,
+        ),
+        ("swing_percent", settings.swing_percent),
+        ("approval_drop_points", settings.approval_drop_points),
+    ] {
+        sheet.push(vec![name(setting), value.map(u64::from).into()]);
+    }
     let types: Vec<&str> = settings
         .enabled_types
         .iter()
         .map(|kind| kind.name())
         .collect();
     sheet.push(vec![
-        "enabled_types".into(),
+        name("enabled_types"),
         Value::Shown {
             text: if types.is_empty() {
                 "all".to_owned()
@@ -518,7 +519,10 @@ fn show_settings(printer: &mut Printer, settings: &ProgramSettings) -> anyhow::R
     for chance in &settings.stage_probabilities {
         let ratio = f64::from(chance.probability_bp) / 10_000.0;
         sheet.push(vec![
-            Value::from(format!("probability of {}", chance.stage)),
+            Value::Shown {
+                text: format!("probability of {}", chance.stage),
+                field: format!("stage_probabilities.{}", chance.stage),
+            },
             Value::Shown {
                 text: figures::percent(ratio),
                 field: chance.probability_bp.to_string(),

@@ -167,6 +167,7 @@ fn list(context: &mut Context, kind: RecordKind, records: &[Record]) -> anyhow::
         Format::Table => {
             // Columns that say something, as many as fit.
             let filled: Vec<usize> = (0..header.len())
+                .filter(|index| header[*index] != "updated_at")
                 .filter(|index| cells.iter().any(|row| !row[*index].is_empty()))
                 .collect();
             let shown = &filled[..filled.len().min(SHOWN)];

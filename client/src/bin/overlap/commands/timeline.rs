@@ -9,7 +9,7 @@ use super::{Context, first, times::months};
 use crate::{
     args::{Format, Timeline},
     output::{Report, Sheet, Value},
-    table::grouped,
+    table::counted,
 };
 
 pub(super) async fn run(context: &mut Context, command: Timeline) -> anyhow::Result<()> {
@@ -157,9 +157,9 @@ fn show_segment(
             last.map_or(Value::Unset, |event| Value::name(event.r#type.name())),
         ]);
     }
-    let count = grouped(customers.len() as u64);
+    let count = counted(customers.len() as u64, "shared customer");
     let report = Report::new(sheet, "No shared customer is in this segment.").titled(format!(
-        "{count} shared customers: {}",
+        "{count}: {}",
         segment.name().to_lowercase().replace('_', " ")
     ));
     printer.report(&customers, report)

@@ -104,6 +104,7 @@ pub(crate) struct Report {
     pub(crate) sheet: Sheet,
     pub(crate) none: String,
     pub(crate) notes: Vec<String>,
+    reader: Reader,
 }
 
 impl Report {
@@ -113,7 +114,14 @@ impl Report {
             sheet,
             none: none.into(),
             notes: Vec::new(),
+            reader: Reader::Both,
         }
+    }
+
+    /// What spreadsheets get in place of the other parts.
+    pub(crate) fn for_spreadsheets(mut self) -> Self {
+        self.reader = Reader::Spreadsheet;
+        self
     }
 
     pub(crate) fn titled(mut self, title: impl Into<String>) -> Self {
@@ -153,7 +161,10 @@ impl Printer {
                 self.csv(&header, rows)
             }
             Format::Table => {
-                for (index, report) in reports.iter().enumerate() {
+                let parts = reports
+                    .iter()
+                    .filter(|report| report.reader != Reader::Spreadsheet);
+                for (index, report) in parts.enumerate() {
                     if index > 0 {
                         self.line("")?;
                     }
@@ -185,8 +196,16 @@ impl Printer {
     }
 
     fn sheet(&mut self, sheet: &Sheet) -> anyhow::Result<()> {
-        let columns: Vec<usize> = sheet.columns(Reader::Spreadsheet).collect();
         let heading = |index: &usize| &sheet.headings[*index];
+        // A column to look at that has nothing to look at would only take room.
+        let shown = |index: &usize| {
+            heading(index).reader == Reader::Both
+                || sheet
+                    .rows
+                    .iter()
+                    .any(|row| !row[*index].entry().text.is_empty())
+        };
+        let columns: Vec<usize> = sheet.columns(Reader::Spreadsheet).filter(shown).collect();
         let header: Vec<String> = columns
             .iter()
             .map(|index| heading(index).name.replace('_', " ").to_uppercase())
@@ -394,6 +413,7 @@ fn notes(metric: &Metric) -> String {
     let notes: Vec<String> = metric
         .notes
         .iter()
+        .filter(|note| note.count != 0)
         .map(|note| {
             format!(
                 "{} {}",
@@ -426,7 +446,8 @@ pub(crate) fn basis<'a>(metrics: impl IntoIterator<Item = &'a Metric>) -> String
         .iter()
         .filter_map(|metric| metric.data_through)
         .max();
-    parts.push(as_of(first.as_of, data_through));
+    let latest = metrics.iter().filter_map(|metric| metric.as_of).max();
+    parts.push(as_of(latest, data_through));
     parts.join(" · ")
 }
 

@@ -12,7 +12,7 @@ use crate::{
     args::{Preferences, Program},
     commands::{failed, first},
     output::{Printer, Report, Sheet, Value, basis, metric_columns, metric_rows},
-    table::{Tone, grouped},
+    table::{Tone, counted},
 };
 
 pub(super) async fn run(
@@ -87,8 +87,8 @@ pub(super) async fn run(
             let mut report = Report::new(sheet, "No profile names any.")
                 .titled(format!("Coverage by {}", by.name().to_lowercase()))
                 .note(format!(
-                    "of {} partner profiles",
-                    grouped(coverage.profiles)
+                    "of {}",
+                    counted(coverage.profiles, "partner profile")
                 ));
             if coverage.multi_valued {
                 report = report
@@ -254,8 +254,8 @@ fn show_lifecycle(lifecycle: &PartnerLifecycle) -> Vec<Report> {
     vec![
         part("Lifecycle stages", "stage", &lifecycle.stages),
         part("Statuses", "status", &lifecycle.statuses).note(format!(
-            "of {} partner profiles",
-            grouped(lifecycle.profiles)
+            "of {}",
+            counted(lifecycle.profiles, "partner profile")
         )),
     ]
 }

@@ -1,8 +1,8 @@
 //! Forecast, comparisons, alerts and the views made of several parts.
 
 use overlap_client::{
-    Alert, AlertKind, Client, Enablement, ExecutiveView, Forecasts, MetricComparison,
-    PartnerOverview, PartnerStanding, Record, TargetComparison,
+    Alert, AlertKind, Client, Enablement, ExecutiveView, Forecasts, MetricComparison, MetricUnit,
+    MetricValue, PartnerOverview, PartnerStanding, Record, TargetComparison,
     terminal::figures::{self, bar},
 };
 
@@ -10,7 +10,7 @@ use super::{BAR, filter, groups_sheet};
 use crate::{
     args::Program,
     output::{Printer, Report, Sheet, Value, as_of, basis, metric_columns, metric_rows, metrics},
-    table::{Tone, grouped},
+    table::{Tone, counted, grouped},
 };
 
 pub(super) async fn run(
@@ -108,9 +108,9 @@ pub(super) async fn run(
             let report = Report::new(sheet, "Nobody used the dashboard in this period.")
                 .titled("Use of the dashboard")
                 .note(format!(
-                    "{} calls by {} users in all",
-                    grouped(adoption.calls),
-                    grouped(adoption.users)
+                    "{} by {} in all",
+                    counted(adoption.calls, "call"),
+                    counted(adoption.users, "user")
                 ));
             printer.report(&adoption, report)
         }
@@ -235,7 +235,7 @@ fn alert_sheet(alerts: &[Alert]) -> Sheet {
 fn standings(partners: &[PartnerStanding]) -> Sheet {
     let largest = partners
         .iter()
-        .filter_map(|partner| partner.revenue.value)
+        .filter_map(|partner| partner.revenue.as_ref()?.value)
         .fold(0.0, f64::max);
     let mut sheet = Sheet::new()
         .field("partner")
@@ -244,11 +244,7 @@ fn standings(partners: &[PartnerStanding]) -> Sheet {
         .look("")
         .text("reasons");
     for partner in partners {
-        let unit = if partner.revenue.currency_code.is_empty() {
-            overlap_client::MetricUnit::Count
-        } else {
-            overlap_client::MetricUnit::Money
-        };
+        let revenue = partner.revenue.as_ref();
         let name = if partner.name.is_empty() {
             &partner.partner
         } else {
@@ -257,8 +253,16 @@ fn standings(partners: &[PartnerStanding]) -> Sheet {
         sheet.push(vec![
             Value::from(&partner.partner),
             Value::from(name),
-            Value::metric(unit, &partner.revenue),
-            Value::look(bar(partner.revenue.value.unwrap_or_default(), largest, BAR)),
+            revenue.map_or(Value::Unset, |revenue| {
+                Value::metric(MetricUnit::Money, revenue)
+            }),
+            Value::look(bar(
+                revenue
+                    .and_then(|revenue| revenue.value)
+                    .unwrap_or_default(),
+                largest,
+                BAR,
+            )),
             Value::from(partner.reasons.join(", ")),
         ]);
     }
@@ -271,8 +275,7 @@ fn show_executive(view: &ExecutiveView) -> Vec<Report> {
         .number("change");
     for comparison in &view.quarter_over_quarter {
         let last = comparison.current.values.iter().map(|value| {
-            let same =
-                |other: &&overlap_client::MetricValue| other.currency_code == value.currency_code;
+            let same = |other: &&MetricValue| other.currency_code == value.currency_code;
             let previous = comparison.previous.values.iter().find(same);
             let change = comparison.change.iter().find(same);
             vec![
@@ -290,7 +293,32 @@ fn show_executive(view: &ExecutiveView) -> Vec<Report> {
             metric_rows(&mut trend, &[Value::from(&entry.label)], metric, []);
         }
     }
+    let mut all = metric_columns(Sheet::new().field("part").field("period"));
+    let mut add = |part: &str, period: &str, metric| {
+        metric_rows(
+            &mut all,
+            &[Value::from(part), Value::from(period)],
+            metric,
+            [],
+        );
+    };
+    add("partner_share", "", &view.partner_share);
+    for comparison in &view.quarter_over_quarter {
+        add("quarter_over_quarter", "current", &comparison.current);
+        add("quarter_over_quarter", "previous", &comparison.previous);
+    }
+    for group in &view.mix {
+        for metric in &group.metrics {
+            add("mix", &group.value, metric);
+        }
+    }
+    for entry in &view.trend {
+        for metric in &entry.metrics {
+            add("trend", &entry.label, metric);
+        }
+    }
     vec![
+        Report::new(all, "").for_spreadsheets(),
         Report::new(metrics([&view.partner_share]), "").titled("Partner share"),
         Report::new(quarters, "No quarter to compare.").titled("This quarter and the one before"),
         Report::new(
@@ -320,23 +348,18 @@ fn show_overview(overview: &PartnerOverview) -> Vec<Report> {
             ("segment", Value::from(&profile.segment)),
             ("tier", Value::from(&profile.tier)),
             ("status", Value::from(&profile.status)),
-            ("lifecycle_stage", Value::from(&profile.lifecycle_stage)),
+            ("lifecycle stage", Value::from(&profile.lifecycle_stage)),
             ("regions", Value::from(profile.regions.join(", "))),
             ("verticals", Value::from(profile.verticals.join(", "))),
-            ("enrolled_at", Value::time(profile.enrolled_at)),
+            ("enrolled at", Value::time(profile.enrolled_at)),
         ];
         for (name, value) in lines {
             facts.push(vec![Value::from(name), value]);
         }
     }
-    let metrics_report = Report::new(metrics(&overview.metrics), "No metrics.")
-        .titled("Numbers")
-        .note(basis(&overview.metrics));
-    let count =
-        |name: &str, records: &[Record]| format!("{} {name}", grouped(records.len() as u64));
+    let count = |name: &str, records: &[Record]| counted(records.len() as u64, name);
     vec![
-        // A spreadsheet gets the numbers.
-        metrics_report,
+        Report::new(metrics(&overview.metrics), "").for_spreadsheets(),
         Report::new(
             facts,
             "No profile: \"overlap records import FILE --kind partner-profiles\" loads it.",
@@ -346,10 +369,10 @@ fn show_overview(overview: &PartnerOverview) -> Vec<Report> {
             .titled("Alerts")
             .note(format!(
                 "records: {}, {}, {}, {} (--output json has them)",
-                count("deals", &overview.deals),
-                count("incentives", &overview.incentives),
-                count("trainings", &overview.trainings),
-                count("certifications", &overview.certifications)
+                count("deal", &overview.deals),
+                count("incentive", &overview.incentives),
+                count("training", &overview.trainings),
+                count("certification", &overview.certifications)
             )),
     ]
 }

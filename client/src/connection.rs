@@ -72,11 +72,20 @@ macro_rules! services {
 
 services! {
     admin_api: admin_service_client::AdminServiceClient;
+    asset_api: asset_service_client::AssetServiceClient;
+    attribution_api: attribution_service_client::AttributionServiceClient;
+    change_api: change_service_client::ChangeServiceClient;
     customer_api: customer_service_client::CustomerServiceClient;
+    engagement_api: engagement_service_client::EngagementServiceClient;
+    intelligence_api: program_intelligence_service_client::ProgramIntelligenceServiceClient;
     match_api: match_service_client::MatchServiceClient;
     overlap_api: overlap_service_client::OverlapServiceClient;
+    partner_info_api: partner_info_service_client::PartnerInfoServiceClient;
     partnership_api: partnership_service_client::PartnershipServiceClient;
+    program_api: program_service_client::ProgramServiceClient;
+    record_api: record_service_client::RecordServiceClient;
     sharing_api: sharing_service_client::SharingServiceClient;
+    timeline_api: timeline_service_client::TimelineServiceClient;
 }
 
 impl Client {

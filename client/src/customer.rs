@@ -331,6 +331,7 @@ impl Client {
                 Ok(Page {
                     items: page.customers,
                     next: page.next,
+                    total: Some(page.total),
                 })
             }
         })

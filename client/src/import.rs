@@ -158,7 +158,7 @@ impl Client {
     }
 }
 
-fn chunks(
+pub(crate) fn chunks(
     content: impl AsyncRead + Send + Unpin + 'static,
 ) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
     stream::unfold(content, |mut content| async move {

@@ -52,6 +52,37 @@ macro_rules! named_enum {
             }
         }
 
+        impl $crate::message::FromWire<i32> for $name {
+            fn from_wire(number: i32) -> Result<Self, $crate::Error> {
+                Ok(Self::from_proto(number))
+            }
+        }
+
+        /// Not set is not a value.
+        impl $crate::message::FromWire<i32> for Option<$name> {
+            fn from_wire(number: i32) -> Result<Self, $crate::Error> {
+                Ok((number != 0).then(|| $name::from_proto(number)))
+            }
+        }
+
+        /// As a person types it: whatever the case, with dashes or underscores.
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let typed = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+                Self::ALL
+                    .iter()
+                    .copied()
+                    .find(|value| typed(value.name()) == typed(text))
+                    .ok_or_else(|| {
+                        let names: Vec<String> =
+                            Self::ALL.iter().map(|value| typed(value.name())).collect();
+                        format!("one of {}", names.join(", "))
+                    })
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.pad(self.name())
@@ -82,6 +113,7 @@ mod tests {
             for &value in $name::ALL {
                 assert_eq!($name::from_name(value.name()), Some(value));
                 assert_eq!($name::from_proto(value.to_proto()), value);
+                assert_eq!(value.name().replace('_', "-").parse(), Ok(value));
                 assert_ne!(value, $name::Unknown);
                 let json = serde_json::to_string(&value).unwrap();
                 assert_eq!(serde_json::from_str::<$name>(&json).unwrap(), value);
@@ -99,7 +131,38 @@ mod tests {
             StageCategory,
             CellState,
             EmptyReason,
+            ActionSegment,
+            AlertKind,
+            AssetKind,
+            AttributionDirection,
+            AttributionState,
+            CardTone,
+            ChangeKind,
+            CoverageDimension,
+            DisclosureState,
+            EcosystemEventType,
+            EngagementBucketSize,
+            EngagementComparison,
+            EngagementExport,
+            EngagementPeriod,
+            EngagementRisk,
+            ExportFormat,
+            LeaderboardColumn,
+            MetricDimension,
+            MetricUnit,
+            NoDataReason,
+            PartnerScore,
+            PartnerType,
             PartnershipState,
+            QuickRange,
+            RecordFileFormat,
+            RecordKind,
+            RetentionMeasure,
+            ReturnBasis,
+            SortDirection,
+            TimelineEventType,
+            TimelineSide,
+            TrendDirection,
             Fault,
             RunState,
             SharingState,

@@ -315,6 +315,7 @@ impl Client {
                 Ok(Page {
                     items: page.customers,
                     next: page.next,
+                    total: Some(page.total),
                 })
             }
         })

@@ -5,7 +5,7 @@ use std::future::Future;
 use futures::stream::{self, Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, message::FromWire};
 
 /// Which page to fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,23 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The token of the page after this one.
     pub next: Option<String>,
+    /// How many there are on all pages, where the node says so.
+    pub total: Option<u64>,
 }
 
 impl<T> Page<T> {
+    /// A page of a list whose whole length the node tells.
+    pub(crate) fn of<W>(items: Vec<W>, next: String, total: Option<u64>) -> Result<Self, Error>
+    where
+        T: FromWire<W>,
+    {
+        Ok(Self {
+            items: FromWire::from_wire(items)?,
+            next: (!next.is_empty()).then_some(next),
+            total,
+        })
+    }
+
     pub(crate) fn new<P>(items: Vec<P>, next: String) -> Self
     where
         T: From<P>,
@@ -40,6 +54,7 @@ impl<T> Page<T> {
         Self {
             items: items.into_iter().map(T::from).collect(),
             next: (!next.is_empty()).then_some(next),
+            total: None,
         }
     }
 }
@@ -86,6 +101,7 @@ mod tests {
             Ok(Page {
                 items: vec![page.token],
                 next: Some("again".to_owned()),
+                total: None,
             })
         });
         let error = endless.try_collect::<Vec<_>>().await.unwrap_err();

@@ -1,5 +1,6 @@
 //! How records look to a person: aligned tables, the matrix as a grid, progress in one line.
 
+pub mod figures;
 pub mod grid;
 pub mod progress;
 pub mod table;

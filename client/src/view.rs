@@ -1,10 +1,36 @@
-//! The JSON shapes of the matrix and of the list: a contract, whoever prints them.
+//! The JSON shapes that are no type of this crate: a contract, whoever prints them.
+//!
+//! Everything else is printed as the types of this crate serialise themselves: the keys are the names of the .proto files,
+//! an enum's value its name without the prefix, a time RFC 3339, a duration as in the protobuf mapping ("90s"), and what is
+//! not known is null.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::{KeyType, Matrix, SharedCustomer};
+
+/// A list under the name of the API's answer, e.g. `{"metrics": [...]}`; a contract.
+pub struct Named<'a, T> {
+    name: &'static str,
+    list: &'a [T],
+}
+
+impl<'a, T> Named<'a, T> {
+    /// The list under its name.
+    #[must_use]
+    pub const fn new(name: &'static str, list: &'a [T]) -> Self {
+        Self { name, list }
+    }
+}
+
+impl<T: Serialize> Serialize for Named<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(self.name, self.list)?;
+        map.end()
+    }
+}
 
 /// The matrix as programs read it; a contract.
 #[derive(Serialize)]

@@ -175,6 +175,13 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things, e.g. "1 deal", "1,200 deals".
+#[must_use]
+pub fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(number))
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;

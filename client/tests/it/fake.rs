@@ -86,6 +86,25 @@ impl FakeNode {
             )
             .add_service(sharing_service_server::SharingServiceServer::from_arc(
                 fake.clone(),
+            ))
+            .add_service(asset_service_server::AssetServiceServer::from_arc(
+                fake.clone(),
+            ))
+            .add_service(
+                attribution_service_server::AttributionServiceServer::from_arc(fake.clone()),
+            )
+            .add_service(change_service_server::ChangeServiceServer::from_arc(
+                fake.clone(),
+            ))
+            .add_service(engagement_service_server::EngagementServiceServer::from_arc(fake.clone()))
+            .add_service(program_service_server::ProgramServiceServer::from_arc(
+                fake.clone(),
+            ))
+            .add_service(record_service_server::RecordServiceServer::from_arc(
+                fake.clone(),
+            ))
+            .add_service(timeline_service_server::TimelineServiceServer::from_arc(
+                fake.clone(),
             ));
         runtime.spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
         let dir = TempDir::new().unwrap();
@@ -132,20 +151,24 @@ pub(crate) fn status(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
 
 impl Fake {
     /// Notes a call, and refuses strangers and what is to be refused.
-    fn enter<T: Debug>(&self, call: &'static str, request: Request<T>) -> Result<T, Status> {
+    pub(crate) fn enter<T: Debug>(
+        &self,
+        call: &'static str,
+        request: Request<T>,
+    ) -> Result<T, Status> {
         self.admit(call, &request)?;
         let request = request.into_inner();
         lock(&self.calls).push((call, format!("{request:?}")));
         Ok(request)
     }
 
-    fn admit<T>(&self, call: &'static str, request: &Request<T>) -> Result<(), Status> {
+    pub(crate) fn admit<T>(&self, call: &'static str, request: &Request<T>) -> Result<(), Status> {
         let header = request.metadata().get("authorization");
         if header.is_none_or(|header| header != &format!("Bearer {TOKEN}")) {
             return Err(status(
@@ -161,7 +184,7 @@ impl Fake {
     }
 
     /// Reads a stream of requests to its end.
-    async fn drain<T: Debug>(
+    pub(crate) async fn drain<T: Debug>(
         &self,
         call: &'static str,
         request: Request<Streaming<T>>,
@@ -192,6 +215,8 @@ macro_rules! service {
         }
     };
 }
+
+pub(crate) use service;
 
 service! { admin_service_server::AdminService {
     get_node(GetNodeRequest) -> GetNodeResponse = |_, _| Ok(GetNodeResponse {

@@ -5,8 +5,10 @@
 mod canned;
 mod errors;
 mod fake;
+mod fake_program;
 mod help;
 mod library;
+mod numbers;
 mod reading;
 mod runs;
 mod writing;

@@ -1,5 +1,11 @@
 //! What the command line accepts.
 
+mod attribution;
+mod engagement;
+mod program;
+mod records;
+mod timeline;
+
 use std::path::PathBuf;
 
 use clap::{
@@ -7,6 +13,12 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 use overlap_client::{ImportFormat, Role, StageCategory};
+
+pub(crate) use attribution::{Assets, Attribution, AttributionOptions, DecisionOptions};
+pub(crate) use engagement::{Engagement, EngagementOptions, WhoOptions};
+pub(crate) use program::{Preferences, Program, ProgramOptions, Settings};
+pub(crate) use records::{Changes, Records};
+pub(crate) use timeline::{MonthOptions, Timeline};
 
 /// Works with an Overlap node: find the customers you share with a partner, without showing each other the rest.
 #[derive(Debug, Parser)]
@@ -112,7 +124,31 @@ pub(crate) enum Command {
         partner: String,
         /// Your id of the customer
         id: String,
+        /// Add what happened with it, here and at the partner
+        #[arg(long)]
+        timeline: bool,
     },
+    /// Follow what happens with shared customers
+    #[command(subcommand)]
+    Timeline(Timeline),
+    /// Ask for credit for a shared customer, and answer the partner's requests
+    #[command(subcommand)]
+    Attribution(Attribution),
+    /// Give files to partners and fetch theirs
+    #[command(subcommand)]
+    Assets(Assets),
+    /// See what partners do in the portal
+    #[command(subcommand)]
+    Engagement(Engagement),
+    /// See the numbers of the partner program
+    #[command(subcommand)]
+    Program(Box<Program>),
+    /// Load and look at the records that the numbers are made of
+    #[command(subcommand)]
+    Records(Records),
+    /// Follow what changes on this node
+    #[command(subcommand)]
+    Changes(Changes),
     /// Mark shared customers as targets; the partner never learns
     #[command(subcommand)]
     Target(Target),
@@ -160,6 +196,21 @@ pub(crate) enum Partner {
     Show {
         /// Name or id of the partner
         partner: String,
+    },
+    /// Show what a partner says about itself; without a partner, what you tell partners
+    Info {
+        /// Name or id of the partner
+        partner: Option<String>,
+    },
+    /// Replace what every partner is told about you
+    #[command(
+        after_help = "The file is TOML: name, description, website_uri, logo_uri (https), industry, regions = [...], and \
+                      a [[contacts]] table for each contact with name, role, email, phone."
+    )]
+    SetInfo {
+        /// TOML file
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
     },
     /// End a partnership and remove everything derived from it
     Revoke {

@@ -1,5 +1,7 @@
 //! The three ways to print what was read.
 
+mod report;
+
 use std::io::{self, BufWriter, Stdout, Write};
 
 use overlap_client::{Timestamp, terminal::readable_time};
@@ -10,6 +12,8 @@ use crate::{
     table::{self, Entry, Paint, Tone, grouped, one_line},
 };
 
+pub(crate) use report::{Report, Sheet, as_of, basis, metric_columns, metric_rows, metrics, rows};
+
 /// One value of a record.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
@@ -19,6 +23,11 @@ pub(crate) enum Value {
     Number(u64),
     Time(Option<Timestamp>),
     Flag(bool),
+    /// What a person reads, and what a spreadsheet does.
+    Shown {
+        text: String,
+        field: String,
+    },
     /// Not known, which is not the same as 0.
     Unset,
 }
@@ -55,6 +64,7 @@ impl Value {
             Self::State(text, tone) => (one_line(text), *tone),
             Self::Number(number) => (grouped(*number), Tone::Plain),
             Self::Time(time) => (time.map(readable_time).unwrap_or_default(), Tone::Plain),
+            Self::Shown { text, .. } => (one_line(text), Tone::Plain),
             Self::Flag(true) => ("yes".to_owned(), Tone::Plain),
             Self::Flag(false) | Self::Unset => (String::new(), Tone::Plain),
         };
@@ -64,7 +74,9 @@ impl Value {
     /// For spreadsheets.
     pub(crate) fn field(&self) -> String {
         match self {
-            Self::Text(text) | Self::State(text, _) => text.clone(),
+            Self::Text(text) | Self::State(text, _) | Self::Shown { field: text, .. } => {
+                text.clone()
+            }
             Self::Number(number) => number.to_string(),
             Self::Time(time) => time.map(|time| time.to_string()).unwrap_or_default(),
             Self::Flag(flag) => flag.to_string(),
@@ -247,6 +259,25 @@ impl Printer {
             .collect();
         let text = table::columns(self.paint, &header, &right, &rows);
         self.text(&text)
+    }
+
+    /// What a node streams as a file, as it is.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.out.write_all(bytes)?;
+        Ok(())
+    }
+
+    /// One JSON value a line, handed to the reader at once.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(b"\n")?;
+        self.flush()
+    }
+
+    /// Hands what was printed so far to the reader.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        self.out.flush()?;
+        Ok(())
     }
 
     /// Starts a list of JSON records that is written as it arrives.

@@ -1,6 +1,8 @@
 //! `overlapd demo`: two full nodes on loopback that pair, match and show what each side sees.
 
 mod report;
+mod together;
+mod year;
 
 use std::{
     io::{self, Write as _},
@@ -13,10 +15,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::SignedDuration;
 use overlap_client::{
-    Client, ClientConfig, CustomerFilter, Import, ImportFormat, Matrix, PageRequest, Run, RunState,
-    SharedCustomer, SharedFilter, Sharing, SharingPolicy, SharingState, StartRun, Tier,
+    Client, ClientConfig, CustomerFilter, EngagementFilter, Import, ImportFormat, Leaderboard,
+    LeaderboardOrder, Matrix, Metric, PageRequest, ProgramFilter, ProgramPeriod, Record, Run,
+    RunState, SharedCustomer, SharedFilter, Sharing, SharingPolicy, SharingState, StartRun, Tier,
+    Timestamp,
     terminal::progress::{Meter, run_line},
 };
 use overlap_server::{
@@ -78,6 +83,15 @@ struct View {
     matrix: Matrix,
     shared: Vec<SharedCustomer>,
     run: Run,
+    /// The numbers of the year; none for customers that are not the sample's.
+    numbers: Option<Numbers>,
+}
+
+/// What a company's partner program came to.
+struct Numbers {
+    records: u64,
+    scorecard: Vec<Metric>,
+    leaderboard: Leaderboard,
 }
 
 pub(crate) fn run(demo: Demo) -> anyhow::Result<ExitCode> {
@@ -109,6 +123,10 @@ async fn show(demo: Demo) -> anyhow::Result<()> {
 
     let a_customers = a.import(demo.a_customers.as_deref()).await?;
     let b_customers = b.import(demo.b_customers.as_deref()).await?;
+    // The year belongs to the sample's customers.
+    let now = Timestamp::now();
+    let a_records = a.live_a_year(demo.a_customers.is_none(), now).await?;
+    let b_records = b.live_a_year(demo.b_customers.is_none(), now).await?;
     let a_policy = a
         .policy(demo.a_policy.as_deref(), demo.a_customers.is_some())
         .await?;
@@ -131,14 +149,19 @@ async fn show(demo: Demo) -> anyhow::Result<()> {
     let a_run = follow(&a.client, started).await?;
     let b_run = b.answered_run(a.side).await?;
 
-    let a_view = a.view(b.side, a_customers, a_run).await?;
-    let b_view = b.view(a.side, b_customers, b_run).await?;
+    let mut a_view = a.view(b.side, a_customers, a_run).await?;
+    let mut b_view = b.view(a.side, b_customers, b_run).await?;
+    let policy = a_view.sharing.mine.as_ref();
+    let credit = together::credit(&a, &b, policy, &a_view.shared).await?;
+    let file = together::hand_over(&a, &b).await?;
+    a_view.numbers = a.numbers(a_records, now).await?;
+    b_view.numbers = b.numbers(b_records, now).await?;
     match demo.output {
-        Output::Json => report::json(&a_view, &b_view)?,
-        Output::Table => report::text(&a_view, &b_view)?,
+        Output::Json => report::json(&a_view, &b_view, credit.as_ref(), &file)?,
+        Output::Table => report::text(&a_view, &b_view, credit.as_ref(), &file)?,
     }
     if demo.serve {
-        report::commands(&a_view, &b_view);
+        report::commands(&a_view, &b_view, credit.as_ref());
         tokio::signal::ctrl_c().await?;
     }
     a.running.shutdown().await;
@@ -179,6 +202,13 @@ impl Company {
             running,
             client,
         })
+    }
+
+    /// The company's own files, beside its node's directory.
+    fn files(&self) -> PathBuf {
+        let mut name = self.directory.clone().into_os_string();
+        name.push("-files");
+        name.into()
     }
 
     fn listening(&self) -> String {
@@ -243,6 +273,52 @@ impl Company {
             self.side.organization()
         ));
         Ok(customers)
+    }
+
+    /// Loads the sample's year up to now; how many records that is, none for other customers.
+    async fn live_a_year(&self, sample: bool, now: Timestamp) -> anyhow::Result<Option<u64>> {
+        if !sample {
+            return Ok(None);
+        }
+        let records = year::records(self.side, now)?;
+        let count = records.len() as u64;
+        let records = stream::iter(records.into_iter().map(Record));
+        self.client.ingest_records(records).await?;
+        note(&format!(
+            "{}: {count} records of a year's deals, lifecycle changes and portal visits",
+            self.side.organization()
+        ));
+        Ok(Some(count))
+    }
+
+    /// The scorecard of the year and the leaderboard of its last 30 days, where there was a year.
+    async fn numbers(
+        &self,
+        records: Option<u64>,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<Numbers>> {
+        let Some(records) = records else {
+            return Ok(None);
+        };
+        let year = ProgramFilter {
+            period: ProgramPeriod::Interval {
+                start: now - SignedDuration::from_hours(24 * 365),
+                end: now,
+            },
+            ..ProgramFilter::default()
+        };
+        Ok(Some(Numbers {
+            records,
+            scorecard: self.client.scorecard(&year, None, None).await?,
+            leaderboard: self
+                .client
+                .list_leaderboard(
+                    &EngagementFilter::default(),
+                    LeaderboardOrder::default(),
+                    PageRequest::default(),
+                )
+                .await?,
+        }))
     }
 
     /// The policy in the file; the sample's; or, for customers that are not the sample's, one that lists every stage.
@@ -313,6 +389,7 @@ impl Company {
                 .try_collect()
                 .await?,
             run,
+            numbers: None,
         })
     }
 }

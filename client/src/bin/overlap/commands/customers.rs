@@ -1,32 +1,14 @@
 //! `overlap customers`
 
-use std::{
-    io,
-    path::Path,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{self, Poll},
-    time::Duration,
-};
+use std::path::Path;
 
 use futures::{TryStreamExt as _, stream};
-use overlap_client::{
-    Customer, CustomerFilter, Error, Import, ImportFormat, ImportReport, UpsertReport,
-};
-use tokio::{
-    fs::File,
-    io::{AsyncRead, ReadBuf},
-    sync::oneshot,
-};
+use overlap_client::{Customer, CustomerFilter, Import, ImportFormat, ImportReport, UpsertReport};
 
-use super::{Context, failed, first, interrupts, read_text};
+use super::{Context, failed, first, read_text, sending::Sending};
 use crate::{
     args::{Customers, Format},
     output::{Column, Value},
-    progress::{Meter, bytes_line},
     table::grouped,
 };
 
@@ -101,74 +83,11 @@ async fn import_file(
     path: &Path,
     mut import: Import,
 ) -> anyhow::Result<ImportReport> {
-    let unreadable = |error| failed("FILE_UNREADABLE", format!("{}: {error}", path.display()));
-    let file = File::open(path).await.map_err(unreadable)?;
-    let metadata = file.metadata().await.map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(failed(
-            "FILE_UNREADABLE",
-            format!("{}: is a directory", path.display()),
-        ));
-    }
-    // A pipe has no size that says anything.
-    import.size_bytes = metadata.is_file().then_some(metadata.len());
-    let total = import.size_bytes.unwrap_or_default();
+    let (content, sending) = Sending::open(path).await?;
+    import.size_bytes = sending.size_bytes();
     let client = context.client().await?;
-    let (stop, stopped) = oneshot::channel();
-    let mut stop = Some(stop);
-    let content = Stoppable { file, stopped };
-    let sent = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&sent);
-    let mut call = std::pin::pin!(client.import_customers(import, content, move |bytes| {
-        counter.store(bytes, Ordering::Relaxed);
-    }));
-    let mut interrupts = interrupts();
-    let mut meter = Meter::new();
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
-    loop {
-        tokio::select! {
-            report = &mut call => {
-                meter.clear();
-                return match report {
-                    Err(Error::File { source, .. }) if source.get_ref().is_some_and(|cause| cause.is::<Stopped>()) => {
-                        Err(failed("CANCELLED", "the import was cancelled: nothing was changed"))
-                    }
-                    report => Ok(report?),
-                };
-            }
-            _ = tick.tick() => meter.show(&bytes_line(sent.load(Ordering::Relaxed), total)),
-            Some(()) = interrupts.recv() => match stop.take() {
-                Some(stop) => {
-                    let _ = stop.send(());
-                }
-                None => return Err(failed("INTERRUPTED", "left before the node answered")),
-            },
-        }
-    }
-}
-
-/// A file whose reading can be broken off, so that the node learns that the rest is missing.
-struct Stoppable {
-    file: File,
-    stopped: oneshot::Receiver<()>,
-}
-
-/// Somebody broke off the reading; a kind of its own, because an error of the kind "interrupted" is retried.
-#[derive(Debug, thiserror::Error)]
-#[error("reading was broken off")]
-struct Stopped;
-
-impl AsyncRead for Stoppable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if Pin::new(&mut self.stopped).poll(context) == Poll::Ready(Ok(())) {
-            return Poll::Ready(Err(io::Error::other(Stopped)));
-        }
-        Pin::new(&mut self.file).poll_read(context, buffer)
-    }
+    let call = client.import_customers(import, content, sending.counter());
+    sending.follow(call).await
 }
 
 fn show_report(context: &mut Context, file: &Path, report: &ImportReport) -> anyhow::Result<()> {

@@ -208,9 +208,18 @@ fn table_columns(customers: &[SharedCustomer]) -> Vec<Column<'static, SharedCust
     columns
 }
 
-pub(super) async fn customer(context: &mut Context, partner: &str, id: &str) -> anyhow::Result<()> {
+pub(super) async fn customer(
+    context: &mut Context,
+    partner: &str,
+    id: &str,
+    timeline: bool,
+) -> anyhow::Result<()> {
     let client = context.client().await?;
     let customer = client.shared_customer(partner, id).await?;
+    let timeline = match timeline {
+        true => Some(client.timeline(partner, id).await?),
+        false => None,
+    };
     let mut columns = list_columns();
     columns.push(Column::new("target", |customer: &SharedCustomer| {
         Value::Flag(customer.target)
@@ -227,10 +236,24 @@ pub(super) async fn customer(context: &mut Context, partner: &str, id: &str) -> 
             &customer.partner_fields
         }));
     }
+    if printer.format == Format::Json
+        && let Some(timeline) = &timeline
+    {
+        let mut record = serde_json::to_value(&customer)?;
+        record["timeline"] = serde_json::to_value(timeline)?;
+        return printer.json(&record);
+    }
     printer.record(&customer, &columns)?;
     if printer.format == Format::Table {
         show_fields(printer, "My fields", &customer.my_fields)?;
         show_fields(printer, "The partner's fields", &customer.partner_fields)?;
+        if let Some(timeline) = &timeline {
+            printer.line("")?;
+            printer.report(
+                timeline,
+                super::timeline::events(timeline).titled("Timeline"),
+            )?;
+        }
     }
     Ok(())
 }

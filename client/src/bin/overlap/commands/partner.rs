@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use overlap_client::{Invite, Partnership, PartnershipState, terminal::readable_time};
+use overlap_client::{
+    Contact, Invite, OrganizationInfo, Partnership, PartnershipState, Timestamp,
+    terminal::readable_time,
+};
+use serde::Serialize;
 
-use super::{Context, confirm, first, read_text};
+use super::{Context, confirm, failed, first, read_text};
 use crate::{
     args::{Format, Partner},
     output::{Column, Value},
@@ -52,6 +56,25 @@ pub(super) async fn run(context: &mut Context, command: Partner) -> anyhow::Resu
             let partnership = context.client().await?.partnership(&partner).await?;
             show(context, &partnership)
         }
+        Partner::Info {
+            partner: Some(partner),
+        } => {
+            let told = context.client().await?.partner_info(&partner).await?;
+            show_info(context, &told, &told.info, told.updated_at)
+        }
+        Partner::Info { partner: None } => {
+            let told = context.client().await?.own_info().await?;
+            show_info(context, &told, &told.info, told.updated_at)
+        }
+        Partner::SetInfo { file } => {
+            let text = read_text(&file)?;
+            let info: OrganizationInfo = toml::from_str(&text).map_err(|error| {
+                let problem = error.to_string();
+                failed("INVALID_ARGUMENT", format!("{}: {problem}", file.display()))
+            })?;
+            let told = context.client().await?.set_own_info(info).await?;
+            show_info(context, &told, &told.info, told.updated_at)
+        }
         Partner::Revoke { partner, yes } => {
             confirm(
                 &format!(
@@ -63,6 +86,62 @@ pub(super) async fn run(context: &mut Context, command: Partner) -> anyhow::Resu
             show(context, &partnership)
         }
     }
+}
+
+/// What an organisation says about itself; `answer` has all of it.
+fn show_info(
+    context: &mut Context,
+    answer: &impl Serialize,
+    info: &OrganizationInfo,
+    updated_at: Option<Timestamp>,
+) -> anyhow::Result<()> {
+    let columns = [
+        Column::text("name", |info: &OrganizationInfo| &info.name),
+        Column::text("description", |info: &OrganizationInfo| &info.description),
+        Column::text("website_uri", |info: &OrganizationInfo| &info.website_uri),
+        Column::text("logo_uri", |info: &OrganizationInfo| &info.logo_uri),
+        Column::text("industry", |info: &OrganizationInfo| &info.industry),
+        Column::new("regions", |info: &OrganizationInfo| info.regions.join(";")),
+        Column::new("updated_at", move |_: &OrganizationInfo| {
+            Value::Time(updated_at)
+        }),
+        Column::new("contacts", |info: &OrganizationInfo| {
+            let contacts = info.contacts.iter().map(contact);
+            contacts.collect::<Vec<_>>().join("; ")
+        }),
+    ];
+    let printer = &mut context.printer;
+    match printer.format {
+        Format::Json => printer.json(answer),
+        Format::Csv => printer.csv_records(std::slice::from_ref(info), &columns),
+        Format::Table => {
+            printer.record(info, &columns[..7])?;
+            if updated_at.is_none() {
+                printer.line("Nothing more was told yet.")?;
+            }
+            if !info.contacts.is_empty() {
+                printer.line("")?;
+                printer.heading("Contacts")?;
+                let columns = [
+                    Column::text("name", |contact: &Contact| &contact.name),
+                    Column::text("role", |contact: &Contact| &contact.role),
+                    Column::text("email", |contact: &Contact| &contact.email),
+                    Column::text("phone", |contact: &Contact| &contact.phone),
+                ];
+                printer.table(&info.contacts, &columns)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn contact(contact: &Contact) -> String {
+    [&contact.name, &contact.role, &contact.email, &contact.phone]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn show_invite(context: &mut Context, invite: &Invite) -> anyhow::Result<()> {

@@ -1,0 +1,679 @@
+//! What partners do in the portal.
+
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use tonic::Request;
+
+use crate::{
+    Client, Error, Page, PageRequest, PartnerType,
+    message::{FromWire as _, TimeSpan},
+    paging::entries,
+    v1,
+};
+
+named_enum! {
+    /// Quick range.
+    QuickRange of v1::QuickRange {
+        /// Today and the 29 days before it.
+        Last30Days = "LAST_30_DAYS",
+        /// From the first of the month to today; likewise the others that begin with THIS.
+        ThisMonth = "THIS_MONTH",
+        /// Last month.
+        LastMonth = "LAST_MONTH",
+        /// This quarter.
+        ThisQuarter = "THIS_QUARTER",
+        /// Last quarter.
+        LastQuarter = "LAST_QUARTER",
+        /// This year.
+        ThisYear = "THIS_YEAR",
+        /// Last year.
+        LastYear = "LAST_YEAR",
+    }
+}
+
+named_enum! {
+    /// Why there is nothing to show.
+    NoDataReason of v1::NoDataReason {
+        /// No partner of the selection has a portal user.
+        NoAccess = "NO_ACCESS",
+        /// There are portal users, but none was active.
+        NoLogins = "NO_LOGINS",
+        /// There is activity, but not within the filter.
+        FilteredOut = "FILTERED_OUT",
+        /// Nothing has been ingested for this time yet.
+        NotIngested = "NOT_INGESTED",
+    }
+}
+
+named_enum! {
+    /// Engagement bucket size.
+    EngagementBucketSize of v1::EngagementBucketSize {
+        /// Day.
+        Day = "DAY",
+        /// ISO 8601 weeks, Monday to Sunday.
+        Week = "WEEK",
+        /// Month.
+        Month = "MONTH",
+    }
+}
+
+named_enum! {
+    /// Engagement period.
+    EngagementPeriod of v1::EngagementPeriod {
+        /// Month.
+        Month = "MONTH",
+        /// Quarter.
+        Quarter = "QUARTER",
+        /// Year.
+        Year = "YEAR",
+    }
+}
+
+named_enum! {
+    /// Leaderboard column.
+    LeaderboardColumn of v1::LeaderboardColumn {
+        /// Score.
+        Score = "SCORE",
+        /// Name.
+        Name = "NAME",
+        /// Type.
+        Type = "TYPE",
+        /// Unique users.
+        UniqueUsers = "UNIQUE_USERS",
+        /// Sessions.
+        Sessions = "SESSIONS",
+        /// Page views.
+        PageViews = "PAGE_VIEWS",
+        /// Average duration.
+        AverageDuration = "AVERAGE_DURATION",
+        /// Actions.
+        Actions = "ACTIONS",
+    }
+}
+
+named_enum! {
+    /// Sort direction.
+    SortDirection of v1::SortDirection {
+        /// Ascending.
+        Ascending = "ASCENDING",
+        /// Descending.
+        Descending = "DESCENDING",
+    }
+}
+
+named_enum! {
+    /// Engagement risk.
+    EngagementRisk of v1::EngagementRisk {
+        /// Access, but no session in the range.
+        Inactive = "INACTIVE",
+        /// Average duration fell against the period of equal length before.
+        DecliningDuration = "DECLINING_DURATION",
+        /// Actions per session below the 25th percentile of active partners.
+        LowActions = "LOW_ACTIONS",
+    }
+}
+
+named_enum! {
+    /// Engagement comparison.
+    EngagementComparison of v1::EngagementComparison {
+        /// Referral and reseller.
+        Type = "TYPE",
+        /// Enrolled at most 90 days before as_of, and longer.
+        Tenure = "TENURE",
+        /// Top quartile by score, and the others.
+        Level = "LEVEL",
+    }
+}
+
+named_enum! {
+    /// Trend direction.
+    TrendDirection of v1::TrendDirection {
+        /// Steady.
+        Steady = "STEADY",
+        /// Increasing.
+        Increasing = "INCREASING",
+        /// Declining.
+        Declining = "DECLINING",
+    }
+}
+
+named_enum! {
+    /// Export format.
+    ExportFormat of v1::ExportFormat {
+        /// Csv.
+        Csv = "CSV",
+        /// Ndjson.
+        Ndjson = "NDJSON",
+    }
+}
+
+named_enum! {
+    /// Engagement export.
+    EngagementExport of v1::EngagementExport {
+        /// Leaderboard.
+        Leaderboard = "LEADERBOARD",
+        /// Timeline.
+        Timeline = "TIMELINE",
+        /// Resources.
+        Resources = "RESOURCES",
+        /// Rooms.
+        Rooms = "ROOMS",
+    }
+}
+
+messages! {
+    /// What was counted.
+    EngagementScope of v1::EngagementScope {
+        /// The time span `[start, end)` and its days, in time_zone.
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+        first_day: String,
+        last_day: String,
+        time_zone: String,
+        as_of: Option<Timestamp>,
+        /// The latest portal event ingested; unset if there is none.
+        data_through: Option<Timestamp>,
+        /// Version of the engagement definitions.
+        definition_version: u32,
+        /// Types that may be filtered by.
+        available_types: Vec<PartnerType>,
+        /// Set if there is nothing to show.
+        no_data_reason: Option<NoDataReason>,
+    }
+
+    /// The five key figures.
+    EngagementFigures of v1::EngagementFigures {
+        unique_users: u64,
+        sessions: u64,
+        page_views: u64,
+        actions: u64,
+        /// Unset if there is no session.
+        average_duration: Option<TimeSpan>,
+        /// What it is the mean of: total_duration / sessions.
+        total_duration: Option<TimeSpan>,
+    }
+
+    /// The five key figures of a period.
+    EngagementSummary of v1::GetEngagementSummaryResponse {
+        figures: EngagementFigures = "the figures",
+        scope: EngagementScope = "the scope",
+    }
+
+    /// One day, week or month.
+    EngagementBucket of v1::EngagementBucket {
+        /// Inclusive days; the first and last bucket are clipped to the range.
+        first_day: String,
+        last_day: String,
+        sessions: u64,
+        page_views: u64,
+        /// Distinct within the bucket: buckets do not add up to the whole.
+        unique_users: u64,
+    }
+
+    /// Sessions, page views and unique users over time.
+    EngagementTimeline of v1::GetEngagementTimelineResponse {
+        /// Without gaps, ascending.
+        buckets: Vec<EngagementBucket>,
+        bucket_size: EngagementBucketSize,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// One month, quarter or year.
+    EngagementHistoryEntry of v1::EngagementHistoryEntry {
+        /// E.g. "2026-03", "2026-Q1", "2026".
+        label: String,
+        first_day: String,
+        last_day: String,
+        figures: EngagementFigures = "the figures",
+    }
+
+    /// The key figures of the latest months, quarters or years.
+    EngagementHistory of v1::GetEngagementHistoryResponse {
+        /// Ascending.
+        entries: Vec<EngagementHistoryEntry>,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// A resource and who looked at it.
+    TopResource of v1::TopResource {
+        id: String,
+        title: String,
+        /// Link to it; empty if the platform gave none.
+        uri: String,
+        page_views: u64,
+        unique_users: u64,
+    }
+
+    /// One page of resources by page views.
+    TopResources of v1::ListTopResourcesResponse {
+        /// By page views, then unique users, descending, then id.
+        resources: Vec<TopResource>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// A room and who was there.
+    TopRoom of v1::TopRoom {
+        id: String,
+        title: String,
+        page_views: u64,
+        unique_users: u64,
+    }
+
+    /// One page of rooms by page views.
+    TopRooms of v1::ListTopRoomsResponse {
+        /// By page views, then unique users, descending, then id.
+        rooms: Vec<TopRoom>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// One partner on the leaderboard.
+    LeaderboardRow of v1::LeaderboardRow {
+        /// By score, whatever the order of the list: 1, 1, 3.
+        rank: u32,
+        partner: String,
+        name: String,
+        logo_uri: String,
+        r#type: Option<PartnerType>,
+        figures: EngagementFigures = "the figures",
+        /// 0 to 100, rounded to a double; ranks compare the exact fractions.
+        score: f64,
+    }
+
+    /// One page of partners by their engagement score.
+    Leaderboard of v1::ListLeaderboardResponse {
+        rows: Vec<LeaderboardRow>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        total_size: u64,
+        /// Of all partners, not of the page; users are distinct.
+        totals: EngagementFigures = "the totals",
+        scope: EngagementScope = "the scope",
+    }
+
+    /// A partner that may be lost.
+    AtRiskPartner of v1::AtRiskPartner {
+        partner: String,
+        name: String,
+        r#type: Option<PartnerType>,
+        risks: Vec<EngagementRisk>,
+        figures: EngagementFigures = "the figures",
+        previous_figures: EngagementFigures = "the previous figures",
+        /// Start of the last session before the range's end, within two ranges; unset if none.
+        last_session_at: Option<Timestamp>,
+    }
+
+    /// One page of partners that are about to be lost.
+    AtRiskPartners of v1::ListAtRiskPartnersResponse {
+        /// By number of risks, descending, then id.
+        partners: Vec<AtRiskPartner>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// A group of partners.
+    EngagementGroup of v1::EngagementGroup {
+        /// REFERRAL, RESELLER, NEW, ESTABLISHED, HIGH, AVERAGE, or UNKNOWN.
+        id: String,
+        partners: u64,
+        figures: EngagementFigures = "the figures",
+    }
+
+    /// Groups of partners side by side.
+    EngagementGroups of v1::CompareEngagementResponse {
+        groups: Vec<EngagementGroup>,
+        scope: EngagementScope = "the scope",
+    }
+
+    /// What a figure does over months.
+    EngagementTrend of v1::EngagementTrend {
+        /// The metric's id, e.g. "sessions".
+        metric: String,
+        direction: TrendDirection,
+        /// Whether two full cycles of 12 months look alike; unset if there are not two.
+        seasonal: Option<bool>,
+        /// Monthly values, ascending; absent months are 0.
+        values: Vec<f64>,
+    }
+
+    /// Whether figures rise, fall or follow the season.
+    EngagementTrends of v1::GetEngagementTrendsResponse {
+        trends: Vec<EngagementTrend>,
+        scope: EngagementScope = "the scope",
+    }
+}
+
+/// Which days.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EngagementDays {
+    /// Today and the 29 days before it.
+    #[default]
+    Default,
+    /// By its name.
+    Quick(QuickRange),
+    /// YYYY-MM-DD, both inclusive.
+    Days {
+        /// The first day.
+        first_day: String,
+        /// The last day.
+        last_day: String,
+    },
+}
+
+/// Which partners and which days.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngagementFilter {
+    /// Which days.
+    pub days: EngagementDays,
+    /// IANA name, e.g. "Europe/Berlin"; UTC if unset.
+    pub time_zone: Option<String>,
+    /// Any of these; all if empty.
+    pub partners: Vec<String>,
+    /// Any of these; all available ones if empty.
+    pub types: Vec<PartnerType>,
+}
+
+impl EngagementFilter {
+    fn wire(&self) -> v1::EngagementFilter {
+        use v1::engagement_filter::Range;
+        v1::EngagementFilter {
+            range: match &self.days {
+                EngagementDays::Default => None,
+                EngagementDays::Quick(range) => Some(Range::QuickRange(range.to_proto())),
+                EngagementDays::Days {
+                    first_day,
+                    last_day,
+                } => Some(Range::DateRange(v1::DateRange {
+                    first_day: first_day.clone(),
+                    last_day: last_day.clone(),
+                })),
+            },
+            time_zone: self.time_zone.clone().unwrap_or_default(),
+            partners: self.partners.clone(),
+            types: self.types.iter().map(|kind| kind.to_proto()).collect(),
+        }
+    }
+}
+
+/// How to sort the leaderboard; ranks are by score whatever the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderboardOrder {
+    /// Score if unset.
+    pub column: Option<LeaderboardColumn>,
+    /// Descending for figures, ascending for names and types, if unset.
+    pub direction: Option<SortDirection>,
+}
+
+impl Client {
+    /// The five key figures of a period.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn engagement_summary(
+        &self,
+        filter: &EngagementFilter,
+    ) -> Result<EngagementSummary, Error> {
+        let request = self.request(v1::GetEngagementSummaryRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.engagement_api().get_engagement_summary(request))
+            .await?;
+        EngagementSummary::from_wire(answer)
+    }
+
+    /// Sessions, page views and unique users over time.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn engagement_timeline(
+        &self,
+        filter: &EngagementFilter,
+    ) -> Result<EngagementTimeline, Error> {
+        let request = self.request(v1::GetEngagementTimelineRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.engagement_api().get_engagement_timeline(request))
+            .await?;
+        EngagementTimeline::from_wire(answer)
+    }
+
+    /// The key figures of the latest months, quarters or years: `count` of them, 12 if 0.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn engagement_history(
+        &self,
+        filter: &EngagementFilter,
+        period: EngagementPeriod,
+        count: u32,
+    ) -> Result<EngagementHistory, Error> {
+        let request = self.request(v1::GetEngagementHistoryRequest {
+            filter: Some(filter.wire()),
+            period: period.to_proto(),
+            count,
+        });
+        let answer = self
+            .answer(self.engagement_api().get_engagement_history(request))
+            .await?;
+        EngagementHistory::from_wire(answer)
+    }
+
+    /// One page of resources by page views.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_top_resources(
+        &self,
+        filter: &EngagementFilter,
+        page: PageRequest,
+    ) -> Result<TopResources, Error> {
+        let request = self.request(v1::ListTopResourcesRequest {
+            filter: Some(filter.wire()),
+            page_size: page.size(),
+            page_token: page.token,
+        });
+        let answer = self
+            .answer(self.engagement_api().list_top_resources(request))
+            .await?;
+        TopResources::from_wire(answer)
+    }
+
+    /// Every resource by page views.
+    pub fn top_resources<'a>(
+        &'a self,
+        filter: &'a EngagementFilter,
+    ) -> impl Stream<Item = Result<TopResource, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self.list_top_resources(filter, page).await?;
+            Ok(Page {
+                items: page.resources,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: None,
+            })
+        })
+    }
+
+    /// One page of rooms by page views.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_top_rooms(
+        &self,
+        filter: &EngagementFilter,
+        page: PageRequest,
+    ) -> Result<TopRooms, Error> {
+        let request = self.request(v1::ListTopRoomsRequest {
+            filter: Some(filter.wire()),
+            page_size: page.size(),
+            page_token: page.token,
+        });
+        let answer = self
+            .answer(self.engagement_api().list_top_rooms(request))
+            .await?;
+        TopRooms::from_wire(answer)
+    }
+
+    /// Every room by page views.
+    pub fn top_rooms<'a>(
+        &'a self,
+        filter: &'a EngagementFilter,
+    ) -> impl Stream<Item = Result<TopRoom, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self.list_top_rooms(filter, page).await?;
+            Ok(Page {
+                items: page.rooms,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: None,
+            })
+        })
+    }
+
+    /// One page of partners by their engagement score, or by another column.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_leaderboard(
+        &self,
+        filter: &EngagementFilter,
+        order: LeaderboardOrder,
+        page: PageRequest,
+    ) -> Result<Leaderboard, Error> {
+        let request = self.request(v1::ListLeaderboardRequest {
+            filter: Some(filter.wire()),
+            order_by: order.column.unwrap_or_default().to_proto(),
+            direction: order.direction.unwrap_or_default().to_proto(),
+            page_size: page.size(),
+            page_token: page.token,
+            read_mask: None,
+        });
+        let answer = self
+            .answer(self.engagement_api().list_leaderboard(request))
+            .await?;
+        Leaderboard::from_wire(answer)
+    }
+
+    /// Every partner by its engagement score, or by another column.
+    pub fn leaderboard<'a>(
+        &'a self,
+        filter: &'a EngagementFilter,
+        order: LeaderboardOrder,
+    ) -> impl Stream<Item = Result<LeaderboardRow, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self.list_leaderboard(filter, order, page).await?;
+            Ok(Page {
+                items: page.rows,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: Some(page.total_size),
+            })
+        })
+    }
+
+    /// One page of partners that are about to be lost, of certain risks if `risks` names any.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_at_risk_partners(
+        &self,
+        filter: &EngagementFilter,
+        risks: &[EngagementRisk],
+        page: PageRequest,
+    ) -> Result<AtRiskPartners, Error> {
+        let request = self.request(v1::ListAtRiskPartnersRequest {
+            filter: Some(filter.wire()),
+            risks: risks.iter().map(|risk| risk.to_proto()).collect(),
+            page_size: page.size(),
+            page_token: page.token,
+        });
+        let answer = self
+            .answer(self.engagement_api().list_at_risk_partners(request))
+            .await?;
+        AtRiskPartners::from_wire(answer)
+    }
+
+    /// Every partner that is about to be lost.
+    pub fn at_risk_partners<'a>(
+        &'a self,
+        filter: &'a EngagementFilter,
+        risks: &'a [EngagementRisk],
+    ) -> impl Stream<Item = Result<AtRiskPartner, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self.list_at_risk_partners(filter, risks, page).await?;
+            Ok(Page {
+                items: page.partners,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: None,
+            })
+        })
+    }
+
+    /// Groups of partners side by side.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn compare_engagement(
+        &self,
+        filter: &EngagementFilter,
+        comparison: EngagementComparison,
+    ) -> Result<EngagementGroups, Error> {
+        let request = self.request(v1::CompareEngagementRequest {
+            filter: Some(filter.wire()),
+            comparison: comparison.to_proto(),
+        });
+        let answer = self
+            .answer(self.engagement_api().compare_engagement(request))
+            .await?;
+        EngagementGroups::from_wire(answer)
+    }
+
+    /// Whether figures rise, fall or follow the season, over `months` complete months, 24 if 0.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn engagement_trends(
+        &self,
+        filter: &EngagementFilter,
+        months: u32,
+    ) -> Result<EngagementTrends, Error> {
+        let request = self.request(v1::GetEngagementTrendsRequest {
+            filter: Some(filter.wire()),
+            months,
+        });
+        let answer = self
+            .answer(self.engagement_api().get_engagement_trends(request))
+            .await?;
+        EngagementTrends::from_wire(answer)
+    }
+
+    /// Streams the leaderboard, the timeline, resources or rooms as a file.
+    pub fn export_engagement(
+        &self,
+        filter: &EngagementFilter,
+        export: EngagementExport,
+        format: ExportFormat,
+    ) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send + '_ {
+        let message = v1::ExportEngagementRequest {
+            filter: Some(filter.wire()),
+            export: export.to_proto(),
+            format: format.to_proto(),
+        };
+        stream::once(async move {
+            let mut request = Request::new(message);
+            request.set_timeout(self.transfer_timeout);
+            let chunks = self
+                .answer(self.engagement_api().export_engagement(request))
+                .await?;
+            Ok::<_, Error>(chunks.map(|chunk| {
+                chunk
+                    .map(|chunk| chunk.chunk)
+                    .map_err(|status| self.refused(status))
+            }))
+        })
+        .try_flatten()
+    }
+}

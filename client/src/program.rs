@@ -1,0 +1,656 @@
+//! The numbers of the partner program.
+
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tonic::Request;
+
+use crate::{
+    Client, EcosystemEventType, EngagementPeriod, Error, ExportFormat, Metric, MetricDefinition,
+    MetricDimension, MetricGroup, MetricQuantity, MetricSeriesEntry, MetricValue, Money, Page,
+    PageRequest, PartnerProfileRecord, PartnerType, ProgramFilter, Record, RetentionMeasure,
+    ReturnBasis, convert::present, message::FromWire, paging::entries, v1,
+};
+
+named_enum! {
+    /// Alert kind.
+    AlertKind of v1::AlertKind {
+        /// Stalled deal.
+        StalledDeal = "STALLED_DEAL",
+        /// Expiring certification.
+        ExpiringCertification = "EXPIRING_CERTIFICATION",
+        /// Missed target.
+        MissedTarget = "MISSED_TARGET",
+        /// Swing.
+        Swing = "SWING",
+        /// Approval rate drop.
+        ApprovalRateDrop = "APPROVAL_RATE_DROP",
+    }
+}
+
+messages! {
+    /// One page of a metric for every value of a dimension.
+    MetricBreakdown of v1::GetMetricBreakdownResponse {
+        /// By value.
+        groups: Vec<MetricGroup>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        /// Something may be in several groups, so groups do not add up to the whole.
+        multi_valued: bool,
+    }
+
+    /// How many deals went from a stage to a later one.
+    StageConversion of v1::StageConversion {
+        from_stage: String,
+        to_stage: String,
+        conversion: Metric = "the conversion",
+    }
+
+    /// Won and weighted open deals in one currency.
+    Forecast of v1::Forecast {
+        currency_code: String,
+        won: Option<Money>,
+        /// The sum of amount x probability over deals open at as_of, rounded down to a billionth.
+        weighted_open: Option<Money>,
+        forecast: Option<Money>,
+        /// Unset if there is none.
+        target: Option<Money>,
+        /// Forecast / target; unset without a target.
+        attainment: Option<f64>,
+    }
+
+    /// Won revenue plus weighted open deals, against the target.
+    Forecasts of v1::GetForecastResponse {
+        forecasts: Vec<Forecast>,
+        as_of: Option<Timestamp>,
+        data_through: Option<Timestamp>,
+        definition_version: u32,
+        /// Open deals left out because neither they nor the settings say how likely they are.
+        deals_without_probability: u64,
+    }
+
+    /// A metric and its target.
+    TargetComparison of v1::TargetComparison {
+        target: String,
+        partner: String,
+        actual: Metric = "the actual",
+        goal: Option<MetricQuantity>,
+        /// Actual / goal; unset if either is unknown.
+        attainment: Option<f64>,
+    }
+
+    /// Metrics beside their targets, or cohorts of partners beside each other.
+    MetricComparison of v1::CompareMetricsResponse {
+        targets: Vec<TargetComparison>,
+        cohorts: Vec<MetricGroup>,
+    }
+
+    /// Partners with or without certification or funds.
+    EnablementCohort of v1::EnablementCohort {
+        /// "certified", "not_certified", "funded", "not_funded".
+        id: String,
+        partners: u64,
+        metrics: Vec<Metric>,
+    }
+
+    /// Training, certification, fund, payout and campaign figures, and what they go along with.
+    Enablement of v1::GetEnablementResponse {
+        metrics: Vec<Metric>,
+        cohorts: Vec<EnablementCohort>,
+    }
+
+    /// Something that needs attention.
+    Alert of v1::Alert {
+        /// Stable as long as its cause lasts.
+        id: String,
+        kind: AlertKind,
+        partner: String,
+        /// The deal, certification, target, metric or region.
+        subject: String,
+        message: String,
+        /// Since when.
+        since: Option<Timestamp>,
+    }
+
+    /// One page of what needs attention.
+    Alerts of v1::ListAlertsResponse {
+        /// By kind, then id.
+        alerts: Vec<Alert>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        next_page_token: String,
+        as_of: Option<Timestamp>,
+    }
+
+    /// A metric in this quarter and in the one before.
+    QuarterComparison of v1::QuarterComparison {
+        current: Metric = "the current",
+        previous: Metric = "the previous",
+        /// (current - previous) / previous per currency; unset if previous is unknown or zero.
+        change: Vec<MetricValue>,
+    }
+
+    /// A partner and its revenue.
+    PartnerStanding of v1::PartnerStanding {
+        partner: String,
+        name: String,
+        revenue: Option<MetricValue>,
+        /// Why it is at risk.
+        reasons: Vec<String>,
+    }
+
+    /// The executive view.
+    ExecutiveView of v1::GetExecutiveViewResponse {
+        /// Sourced closed revenue / all closed revenue.
+        partner_share: Metric = "the partner share",
+        /// The quarter of as_of up to as_of, and as many days of the one before it.
+        quarter_over_quarter: Vec<QuarterComparison>,
+        /// The five partners of highest sourced closed revenue, per currency.
+        top: Vec<PartnerStanding>,
+        /// Partners with open alerts, or without activity.
+        at_risk: Vec<PartnerStanding>,
+        /// Sourced closed revenue by partner type.
+        mix: Vec<MetricGroup>,
+        /// The last four quarters.
+        trend: Vec<MetricSeriesEntry>,
+    }
+
+    /// Everything one partner may know of itself.
+    PartnerOverview of v1::GetPartnerOverviewResponse {
+        partner: String,
+        profile: Option<PartnerProfileRecord>,
+        metrics: Vec<Metric>,
+        /// Its deals, incentives, trainings and certifications, by id; at most 1000 of each kind.
+        deals: Vec<Record>,
+        incentives: Vec<Record>,
+        trainings: Vec<Record>,
+        certifications: Vec<Record>,
+        alerts: Vec<Alert>,
+    }
+
+    /// Ecosystem events of one type.
+    EcosystemSignal of v1::EcosystemSignal {
+        r#type: EcosystemEventType,
+        events: u64,
+        quantity: u64,
+        partners: u64,
+        customers: u64,
+        amounts: Vec<Money>,
+    }
+
+    /// Counted ecosystem events.
+    EcosystemSignals of v1::GetEcosystemSignalsResponse {
+        /// One per type that occurred, in the enum's order.
+        signals: Vec<EcosystemSignal>,
+        as_of: Option<Timestamp>,
+        data_through: Option<Timestamp>,
+    }
+
+    /// How often a call was used.
+    DashboardUse of v1::DashboardUse {
+        /// The RPC's name.
+        view: String,
+        calls: u64,
+        users: u64,
+    }
+
+    /// How the dashboard is used.
+    DashboardAdoption of v1::GetDashboardAdoptionResponse {
+        views: Vec<DashboardUse>,
+        users: u64,
+        calls: u64,
+    }
+}
+
+/// How likely deals of a stage are won.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageProbability {
+    /// The sales stage.
+    pub stage: String,
+    /// In ten-thousandths.
+    pub probability_bp: u32,
+}
+
+/// The settings of the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProgramSettings {
+    /// Types partners may have and be filtered by; all if empty.
+    pub enabled_types: Vec<PartnerType>,
+    /// Days without movement after which an open deal is an alert.
+    pub stalled_deal_days: Option<u32>,
+    /// Days before its end from which a certification is an alert.
+    pub certification_expiry_days: Option<u32>,
+    /// Change against the period before that is an alert.
+    pub swing_percent: Option<u32>,
+    /// Fall of a region's approval rate that is an alert.
+    pub approval_drop_points: Option<u32>,
+    /// Chances of winning by sales stage.
+    pub stage_probabilities: Vec<StageProbability>,
+}
+
+impl FromWire<v1::ProgramSettings> for ProgramSettings {
+    fn from_wire(wire: v1::ProgramSettings) -> Result<Self, Error> {
+        Ok(Self {
+            enabled_types: FromWire::from_wire(wire.enabled_types)?,
+            stalled_deal_days: wire.stalled_deal_days,
+            certification_expiry_days: wire.certification_expiry_days,
+            swing_percent: wire.swing_percent,
+            approval_drop_points: wire.approval_drop_points,
+            stage_probabilities: wire
+                .stage_probabilities
+                .into_iter()
+                .map(|chance| StageProbability {
+                    stage: chance.stage,
+                    probability_bp: chance.probability_bp,
+                })
+                .collect(),
+        })
+    }
+}
+
+impl From<ProgramSettings> for v1::ProgramSettings {
+    fn from(settings: ProgramSettings) -> Self {
+        Self {
+            enabled_types: settings
+                .enabled_types
+                .iter()
+                .map(|kind| kind.to_proto())
+                .collect(),
+            stalled_deal_days: settings.stalled_deal_days,
+            certification_expiry_days: settings.certification_expiry_days,
+            swing_percent: settings.swing_percent,
+            approval_drop_points: settings.approval_drop_points,
+            stage_probabilities: settings
+                .stage_probabilities
+                .into_iter()
+                .map(|chance| v1::StageProbability {
+                    stage: chance.stage,
+                    probability_bp: chance.probability_bp,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Client {
+    /// What every metric means.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn metric_definitions(&self) -> Result<Vec<MetricDefinition>, Error> {
+        let request = self.request(v1::ListMetricDefinitionsRequest {});
+        let answer = self
+            .answer(self.program_api().list_metric_definitions(request))
+            .await?;
+        FromWire::from_wire(answer.definitions)
+    }
+
+    /// The leadership scorecard, in its fixed order.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn scorecard(
+        &self,
+        filter: &ProgramFilter,
+        retention: Option<RetentionMeasure>,
+        basis: Option<ReturnBasis>,
+    ) -> Result<Vec<Metric>, Error> {
+        let request = self.request(v1::GetScorecardRequest {
+            filter: Some(filter.wire()),
+            retention_measure: retention.unwrap_or_default().to_proto(),
+            return_basis: basis.unwrap_or_default().to_proto(),
+        });
+        let answer = self
+            .answer(self.program_api().get_scorecard(request))
+            .await?;
+        FromWire::from_wire(answer.metrics)
+    }
+
+    /// Metrics by id, all if `metrics` is empty.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn metrics(
+        &self,
+        filter: &ProgramFilter,
+        metrics: &[String],
+    ) -> Result<Vec<Metric>, Error> {
+        let request = self.request(v1::GetMetricsRequest {
+            filter: Some(filter.wire()),
+            metrics: metrics.to_vec(),
+        });
+        let answer = self.answer(self.program_api().get_metrics(request)).await?;
+        FromWire::from_wire(answer.metrics)
+    }
+
+    /// One page of metrics for every value of a dimension.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_metric_breakdown(
+        &self,
+        filter: &ProgramFilter,
+        metrics: &[String],
+        dimension: MetricDimension,
+        page: PageRequest,
+    ) -> Result<MetricBreakdown, Error> {
+        let request = self.request(v1::GetMetricBreakdownRequest {
+            filter: Some(filter.wire()),
+            metrics: metrics.to_vec(),
+            dimension: dimension.to_proto(),
+            page_size: page.size(),
+            page_token: page.token,
+        });
+        let answer = self
+            .answer(self.program_api().get_metric_breakdown(request))
+            .await?;
+        MetricBreakdown::from_wire(answer)
+    }
+
+    /// Metrics for every value of a dimension.
+    pub fn metric_breakdown<'a>(
+        &'a self,
+        filter: &'a ProgramFilter,
+        metrics: &'a [String],
+        dimension: MetricDimension,
+    ) -> impl Stream<Item = Result<MetricGroup, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self
+                .list_metric_breakdown(filter, metrics, dimension, page)
+                .await?;
+            Ok(Page {
+                items: page.groups,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: None,
+            })
+        })
+    }
+
+    /// Metrics month by month, quarter by quarter or year by year.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn metric_series(
+        &self,
+        filter: &ProgramFilter,
+        metrics: &[String],
+        period: EngagementPeriod,
+    ) -> Result<Vec<MetricSeriesEntry>, Error> {
+        let request = self.request(v1::GetMetricSeriesRequest {
+            filter: Some(filter.wire()),
+            metrics: metrics.to_vec(),
+            period: period.to_proto(),
+        });
+        let answer = self
+            .answer(self.program_api().get_metric_series(request))
+            .await?;
+        FromWire::from_wire(answer.entries)
+    }
+
+    /// How many deals went from each stage to the next; `stages` in order, as they first appear in the deals if empty.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn stage_conversion(
+        &self,
+        filter: &ProgramFilter,
+        stages: &[String],
+    ) -> Result<Vec<StageConversion>, Error> {
+        let request = self.request(v1::GetStageConversionRequest {
+            filter: Some(filter.wire()),
+            stages: stages.to_vec(),
+        });
+        let answer = self
+            .answer(self.program_api().get_stage_conversion(request))
+            .await?;
+        FromWire::from_wire(answer.conversions)
+    }
+
+    /// Won revenue plus weighted open deals, against the target.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn forecast(&self, filter: &ProgramFilter) -> Result<Forecasts, Error> {
+        let request = self.request(v1::GetForecastRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_forecast(request))
+            .await?;
+        Forecasts::from_wire(answer)
+    }
+
+    /// Metrics beside their targets, and cohorts of partners beside each other if `cohorts` names a dimension.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn compare_metrics(
+        &self,
+        filter: &ProgramFilter,
+        metrics: &[String],
+        cohorts: Option<MetricDimension>,
+    ) -> Result<MetricComparison, Error> {
+        let request = self.request(v1::CompareMetricsRequest {
+            filter: Some(filter.wire()),
+            metrics: metrics.to_vec(),
+            cohort_dimension: cohorts.unwrap_or_default().to_proto(),
+        });
+        let answer = self
+            .answer(self.program_api().compare_metrics(request))
+            .await?;
+        MetricComparison::from_wire(answer)
+    }
+
+    /// Training, certification, fund, payout and campaign figures.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn enablement(&self, filter: &ProgramFilter) -> Result<Enablement, Error> {
+        let request = self.request(v1::GetEnablementRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_enablement(request))
+            .await?;
+        Enablement::from_wire(answer)
+    }
+
+    /// One page of what needs attention, of certain kinds if `kinds` names any.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn list_alerts(
+        &self,
+        filter: &ProgramFilter,
+        kinds: &[AlertKind],
+        page: PageRequest,
+    ) -> Result<Alerts, Error> {
+        let request = self.request(v1::ListAlertsRequest {
+            filter: Some(filter.wire()),
+            kinds: kinds.iter().map(|kind| kind.to_proto()).collect(),
+            page_size: page.size(),
+            page_token: page.token,
+        });
+        let answer = self.answer(self.program_api().list_alerts(request)).await?;
+        Alerts::from_wire(answer)
+    }
+
+    /// Everything that needs attention.
+    pub fn alerts<'a>(
+        &'a self,
+        filter: &'a ProgramFilter,
+        kinds: &'a [AlertKind],
+    ) -> impl Stream<Item = Result<Alert, Error>> + Send + 'a {
+        entries(move |page| async move {
+            let page = self.list_alerts(filter, kinds, page).await?;
+            Ok(Page {
+                items: page.alerts,
+                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+                total: None,
+            })
+        })
+    }
+
+    /// The executive view.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn executive_view(&self, filter: &ProgramFilter) -> Result<ExecutiveView, Error> {
+        let request = self.request(v1::GetExecutiveViewRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_executive_view(request))
+            .await?;
+        ExecutiveView::from_wire(answer)
+    }
+
+    /// Everything one partner may know of itself; `partner` is ignored for role PARTNER, which gets its own.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn partner_overview(
+        &self,
+        partner: &str,
+        filter: &ProgramFilter,
+    ) -> Result<PartnerOverview, Error> {
+        let request = self.request(v1::GetPartnerOverviewRequest {
+            partner: partner.to_owned(),
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_partner_overview(request))
+            .await?;
+        PartnerOverview::from_wire(answer)
+    }
+
+    /// Counted ecosystem events.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn ecosystem_signals(
+        &self,
+        filter: &ProgramFilter,
+    ) -> Result<EcosystemSignals, Error> {
+        let request = self.request(v1::GetEcosystemSignalsRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_ecosystem_signals(request))
+            .await?;
+        EcosystemSignals::from_wire(answer)
+    }
+
+    /// How the dashboard itself is used.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn dashboard_adoption(
+        &self,
+        filter: &ProgramFilter,
+    ) -> Result<DashboardAdoption, Error> {
+        let request = self.request(v1::GetDashboardAdoptionRequest {
+            filter: Some(filter.wire()),
+        });
+        let answer = self
+            .answer(self.program_api().get_dashboard_adoption(request))
+            .await?;
+        DashboardAdoption::from_wire(answer)
+    }
+
+    /// Streams metrics as a file: one row a group, or one a metric without a dimension.
+    pub fn export_metrics(
+        &self,
+        filter: &ProgramFilter,
+        metrics: &[String],
+        dimension: Option<MetricDimension>,
+        format: ExportFormat,
+    ) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send + '_ {
+        let message = v1::ExportMetricsRequest {
+            filter: Some(filter.wire()),
+            metrics: metrics.to_vec(),
+            dimension: dimension.unwrap_or_default().to_proto(),
+            format: format.to_proto(),
+        };
+        stream::once(async move {
+            let mut request = Request::new(message);
+            request.set_timeout(self.transfer_timeout);
+            let chunks = self
+                .answer(self.program_api().export_metrics(request))
+                .await?;
+            Ok::<_, Error>(chunks.map(|chunk| {
+                chunk
+                    .map(|chunk| chunk.chunk)
+                    .map_err(|status| self.refused(status))
+            }))
+        })
+        .try_flatten()
+    }
+
+    /// Streams every metric as of the end of each day; days are YYYY-MM-DD, inclusive.
+    pub fn export_daily_feed(
+        &self,
+        first_day: &str,
+        last_day: &str,
+        time_zone: Option<&str>,
+        metrics: &[String],
+        format: ExportFormat,
+    ) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send + '_ {
+        let message = v1::ExportDailyFeedRequest {
+            days: Some(v1::DateRange {
+                first_day: first_day.to_owned(),
+                last_day: last_day.to_owned(),
+            }),
+            time_zone: time_zone.unwrap_or_default().to_owned(),
+            format: format.to_proto(),
+            metrics: metrics.to_vec(),
+        };
+        stream::once(async move {
+            let mut request = Request::new(message);
+            request.set_timeout(self.transfer_timeout);
+            let chunks = self
+                .answer(self.program_api().export_daily_feed(request))
+                .await?;
+            Ok::<_, Error>(chunks.map(|chunk| {
+                chunk
+                    .map(|chunk| chunk.chunk)
+                    .map_err(|status| self.refused(status))
+            }))
+        })
+        .try_flatten()
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn program_settings(&self) -> Result<ProgramSettings, Error> {
+        let request = self.request(v1::GetProgramSettingsRequest {});
+        let answer = self
+            .answer(self.program_api().get_program_settings(request))
+            .await?;
+        ProgramSettings::from_wire(present(answer.settings, "the settings")?)
+    }
+
+    /// Changes the settings that `fields` names, all if it is empty.
+    ///
+    /// # Errors
+    /// What the node reports, or the way there.
+    pub async fn update_program_settings(
+        &self,
+        settings: ProgramSettings,
+        fields: &[&str],
+    ) -> Result<ProgramSettings, Error> {
+        let request = self.request(v1::UpdateProgramSettingsRequest {
+            settings: Some(settings.into()),
+            update_mask: (!fields.is_empty()).then(|| prost_types::FieldMask {
+                paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+            }),
+        });
+        let answer = self
+            .answer(self.program_api().update_program_settings(request))
+            .await?;
+        ProgramSettings::from_wire(present(answer.settings, "the settings")?)
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
     collaboration,
     config::Config,
     error::{Error, Reason},
-    exchange,
+    exchange, matching,
     node::{Node, RUN_DIRECTORY, Registry},
     notices, partnership,
 };
@@ -188,6 +188,7 @@ pub async fn start_with(
         tokio::spawn(notices::run(Arc::clone(&node))),
         tokio::spawn(collaboration::follow(Arc::clone(&node))),
     ];
+    tokio::spawn(matching::restart_interrupted(Arc::clone(&node)));
     tracing::info!(api = %addresses.api, exchange = %addresses.exchange, "ready");
     Ok(Running {
         api_addr: addresses.api,

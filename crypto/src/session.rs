@@ -39,6 +39,7 @@ pub const fn allowed(phase: Phase, kind: FrameKind) -> Result<(), Fault> {
     let allowed = match kind {
         FrameKind::Abort => true,
         FrameKind::Hello | FrameKind::Confirm => matches!(phase, Phase::Handshake),
+        FrameKind::Ack => !matches!(phase, Phase::Handshake),
         FrameKind::Resume => !matches!(phase, Phase::Handshake | Phase::Count),
         FrameKind::Report => matches!(phase, Phase::Reports),
         FrameKind::Receipt => matches!(phase, Phase::Receipts),

@@ -78,53 +78,6 @@ impl Chain {
         self.links.push((flow.code(), head));
         self.next[usize::from(flow.code())] += 1;
     }
-
-    /// Forgets every frame after the first `frames`.
-    ///
-    /// # Errors
-    /// [`Misuse::OutOfOrder`] if there were not as many.
-    pub fn rewind(&mut self, frames: u64) -> Result<(), Misuse> {
-        let keep = usize::try_from(frames).map_err(|_| Misuse::OutOfOrder)?;
-        if keep >= self.links.len() {
-            return Err(Misuse::OutOfOrder);
-        }
-        for (flow, _) in self.links.drain(keep + 1..) {
-            self.next[usize::from(flow)] -= 1;
-        }
-        Ok(())
-    }
-
-    /// The bytes to store: a link is 33 of them.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(33 * self.links.len());
-        for (flow, head) in &self.links {
-            bytes.push(*flow);
-            bytes.extend_from_slice(head);
-        }
-        bytes
-    }
-
-    /// Reads a stored chain.
-    ///
-    /// # Errors
-    /// [`Misuse::StoredState`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Misuse> {
-        let (records, rest) = bytes.as_chunks::<33>();
-        if records.is_empty() || !rest.is_empty() {
-            return Err(Misuse::StoredState);
-        }
-        let mut next = [1, 0, 0, 0];
-        let mut links = Vec::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            let [flow, head @ ..] = *record;
-            if index > 0 {
-                *next.get_mut(usize::from(flow)).ok_or(Misuse::StoredState)? += 1;
-            }
-            links.push((flow, head));
-        }
-        Ok(Self { links, next })
-    }
 }
 
 /// Numbers outgoing frames.
@@ -140,12 +93,6 @@ impl Outbound {
         Self {
             chain: Chain::new(&session.id(), session.role()),
         }
-    }
-
-    /// Goes on from a stored chain.
-    #[must_use]
-    pub const fn resume(chain: Chain) -> Self {
-        Self { chain }
     }
 
     /// The frame of a payload.
@@ -204,13 +151,6 @@ impl Inbound {
     /// The frames the peer sends after its hello.
     #[must_use]
     pub fn new(session: &Session) -> Self {
-        let chain = Chain::new(&session.id(), session.role().peer());
-        Self::resume(session, chain)
-    }
-
-    /// Goes on from a stored chain.
-    #[must_use]
-    pub fn resume(session: &Session, chain: Chain) -> Self {
         let plan = session.plan();
         let mut flows = [false; 4];
         for flow in Flow::ALL {
@@ -219,15 +159,15 @@ impl Inbound {
         Self {
             run: session.run(),
             flows,
-            chain,
+            chain: Chain::new(&session.id(), session.role().peer()),
         }
     }
 
     /// Takes the next frame.
     ///
     /// # Errors
-    /// [`Fault::WrongRun`], [`Fault::WrongFlow`], [`Fault::UnexpectedFrame`] for a second hello, [`Fault::OutOfOrder`] for
-    /// a gap and [`Fault::ReplayedFrame`] for a repetition.
+    /// [`Fault::WrongRun`], [`Fault::WrongFlow`], [`Fault::UnexpectedFrame`] for a second hello and for kinds outside the
+    /// chain, [`Fault::OutOfOrder`] for a gap and [`Fault::ReplayedFrame`] for a repetition.
     pub fn admit(&mut self, run: &[u8], frame: &Frame<'_>) -> Result<(), Fault> {
         self.admit_digested(run, frame, &payload_digest(frame.payload))
     }
@@ -253,7 +193,10 @@ impl Inbound {
             std::cmp::Ordering::Greater => return Err(Fault::OutOfOrder),
             std::cmp::Ordering::Equal => {}
         }
-        if matches!(frame.kind, FrameKind::Hello | FrameKind::Resume) {
+        if matches!(
+            frame.kind,
+            FrameKind::Hello | FrameKind::Resume | FrameKind::Ack
+        ) {
             return Err(Fault::UnexpectedFrame);
         }
         self.chain
@@ -303,8 +246,8 @@ fn resume_message(body: &ResumeBody, role: Role, exporter: &[u8; 32]) -> [u8; 64
     )
 }
 
-/// Takes the peer's RESUME and rewinds this side's outgoing chain to what the peer holds: every later frame is void and is
-/// sent again.
+/// Takes the peer's RESUME: how many frames of `outbound` the peer holds. Every later one is void, and is sent again on the
+/// new connection.
 ///
 /// # Errors
 /// [`Fault::WrongRun`] for another session, [`Fault::SignatureInvalid`], and [`Fault::ResumeInvalid`] if the peer's heads
@@ -312,10 +255,10 @@ fn resume_message(body: &ResumeBody, role: Role, exporter: &[u8; 32]) -> [u8; 64
 pub fn admit_resume(
     session: &Session,
     exporter: &[u8; 32],
-    outbound: &mut Chain,
+    outbound: &Chain,
     inbound: &Chain,
     body: &ResumeBody,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     if body.session != session.id().0 {
         return Err(Fault::WrongRun);
     }
@@ -324,10 +267,9 @@ pub fn admit_resume(
     let agreed = outbound.head_after(body.received) == Some(body.received_head)
         && body.sent >= inbound.frames()
         && (body.sent > inbound.frames() || body.sent_head == inbound.head());
-    if !agreed {
-        return Err(Fault::ResumeInvalid);
+    if agreed {
+        Ok(body.received)
+    } else {
+        Err(Fault::ResumeInvalid)
     }
-    outbound
-        .rewind(body.received)
-        .map_err(|_| Fault::ResumeInvalid)
 }

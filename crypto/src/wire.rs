@@ -10,8 +10,8 @@ mod session;
 pub(crate) use codec::{Reader, Writer};
 pub use list::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, SliceBody, TagsBody};
 pub use session::{
-    AbortBody, ConfirmBody, CountCommitBody, CountElementsBody, CountOpenBody, CountReturnsBody,
-    ResumeBody,
+    AbortBody, AckBody, ConfirmBody, CountCommitBody, CountElementsBody, CountOpenBody,
+    CountReturnsBody, ResumeBody,
 };
 
 use crate::fault::Fault;
@@ -73,6 +73,7 @@ codes! {
         4 Receipt "RECEIPT" "The sender's signed receipt.";
         5 Resume "RESUME" "Continues the session on another connection.";
         6 Abort "ABORT" "The sender stops, with a code.";
+        7 Ack "ACK" "How many of the peer's frames the sender holds.";
         16 Query "QUERY" "A chunk of blinded elements.";
         17 Evaluation "EVALUATION" "The evaluated elements of a chunk and their proof.";
         18 Commitments "COMMITMENTS" "The hash of every slice.";
@@ -153,6 +154,7 @@ pub enum Message<'a> {
     Receipt(Box<crate::receipt::SignedReceipt>),
     Resume(ResumeBody),
     Abort(AbortBody),
+    Ack(AckBody),
     Query(QueryBody<'a>),
     Evaluation(EvaluationBody<'a>),
     Commitments(CommitmentsBody<'a>),
@@ -181,6 +183,7 @@ impl<'a> Message<'a> {
             }
             FrameKind::Resume => Self::Resume(ResumeBody::decode(payload)?),
             FrameKind::Abort => Self::Abort(AbortBody::decode(payload)?),
+            FrameKind::Ack => Self::Ack(AckBody::decode(payload)?),
             FrameKind::Query => Self::Query(QueryBody::decode(payload)?),
             FrameKind::Evaluation => Self::Evaluation(EvaluationBody::decode(payload)?),
             FrameKind::Commitments => Self::Commitments(CommitmentsBody::decode(payload)?),

@@ -130,8 +130,14 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// Time for one call that is not a run.
     pub call_timeout: Span,
-    /// Time without a frame after which a run is given up.
+    /// Time without a frame after which a run's connection counts as broken.
     pub idle_timeout: Span,
+    /// How long a run looks for another connection after one broke, or waits for the partner to.
+    pub resume_timeout: Span,
+    /// Most connections of a run after its first.
+    pub max_reconnections: u32,
+    /// Longest time for one attempt at a run.
+    pub run_timeout: Span,
     /// Time for calls under way to end when the node stops.
     pub drain_timeout: Span,
     /// Longest wait between two attempts to deliver a notice.
@@ -151,6 +157,9 @@ impl Default for Limits {
             connect_timeout: Span::seconds(10),
             call_timeout: Span::seconds(30),
             idle_timeout: Span::seconds(120),
+            resume_timeout: Span::seconds(120),
+            max_reconnections: 16,
+            run_timeout: Span::seconds(24 * 3600),
             drain_timeout: Span::seconds(10),
             notice_retry: Span::seconds(60),
         }

@@ -115,6 +115,7 @@ reasons! {
     StoreLocked "STORE_LOCKED" FailedPrecondition Environment "Another process uses the node's directory.";
     KeyUnusable "KEY_UNUSABLE" FailedPrecondition Environment "A key file is missing, damaged or sealed under another key.";
     FileUnreadable "FILE_UNREADABLE" InvalidArgument Environment "A file cannot be read.";
+    RunInterrupted "RUN_INTERRUPTED" Aborted Environment "A node was restarted during the run, or gave it up.";
     DeadlineExceeded "DEADLINE_EXCEEDED" DeadlineExceeded Environment "It took longer than allowed.";
     // Bugs
     Internal "INTERNAL" Internal Bug "A mistake in this program.";

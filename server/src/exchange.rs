@@ -12,7 +12,7 @@ mod tls;
 
 use overlap_proto::exchange::v1;
 
-pub use client::{open_run, open_run_as};
+pub use client::{open_run, open_run_as, resume_run};
 pub use directory::Directory;
 pub use link::Link;
 pub use overlap_proto::exchange::v1::Frame;
@@ -82,5 +82,6 @@ fn request(run_id: [u8; 16], frame: Option<Frame>) -> v1::RunRequest {
     v1::RunRequest {
         run_id: run_id.to_vec(),
         frame,
+        resumes: false,
     }
 }

@@ -16,7 +16,7 @@ pub mod service;
 pub mod spool;
 pub mod terms;
 
-pub use engine::{Engine, accept_run, recover, remove_derived_results};
+pub use engine::{Engine, accept_run, recover, remove_derived_results, restart_interrupted};
 pub use service::Service;
 
 use crate::node::Registry;

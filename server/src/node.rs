@@ -324,6 +324,12 @@ impl Node {
         self.stop.send_replace(true);
     }
 
+    /// Whether the node has been asked to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Resolves when the node has been asked to stop.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.subscribe();

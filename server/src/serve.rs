@@ -21,7 +21,7 @@ use crate::{
     collaboration,
     config::Config,
     error::{Error, Reason},
-    exchange, metrics,
+    exchange, matching, metrics,
     node::{Node, RUN_DIRECTORY, Registry},
     notices, partnership,
 };
@@ -205,6 +205,7 @@ pub async fn start_with(
             }
         }));
     }
+    tokio::spawn(matching::restart_interrupted(Arc::clone(&node)));
     tracing::info!(api = %addresses.api, exchange = %addresses.exchange, "ready");
     Ok(Running {
         api_addr: addresses.api,

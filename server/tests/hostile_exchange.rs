@@ -268,6 +268,7 @@ fn run_message(run: u8, payload: Option<usize>) -> RunRequest {
             payload: vec![7; length].into(),
             ..Frame::default()
         }),
+        resumes: false,
     }
 }
 
@@ -285,6 +286,7 @@ async fn frames_of_another_run_and_too_large_ones_end_the_run() {
             vec![RunRequest {
                 run_id: vec![1; 15],
                 frame: None,
+                resumes: false,
             }],
             "PEER_FAULT",
         ),

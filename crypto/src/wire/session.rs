@@ -39,7 +39,7 @@ impl ConfirmBody {
 pub struct ResumeBody {
     /// The session to continue.
     pub session: [u8; 32],
-    /// How many frames of the peer the sender holds durably.
+    /// How many frames of the peer's chain the sender holds.
     pub received: u64,
     /// The chain head after those.
     pub received_head: [u8; 32],
@@ -81,6 +81,32 @@ impl ResumeBody {
             .bytes(&self.sent_head)
             .bytes(&self.signature)
             .finish()
+    }
+}
+
+/// `received(8)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckBody {
+    /// How many frames of the peer's chain the sender holds: the peer need not keep them any longer.
+    pub received: u64,
+}
+
+impl AckBody {
+    /// Decodes the body.
+    ///
+    /// # Errors
+    /// [`Fault::MalformedPayload`].
+    pub fn decode(payload: &[u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(payload);
+        let received = reader.u64()?;
+        reader.finish()?;
+        Ok(Self { received })
+    }
+
+    /// The bytes of the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.received.to_be_bytes().to_vec()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt as _;
 use hyper_util::rt::TokioIo;
-use overlap_proto::exchange::v1::exchange_service_client::ExchangeServiceClient;
+use overlap_proto::exchange::v1::{RunRequest, exchange_service_client::ExchangeServiceClient};
 use rustls::{AlertDescription, CertificateError, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -19,7 +19,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -76,6 +75,27 @@ pub async fn open_run_as(
     partnership: &Partnership,
     run_id: [u8; 16],
 ) -> Result<Link, Error> {
+    open(node, partnership, run_id, false).await
+}
+
+/// Opens another connection for a run under way whose last one broke.
+///
+/// # Errors
+/// As [`open_run`].
+pub async fn resume_run(
+    node: &Arc<Node>,
+    partnership: &Partnership,
+    run_id: [u8; 16],
+) -> Result<Link, Error> {
+    open(node, partnership, run_id, true).await
+}
+
+async fn open(
+    node: &Arc<Node>,
+    partnership: &Partnership,
+    run_id: [u8; 16],
+    resumes: bool,
+) -> Result<Link, Error> {
     let mut call = connect(
         node,
         partnership.reachable()?,
@@ -84,9 +104,12 @@ pub async fn open_run_as(
     .await?;
     let (outgoing, frames) = mpsc::channel(QUEUED_FRAMES);
     let (queue, incoming) = mpsc::channel(QUEUED_FRAMES);
-    let opening = futures::stream::once(async move { request(run_id, None) });
-    let requests =
-        opening.chain(ReceiverStream::new(frames).map(move |frame| request(run_id, Some(frame))));
+    let opening = RunRequest {
+        resumes,
+        ..request(run_id, None)
+    };
+    let frames = link::with_keep_alive(node, frames).map(move |frame| request(run_id, frame));
+    let requests = futures::stream::iter([opening]).chain(frames);
     let limit = link::max_message_bytes(node);
     call.client = call
         .client
@@ -116,6 +139,7 @@ pub async fn open_run_as(
         exporter,
         initiator: true,
         run_id,
+        resumes,
         incoming,
         outgoing,
     })

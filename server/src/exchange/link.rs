@@ -33,6 +33,8 @@ pub struct Link {
     pub initiator: bool,
     /// The run, as the initiator named it.
     pub run_id: [u8; 16],
+    /// Whether it goes on with a run under way whose last connection broke.
+    pub resumes: bool,
     /// The partner's frames in the order it sent them; the end, or one error and then the end.
     pub incoming: Receiver<Result<Frame, Error>>,
     /// Frames for the partner, none with more payload than the configured limit.
@@ -42,6 +44,20 @@ pub struct Link {
 /// The largest message of a run's stream.
 pub(super) fn max_message_bytes(node: &Node) -> usize {
     node.config.limits.max_frame_bytes + ENVELOPE_BYTES
+}
+
+/// The frames of a link as they leave, and `None` when there was none for a while: a message that keeps the stream alive.
+pub(super) fn with_keep_alive(
+    node: &Node,
+    frames: Receiver<Frame>,
+) -> impl Stream<Item = Option<Frame>> + Send + use<> {
+    let beat = node.config.limits.idle_timeout.duration() / 2;
+    futures::stream::unfold(frames, move |mut frames| async move {
+        match timeout(beat, frames.recv()).await {
+            Ok(frame) => frame.map(|frame| (Some(frame), frames)),
+            Err(_) => Some((None, frames)),
+        }
+    })
 }
 
 /// A stream's messages: run id and frame.
@@ -117,7 +133,7 @@ pub(super) fn cut(
         tokio::select! {
             () = unpinned => unknown_peer(),
             () = async { stopping.await; tokio::time::sleep(drain).await } => {
-                Error::new(Reason::Cancelled, "the node is stopping")
+                Error::new(Reason::NodeStopping, "the node is stopping")
             }
         }
     }

@@ -95,13 +95,17 @@ impl Exchange {
         .await
         .map_err(|_| Error::new(Reason::DeadlineExceeded, "no run was named"))?
         .map_err(broke)?;
-        let run_id: [u8; 16] = match opening {
+        let (run_id, resumes): ([u8; 16], bool) = match opening {
             Some(RunRequest {
                 run_id,
                 frame: None,
-            }) => run_id
-                .try_into()
-                .map_err(|_| Error::new(Reason::PeerFault, "a run id of the wrong length"))?,
+                resumes,
+            }) => {
+                let run_id = run_id
+                    .try_into()
+                    .map_err(|_| Error::new(Reason::PeerFault, "a run id of the wrong length"))?;
+                (run_id, resumes)
+            }
             _ => {
                 return Err(Error::new(
                     Reason::PeerFault,
@@ -130,6 +134,7 @@ impl Exchange {
             exporter: peer.exporter,
             initiator: false,
             run_id,
+            resumes,
             incoming,
             outgoing,
         };
@@ -142,7 +147,7 @@ impl Exchange {
         });
         Ok(Box::pin(responses(
             run_id,
-            frames,
+            link::with_keep_alive(&self.node, frames),
             verdict,
             link::cut(&self.node, &certificate_sha256),
         )))
@@ -154,15 +159,15 @@ type Responses = std::pin::Pin<Box<dyn Stream<Item = Result<RunResponse, Status>
 /// A run's frames, and at the end how it went.
 fn responses(
     run_id: [u8; 16],
-    frames: mpsc::Receiver<Frame>,
+    frames: impl Stream<Item = Option<Frame>> + Send + 'static,
     verdict: oneshot::Receiver<Result<(), Error>>,
     cut: impl Future<Output = Error> + Send + 'static,
 ) -> impl Stream<Item = Result<RunResponse, Status>> + Send {
-    let state = (frames, verdict, Box::pin(cut));
+    let state = (Box::pin(frames), verdict, Box::pin(cut));
     futures::stream::unfold(Some(state), move |state| async move {
         let (mut frames, mut verdict, mut cut) = state?;
         let next = async {
-            if let Some(frame) = frames.recv().await {
+            if let Some(frame) = frames.next().await {
                 return Ok(Some(frame));
             }
             match (&mut verdict).await {
@@ -180,7 +185,7 @@ fn responses(
             Ok(Some(frame)) => {
                 let response = RunResponse {
                     run_id: run_id.to_vec(),
-                    frame: Some(frame),
+                    frame,
                 };
                 Some((Ok(response), Some((frames, verdict, cut))))
             }

@@ -11,6 +11,7 @@ mod handshake;
 mod prepare;
 mod receiver;
 mod reports;
+mod resume;
 mod sets;
 mod wire;
 
@@ -23,10 +24,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, future::FusedFuture as _};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session,
+    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, plan::Role,
     report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
@@ -34,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     compute::Pool,
-    failure::{Failure, Side},
+    failure::Failure,
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},
     spool::{Sorter, disk, new_directory},
@@ -49,13 +50,14 @@ use crate::{
 };
 
 pub use finish::Completed;
+pub use resume::{Connection, Dial, Reconnect, Rejoined, ResumeLimits};
+
+pub(crate) use resume::persist;
 
 /// Chunks in flight per list flow: what a node has queried and not yet been answered.
 const WINDOW: usize = 8;
 /// How long a run whose connection ended looks for the reason.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the end of a good run waits for the partner to end its direction.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One run's stream: mutually authenticated, in order, with back-pressure.
 pub struct RunLink {
@@ -69,6 +71,18 @@ pub struct RunLink {
     pub incoming: mpsc::Receiver<Result<Frame, Error>>,
     /// Frames for the partner.
     pub outgoing: mpsc::Sender<Frame>,
+    /// Where another connection comes from if this one breaks.
+    pub reconnect: Reconnect,
+}
+
+impl RunLink {
+    fn role(&self) -> Role {
+        if self.initiator {
+            Role::Initiator
+        } else {
+            Role::Acceptor
+        }
+    }
 }
 
 /// How often counts are released.
@@ -96,8 +110,12 @@ pub struct RunSettings {
     pub limits: SnapshotLimits,
     /// How long the partner may take to read its customers and answer the hello.
     pub handshake_s: u64,
-    /// How long the partner may be silent when it is its turn.
+    /// How long the partner may be silent: after a quarter of it each side says that it is there.
     pub idle_s: u64,
+    /// How long a run may take.
+    pub max_duration_s: u64,
+    /// What is done about a connection that breaks.
+    pub resume: ResumeLimits,
     /// When counts are released.
     pub releases: ReleaseIntervals,
     /// The engine of the curve arithmetic.
@@ -241,7 +259,7 @@ struct Flows {
     session: Session,
     prepared: prepare::Prepared,
     directory: Arc<RunDirectory>,
-    outgoing: wire::Outgoing,
+    outgoing: Arc<wire::Outgoing>,
     /// Matches that are listed to me.
     edges: Mutex<Sorter>,
     /// Positions of the keys that matched.
@@ -265,7 +283,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// Why it failed; the partner was told as far as it may know.
-pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
+pub async fn drive(run: Run, link: RunLink) -> Result<Completed, Failure> {
+    let (completed, tail) = drive_to_result(run, link).await?;
+    tail.finish().await;
+    Ok(completed)
+}
+
+/// [`drive`] until the result is in force. The partner may still need what this side sent last: see [`Tail`].
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_to_result(run: Run, link: RunLink) -> Result<(Completed, Tail), Failure> {
     let mut cancel = run.cancel.clone();
     let cancelled = async move {
         // Without a sender nobody can cancel.
@@ -273,9 +301,16 @@ pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
             std::future::pending::<()>().await;
         }
     };
+    let way = Arc::new(resume::Way::default());
+    way.set(Some(link.outgoing.clone()));
+    let longest_s = run.settings.max_duration_s;
     let result = tokio::select! {
         biased;
-        result = Box::pin(drive_link(run, &mut link)) => result,
+        result = Box::pin(drive_link(run, link, Arc::clone(&way))) => result,
+        () = tokio::time::sleep(Duration::from_secs(longest_s)) => Err(Failure::mine(Error::new(
+            Reason::DeadlineExceeded,
+            format!("the run took longer than {longest_s} s: raise limits.run_timeout"),
+        ))),
         () = cancelled => Err(Failure::mine(Error::new(
             Reason::Cancelled,
             "the run was cancelled; the last good result stays",
@@ -284,9 +319,27 @@ pub async fn drive(run: Run, mut link: RunLink) -> Result<Completed, Failure> {
     if let Err(failure) = &result
         && let Some(code) = failure.abort
     {
-        wire::send_abort(&link.outgoing, code).await;
+        way.abort(code).await;
     }
     result
+}
+
+/// What is left of a run whose result is in force: the partner may need its last frames again.
+pub struct Tail {
+    line: BoxFuture<'static, Result<(), Failure>>,
+    patience: Duration,
+}
+
+impl Tail {
+    /// Waits until the partner holds everything, for as long as a broken connection is waited for.
+    pub async fn finish(self) {
+        match tokio::time::timeout(self.patience, self.line).await {
+            Ok(Ok(())) => {}
+            // The result is in force here; whether the partner got as far is its own affair.
+            Ok(Err(failure)) => tracing::debug!(error = %failure.error, "the end of a run"),
+            Err(_) => tracing::debug!("the end of a run was not acknowledged"),
+        }
+    }
 }
 
 /// Tells the partner that its run is not taken.
@@ -294,54 +347,61 @@ pub(crate) async fn refuse(outgoing: &mpsc::Sender<Frame>, code: u16) {
     wire::send_abort(outgoing, code).await;
 }
 
-async fn drive_link(run: Run, link: &mut RunLink) -> Result<Completed, Failure> {
+async fn drive_link(
+    run: Run,
+    mut link: RunLink,
+    way: Arc<resume::Way>,
+) -> Result<(Completed, Tail), Failure> {
     run.meter.enter(RunState::Handshake, 0);
     let name = hex::encode(link.run_id);
     let directory = RunDirectory::create(&directory(&run.node_directory, &name), link.initiator)?;
-    let (session, prepared, outbound, inbound) =
-        handshake::handshake(&run, link, &directory).await?;
-    let (demux, inboxes, received) = wire::Demux::new(&run, link, inbound);
+    let mut reconnect = std::mem::replace(&mut link.reconnect, Reconnect::Never);
+    let (session, prepared, outbound, inbound) = tokio::select! {
+        biased;
+        // "A broken connection may be replaced, except during the handshake."
+        rejoined = reconnect.rejoined() => return Err(match rejoined {
+            Rejoined::Connection(_) => wire::closed(),
+            Rejoined::Superseded => resume::superseded(),
+        }),
+        agreed = handshake::handshake(&run, &mut link, &directory) => agreed?,
+    };
+    link.reconnect = reconnect;
+    let (senders, inboxes) = wire::inboxes(link.role());
+    let received = Arc::new(wire::Received::new(&run.pool, link.run_id, inbound));
+    let outgoing = Arc::new(wire::Outgoing::new(&run.pool, outbound, &received));
+    let patience = run.settings.resume.patience;
+    let line = resume::Line::new(
+        &run,
+        session.clone(),
+        link,
+        way,
+        Arc::clone(&outgoing),
+        Arc::clone(&received),
+        senders,
+    );
+    let mut line: BoxFuture<'static, _> = Box::pin(line.run());
     let sort_bytes = run.settings.limits.sort_bytes;
     let scratch = directory.scratch();
     let flows = Arc::new(Flows {
         edges: Mutex::new(Sorter::new(&scratch, "edges", sort_bytes)),
         matched_keys: Mutex::new(Sorter::new(&scratch, "matched", sort_bytes / 4)),
         bad_labels: AtomicU64::new(0),
-        outgoing: wire::Outgoing::new(&run.pool, link.outgoing.clone(), outbound),
+        outgoing: Arc::clone(&outgoing),
         session,
         prepared,
         directory,
         run,
     });
-    let mut demux = Box::pin(demux.run(&mut link.incoming).fuse());
-    let work = work(&flows, inboxes, &received);
     let completed = tokio::select! {
         biased;
-        // An end of the link without an error is for the work to notice, if it still waits for anything.
-        Err(failure) = &mut demux => return Err(failure),
-        completed = work => completed,
-    };
-    let completed = match completed {
-        Ok(completed) => completed,
-        Err(failure) => {
-            // The partner may have said why it ended the connection.
-            if failure.side == Side::Network
-                && !demux.is_terminated()
-                && let Ok(Err(reason)) = tokio::time::timeout(REASON_PATIENCE, &mut demux).await
-            {
-                return Err(reason);
-            }
-            return Err(failure);
+        ended = &mut line => {
+            return Err(ended.err().unwrap_or_else(wire::closed));
         }
+        completed = work(&flows, inboxes, &received) => completed?,
     };
-    // Both receipts are exchanged and the result is in force. What is queued still has to leave before the stream ends.
-    flows.outgoing.close().await;
-    let (closed, _) = mpsc::channel(1);
-    link.outgoing = closed;
-    if !demux.is_terminated() {
-        let _ = tokio::time::timeout(CLOSING_PATIENCE, demux).await;
-    }
-    Ok(completed)
+    // Both receipts are exchanged and the result is in force.
+    outgoing.close();
+    Ok((completed, Tail { line, patience }))
 }
 
 /// Everything after the handshake.

@@ -71,10 +71,12 @@ pub mod abort {
     pub const TOO_SOON: u16 = 1007;
     /// A deadline passed.
     pub const DEADLINE: u16 = 1008;
+    /// The sender knows nothing of the run that is to go on: it was restarted, or has given the run up.
+    pub const RUN_INTERRUPTED: u16 = 1009;
 }
 
 /// Reasons that travel as codes of their own.
-const TOLD: [(Reason, u16); 9] = [
+const TOLD: [(Reason, u16); 10] = [
     (Reason::Cancelled, abort::CANCELLED),
     (Reason::QuotaExhausted, abort::BUDGET_EXHAUSTED),
     (Reason::RunUnderWay, abort::RUN_UNDER_WAY),
@@ -83,6 +85,7 @@ const TOLD: [(Reason, u16); 9] = [
     (Reason::SharingNotActive, abort::SHARING_NOT_ACTIVE),
     (Reason::RunTooSoon, abort::TOO_SOON),
     (Reason::DeadlineExceeded, abort::DEADLINE),
+    (Reason::RunInterrupted, abort::RUN_INTERRUPTED),
     (Reason::PartnerFailed, abort::UNAVAILABLE),
 ];
 

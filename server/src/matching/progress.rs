@@ -149,6 +149,17 @@ impl Meter {
         self.publish(&inner);
     }
 
+    /// Begins again: another attempt at the run.
+    pub fn begin_again(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = inner.since.elapsed().as_secs_f64();
+        let name = inner.state.name();
+        *inner.spent_s.entry(name).or_default() += spent;
+        (inner.state, inner.since) = (RunState::Planned, now());
+        (inner.done, inner.total) = (0, 0);
+        self.publish(&inner);
+    }
+
     /// Notes finished items of a state; those of other states change nothing.
     pub fn advance(&self, state: RunState, items: u64) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

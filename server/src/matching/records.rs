@@ -201,17 +201,47 @@ pub fn fail(
     Ok(changed > 0)
 }
 
-/// Ends the runs that the last process left behind.
+/// Restarts of a node that one run goes on after.
+const MAX_RESTARTS: u32 = 1;
+
+/// Settles the runs that the last process left behind: those that this node opened are planned again, a bounded number of
+/// times; the others have failed.
 ///
 /// # Errors
 /// What the store reports.
-pub fn fail_abandoned(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
-    Ok(tx.execute(
-        "UPDATE matching_runs SET state = 'FAILED', ended_at = ?1, failure_reason = 'CANCELLED',
-         failure_message = 'the node stopped during the run', failure_fault = 'MINE'
+pub fn settle_interrupted(tx: &Transaction<'_>, now: Timestamp) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE matching_runs SET state = 'FAILED', ended_at = ?1, failure_reason = ?2,
+         failure_message = 'this node was restarted during the run', failure_fault = 'MINE'
+         WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED') AND NOT (initiated_here = 1 AND restarts < ?3)",
+        params![
+            now.as_millisecond(),
+            Reason::RunInterrupted.name(),
+            MAX_RESTARTS
+        ],
+    )?;
+    tx.execute(
+        "UPDATE matching_runs SET state = 'PLANNED', restarts = restarts + 1
          WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED')",
-        params![now.as_millisecond()],
-    )?)
+        [],
+    )?;
+    Ok(())
+}
+
+/// The runs that have not ended.
+///
+/// # Errors
+/// What the store reports.
+pub fn unfinished(connection: &Connection) -> Result<Vec<RunRecord>, Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM matching_runs WHERE state NOT IN ('DONE', 'FAILED', 'CANCELLED') ORDER BY started_at, id"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(read(row)?);
+    }
+    Ok(records)
 }
 
 const COLUMNS: &str = "id, partnership_id, state, is_full, initiated_here, request_id, started_at, ended_at, \

@@ -17,7 +17,8 @@ use overlap_server::{
     matching::{
         compute::Pool,
         driver::{
-            Completed, Parties, ReleaseIntervals, Run, RunLink, RunSettings, directory, drive,
+            Completed, Parties, Reconnect, ReleaseIntervals, ResumeLimits, Run, RunLink,
+            RunSettings, directory, drive,
         },
         failure::Failure,
         local_customers::SnapshotLimits,
@@ -65,6 +66,8 @@ impl TestNode {
                 },
                 handshake_s: 120,
                 idle_s: 120,
+                max_duration_s: 3600,
+                resume: ResumeLimits::default(),
                 releases: ReleaseIntervals::default(),
                 backend: Backend::detect(),
                 rules: KeyRules {
@@ -204,6 +207,7 @@ pub fn links_through(
         run_id: [run; 16],
         incoming,
         outgoing,
+        reconnect: Reconnect::Never,
     };
     (
         link(true, at_initiator, initiator_out),

@@ -88,7 +88,7 @@ pub(super) async fn run(
 
     run.meter.enter(RunState::Receipt, 0);
     // Every frame that either side sends before its receipt has been waited for: both transcripts are complete.
-    let outbound = flows.outgoing.chain().await;
+    let outbound = flows.outgoing.chain();
     let (own, awaiting) = phase.sign(
         &outbound,
         &received.chain(),

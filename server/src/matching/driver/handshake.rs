@@ -33,11 +33,7 @@ pub(super) async fn handshake(
     link: &mut RunLink,
     directory: &Arc<RunDirectory>,
 ) -> Result<(Session, Prepared, Outbound, Inbound), Failure> {
-    let role = if link.initiator {
-        Role::Initiator
-    } else {
-        Role::Acceptor
-    };
+    let role = link.role();
     let prepared = {
         let (run, directory) = (run.clone(), Arc::clone(directory));
         run.pool
@@ -49,7 +45,8 @@ pub(super) async fn handshake(
     let handshake = Handshake::new(role, own);
     let hello_payload = handshake.payload().to_vec();
     if role == Role::Initiator {
-        send(link, wire::hello_frame(hello_payload.clone())).await?;
+        let hello = wire::unnumbered(FrameKind::Hello, hello_payload.clone());
+        send(link, hello).await?;
     }
     let peer_payload = receive(run, link, FrameKind::Hello).await?.payload;
     let peer_state = PeerState {
@@ -63,7 +60,7 @@ pub(super) async fn handshake(
         &link.exporter,
     )?;
     if role == Role::Acceptor {
-        send(link, wire::hello_frame(hello_payload)).await?;
+        send(link, wire::unnumbered(FrameKind::Hello, hello_payload)).await?;
     }
     let mut outbound = Outbound::new(confirming.session());
     let mut inbound = Inbound::new(confirming.session());

@@ -311,7 +311,10 @@ fn show_series(
                 seen.push(key);
             }
         }
-        if metric.values.is_empty() && !seen.iter().any(|(id, _)| *id == metric.id) {
+    }
+    // A metric of which no period knows a value is shown as such.
+    for metric in all() {
+        if !seen.iter().any(|(id, _)| *id == metric.id) {
             seen.push((&metric.id, ""));
         }
     }

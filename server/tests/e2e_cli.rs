@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod e2e;
-#[allow(dead_code, reason = "the helpers of e2e need it")]
 mod oracle;
 
 use std::fs;

@@ -254,7 +254,12 @@ fn demo_takes_files_of_ones_own() {
             theirs,
             &(seen["matrix"].clone(), seen["shared"].clone()),
         );
+        // The year belongs to the sample's customers; what the two do together does not.
+        assert_eq!(seen["scorecard"], Value::Null);
+        assert_eq!(seen["leaderboard"], Value::Null);
+        assert_eq!(seen["attribution"]["state"], "APPROVED");
     }
+    assert_eq!(text(&demo["asset"]["sha256"]).len(), 64);
 
     let broken = file("broken.csv", "id,stage\na1\n".to_owned());
     let mut command = Command::new(e2e::OVERLAPD);

@@ -2,7 +2,10 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::table::{grouped, one_line};
+use super::{
+    figures::bar,
+    table::{grouped, one_line},
+};
 use crate::{Progress, Run};
 
 /// The line.
@@ -100,10 +103,11 @@ pub fn bytes_line(sent: u64, total: u64) -> String {
         return format!("{} sent, the node is working", bytes(total));
     }
     format!(
-        "sending  {} / {}  {}%",
+        "sending  {} / {}  {}%  {}",
         bytes(sent),
         bytes(total),
-        percent(sent, total)
+        percent(sent, total),
+        bar(sent as f64, total as f64, 20)
     )
 }
 
@@ -153,7 +157,10 @@ mod tests {
         assert_eq!(clock(5), "0:05");
         assert_eq!(clock(3_661), "1:01:01");
         assert_eq!(percent(u64::MAX, u64::MAX), 100);
-        assert_eq!(bytes_line(500, 2_000), "sending  500 B / 2.0 kB  25%");
+        assert_eq!(
+            bytes_line(500, 2_000),
+            "sending  500 B / 2.0 kB  25%  █████"
+        );
         assert_eq!(bytes_line(2_000, 2_000), "2.0 kB sent, the node is working");
     }
 }

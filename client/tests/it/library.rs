@@ -13,12 +13,12 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use overlap_client::{
-    Client, ClientConfig, Customer, Error, Import, ImportFormat, RunState, SharedFilter,
-    UpsertOptions,
+    ChangeFilter, Client, ClientConfig, Customer, EngagementFilter, Error, Import, ImportFormat,
+    LeaderboardOrder, LeaderboardRow, Record, RunState, SharedFilter, UpsertOptions, Watched,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::fake::FakeNode;
+use crate::{fake::FakeNode, fake_program::deal};
 
 /// Runs a test with a client of a node.
 fn with_client<F: Future<Output = ()>>(node: &FakeNode, test: impl FnOnce(Client) -> F) {
@@ -183,5 +183,74 @@ fn every_kind_of_call_may_run_on_any_thread() {
         .await
         .unwrap()
         .unwrap();
+    });
+}
+
+#[test]
+fn pages_of_a_leaderboard_are_one_stream() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        let filter = EngagementFilter::default();
+        let rows: Vec<LeaderboardRow> = client
+            .leaderboard(&filter, LeaderboardOrder::default())
+            .try_collect()
+            .await
+            .unwrap();
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["Initech", "Umbrella", "Hooli"]);
+        assert_eq!(rows[1].r#type, None, "not said is not a type");
+    });
+    assert_eq!(node.requests("list_leaderboard").len(), 2);
+}
+
+#[test]
+fn records_go_up_in_batches() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        let records = stream::iter(0..1201).map(|_| Record(deal()));
+        let report = client.ingest_records(records).await.unwrap();
+        assert_eq!(report.inserted, 1201);
+    });
+    let messages = &node.requests("ingest_records")[0];
+    assert_eq!(messages.matches("IngestRecordsRequest").count(), 3);
+}
+
+#[test]
+fn changes_are_followed_from_a_cursor() {
+    with_client(&FakeNode::start(), |client| async move {
+        let watched: Vec<Result<Watched, Error>> = client
+            .watch_changes(ChangeFilter::default())
+            .collect()
+            .await;
+        // Silence, a change, and the break; the cursor of the change misses nothing.
+        assert_eq!(watched[0].as_ref().unwrap().change, None);
+        let last = watched[1].as_ref().unwrap();
+        assert_eq!(last.change.as_ref().unwrap().subject, "s1");
+        assert_eq!(watched[2].as_ref().unwrap_err().reason(), "SHUTTING_DOWN");
+        let filter = ChangeFilter {
+            cursor: Some(last.cursor.clone()),
+            ..ChangeFilter::default()
+        };
+        let next: Vec<Watched> = client.watch_changes(filter).try_collect().await.unwrap();
+        assert_eq!(next[0].change.as_ref().unwrap().subject, "s2");
+    });
+}
+
+#[test]
+fn a_download_that_is_not_what_was_announced_ends_with_an_error() {
+    with_client(&FakeNode::start(), |client| async move {
+        let content = |id: &'static str| {
+            let client = client.clone();
+            async move {
+                let download = client.download_asset(Some("Globex"), id).await?;
+                assert_eq!(download.asset.size_bytes, 5);
+                download.chunks.try_concat().await
+            }
+        };
+        assert_eq!(content("ast_1").await.unwrap(), b"hello");
+        for id in ["ast_forged", "ast_short", "ast_long"] {
+            let error = content(id).await.unwrap_err();
+            assert_eq!(error.reason(), "NODE_ANSWER_INVALID", "{id}");
+        }
     });
 }

@@ -482,6 +482,17 @@ fn exports_are_written_as_the_node_streams_them() {
         overlap(&node, &["engagement", "export", "leaderboard"]).done(),
         "rank,partner\n1,initech\n"
     );
+    overlap(
+        &node,
+        &["engagement", "export", "leaderboard", "-o", "json"],
+    )
+    .done();
+    let requests = node.requests("export_engagement");
+    let formats: Vec<bool> = requests
+        .iter()
+        .map(|request| request.contains("format: Ndjson"))
+        .collect();
+    assert_eq!(formats, [false, false, true]);
     // A refusal leaves no file.
     let none = node.dir().join("none.csv");
     let refused = overlap(

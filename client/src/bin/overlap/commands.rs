@@ -45,7 +45,7 @@ use std::{
 };
 
 use futures::{Stream, TryStreamExt as _};
-use overlap_client::{Client, ClientConfig, Error, PageRequest};
+use overlap_client::{Client, ClientConfig, Error, ExportFormat, PageRequest};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -181,6 +181,14 @@ impl<'a> Output<'a> {
             .and_then(|()| std::fs::rename(&partial, &path))
             .map_err(|error| failed("FILE_UNWRITABLE", format!("{}: {error}", path.display())))
     }
+}
+
+/// How a node shall write a file: as the person says, or as they want answers.
+fn export_format(printer: &Printer, format: Option<ExportFormat>) -> ExportFormat {
+    format.unwrap_or(match printer.format {
+        Format::Json => ExportFormat::Ndjson,
+        _ => ExportFormat::Csv,
+    })
 }
 
 /// Writes what a node streams as a file; a stream that breaks leaves no file under the name.

@@ -87,9 +87,9 @@ pub(crate) enum Engagement {
     Export {
         /// leaderboard, timeline, resources or rooms
         view: EngagementExport,
-        /// csv or ndjson
-        #[arg(long, default_value = "csv")]
-        format: ExportFormat,
+        /// csv or ndjson; ndjson with --output json, csv otherwise, if left out
+        #[arg(long)]
+        format: Option<ExportFormat>,
         /// Where to write; standard output if left out
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,

@@ -135,9 +135,9 @@ pub(crate) enum Program {
         /// One row for each value of this dimension
         #[arg(long, value_name = "DIMENSION")]
         by: Option<MetricDimension>,
-        /// csv or ndjson
-        #[arg(long, default_value = "csv")]
-        format: ExportFormat,
+        /// csv or ndjson; ndjson with --output json, csv otherwise, if left out
+        #[arg(long)]
+        format: Option<ExportFormat>,
         /// Where to write; standard output if left out
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
@@ -157,9 +157,9 @@ pub(crate) enum Program {
         /// Time zone of days, e.g. Europe/Berlin; UTC if left out
         #[arg(long, value_name = "ZONE")]
         time_zone: Option<String>,
-        /// csv or ndjson
-        #[arg(long, default_value = "csv")]
-        format: ExportFormat,
+        /// csv or ndjson; ndjson with --output json, csv otherwise, if left out
+        #[arg(long)]
+        format: Option<ExportFormat>,
         /// Where to write; standard output if left out
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,

@@ -32,9 +32,9 @@ pub(crate) enum Records {
         /// Only this partner's
         #[arg(long, value_name = "ID")]
         partner: Option<String>,
-        /// csv or ndjson
-        #[arg(long, default_value = "csv")]
-        format: RecordFileFormat,
+        /// csv or ndjson; ndjson with --output json, csv otherwise, if left out
+        #[arg(long)]
+        format: Option<RecordFileFormat>,
         /// Where to write; standard output if left out
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,

@@ -8,7 +8,7 @@ use overlap_client::{
     terminal::figures::{self, bar, sparkline},
 };
 
-use super::{Context, save_stream};
+use super::{Context, export_format, save_stream};
 use crate::{
     args::{Engagement, EngagementOptions, WhoOptions},
     output::{Report, Sheet, Value, as_of},
@@ -132,6 +132,7 @@ pub(super) async fn run(context: &mut Context, command: Engagement) -> anyhow::R
             filter: options,
         } => {
             let filter = filter(options);
+            let format = export_format(printer, format);
             let chunks = client.export_engagement(&filter, view, format);
             save_stream(printer, to.as_deref(), chunks).await
         }

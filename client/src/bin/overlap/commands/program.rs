@@ -10,7 +10,7 @@ use overlap_client::{
     view::Named,
 };
 
-use super::{Context, failed, save_stream, times::instant};
+use super::{Context, export_format, failed, save_stream, times::instant};
 use crate::{
     args::{Format, Program, ProgramOptions, Settings},
     output::{Printer, Report, Sheet, Value, basis, metric_columns, metric_rows, metrics},
@@ -138,6 +138,7 @@ pub(super) async fn run(context: &mut Context, command: Program) -> anyhow::Resu
             filter: options,
         } => {
             let filter = filter(options)?;
+            let format = export_format(printer, format);
             let chunks = client.export_metrics(&filter, &metrics, by, format);
             save_stream(printer, to.as_deref(), chunks).await
         }
@@ -149,6 +150,7 @@ pub(super) async fn run(context: &mut Context, command: Program) -> anyhow::Resu
             format,
             to,
         } => {
+            let format = export_format(printer, format);
             let chunks = client.export_daily_feed(
                 &first_day,
                 &last_day,
@@ -311,7 +313,10 @@ fn show_series(
                 seen.push(key);
             }
         }
-        if metric.values.is_empty() && !seen.iter().any(|(id, _)| *id == metric.id) {
+    }
+    // A metric of which no period knows a value is shown as such.
+    for metric in all() {
+        if !seen.iter().any(|(id, _)| *id == metric.id) {
             seen.push((&metric.id, ""));
         }
     }

@@ -27,6 +27,10 @@ pub(super) async fn run(context: &mut Context, command: Records) -> anyhow::Resu
             to,
         } => {
             let client = context.client().await?;
+            let format = format.unwrap_or(match context.printer.format {
+                Format::Json => RecordFileFormat::Ndjson,
+                _ => RecordFileFormat::Csv,
+            });
             let mut output = Output::open(&mut context.printer, to.as_deref())?;
             export(&client, kind, partner.as_deref(), format, &mut output).await?;
             output.finish()

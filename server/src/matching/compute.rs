@@ -16,7 +16,8 @@ use crate::error::Error;
 /// Threads that do the curve arithmetic, the hashing and the sorting of every run of a node; clones share them.
 #[derive(Clone)]
 pub struct Pool {
-    threads: Arc<rayon::ThreadPool>,
+    /// `None`: whoever hands work in does it.
+    threads: Option<Arc<rayon::ThreadPool>>,
 }
 
 impl Pool {
@@ -31,14 +32,23 @@ impl Pool {
             .build()
             .map_err(|error| Error::internal(format!("threads: {error}")))?;
         Ok(Self {
-            threads: Arc::new(threads),
+            threads: Some(Arc::new(threads)),
         })
+    }
+
+    /// A pool without threads: work is done where it is handed in, in that order. For simulations, which must not depend on how
+    /// threads are scheduled.
+    #[must_use]
+    pub const fn inline() -> Self {
+        Self { threads: None }
     }
 
     /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.threads.current_num_threads()
+        self.threads
+            .as_ref()
+            .map_or(1, |threads| threads.current_num_threads())
     }
 
     /// Runs `work` on the pool; it starts at once.
@@ -52,12 +62,16 @@ impl Pool {
         E: From<Error> + Send + 'static,
     {
         let (done, result) = oneshot::channel();
-        self.threads.spawn(move || {
+        let work = move || {
             let outcome = catch_unwind(AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(Error::internal("a computation panicked").into()));
             // Nobody waits for a cancelled run.
             let _ = done.send(outcome);
-        });
+        };
+        match &self.threads {
+            Some(threads) => threads.spawn(work),
+            None => work(),
+        }
         async move {
             result
                 .await

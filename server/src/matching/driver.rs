@@ -356,13 +356,10 @@ async fn drive_link(
     let name = hex::encode(link.run_id);
     let directory = RunDirectory::create(&directory(&run.node_directory, &name), link.initiator)?;
     let mut reconnect = std::mem::replace(&mut link.reconnect, Reconnect::Never);
+    let mut next = None;
     let (session, prepared, outbound, inbound) = tokio::select! {
         biased;
-        // "A broken connection may be replaced, except during the handshake."
-        rejoined = reconnect.rejoined() => return Err(match rejoined {
-            Rejoined::Connection(_) => wire::closed(),
-            Rejoined::Superseded => resume::superseded(),
-        }),
+        failure = resume::outrun(&mut reconnect, &mut next) => return Err(failure),
         agreed = handshake::handshake(&run, &mut link, &directory) => agreed?,
     };
     link.reconnect = reconnect;
@@ -379,7 +376,7 @@ async fn drive_link(
         Arc::clone(&received),
         senders,
     );
-    let mut line: BoxFuture<'static, _> = Box::pin(line.run());
+    let mut line: BoxFuture<'static, _> = Box::pin(line.run(next));
     let sort_bytes = run.settings.limits.sort_bytes;
     let scratch = directory.scratch();
     let flows = Arc::new(Flows {

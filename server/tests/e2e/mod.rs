@@ -9,6 +9,7 @@
 )]
 
 pub mod expected;
+pub mod proxy;
 
 use std::{
     ffi::OsStr,

@@ -38,13 +38,16 @@ use super::{Row, SharedCustomer, Side, Type, View, world};
 /// One pool for all tests of a binary.
 pub static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(2).unwrap());
 
+/// Runs so far: a node's records may outlive the value that stands for it.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
 pub struct TestNode {
     pub directory: tempfile::TempDir,
     pub store: Store,
     pub signer: Arc<Ed25519KeyPair>,
     pub clock: MockClock,
     pub settings: RunSettings,
-    runs: AtomicU32,
+    pub pool: Pool,
 }
 
 /// The partnership's id on either node.
@@ -53,7 +56,11 @@ pub const PARTNERSHIP: &str = "prt_test";
 impl TestNode {
     /// An empty node; nodes with different numbers are different organisations.
     pub fn new(number: u8) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::open(number, tempfile::tempdir().unwrap())
+    }
+
+    /// A node in a directory of one's own.
+    pub fn open(number: u8, directory: tempfile::TempDir) -> Self {
         Self {
             store: Store::open(directory.path()).unwrap(),
             directory,
@@ -75,7 +82,7 @@ impl TestNode {
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
             },
-            runs: AtomicU32::new(0),
+            pool: POOL.clone(),
         }
     }
 
@@ -95,14 +102,14 @@ impl TestNode {
             node_directory: self.directory.path().to_owned(),
             vault: Arc::new(overlap_server::identity::Vault::plain()),
             clock: Arc::new(self.clock.clone()),
-            pool: POOL.clone(),
+            pool: self.pool.clone(),
             settings: Arc::new(self.settings.clone()),
             parties: Parties {
                 signer: self.signer.clone(),
                 partner_key: Signer::public_key(&*partner.signer),
             },
             partnership_id: PARTNERSHIP.to_owned(),
-            record_id: format!("run_{}", self.runs.fetch_add(1, Ordering::Relaxed)),
+            record_id: format!("run_{}", RUNS.fetch_add(1, Ordering::Relaxed)),
             agreement,
             meter: Arc::new(Meter::new()),
             cancel: watch::Sender::new(false).subscribe(),

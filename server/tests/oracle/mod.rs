@@ -9,6 +9,7 @@
 )]
 
 pub mod harness;
+pub mod network;
 pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -128,6 +128,17 @@ pub(crate) async fn persist<T, F: Future<Output = Result<T, Failure>>>(
     }
 }
 
+/// Resolves when what the partner brings during the handshake ends the run. "A broken connection may be replaced, except during
+/// the handshake": a partner that has another connection is past it, so this side will be at once, or never.
+pub(super) async fn outrun(reconnect: &mut Reconnect, next: &mut Option<Connection>) -> Failure {
+    match reconnect.rejoined().await {
+        Rejoined::Connection(connection) => *next = Some(connection),
+        Rejoined::Superseded => return superseded(),
+    }
+    tokio::time::sleep(CLOSING_PATIENCE).await;
+    closed()
+}
+
 /// The partner opened another run in place of this one.
 pub(super) fn superseded() -> Failure {
     Failure {
@@ -213,11 +224,16 @@ impl Line {
         }
     }
 
-    /// Moves frames until the run is over or [`Outgoing::close`] was called and the partner holds everything.
-    pub(super) async fn run(mut self) -> Result<(), Failure> {
+    /// Moves frames until the run is over or [`Outgoing::close`] was called and the partner holds everything; over `newer`, if
+    /// the partner has brought another connection already.
+    pub(super) async fn run(mut self, mut newer: Option<Connection>) -> Result<(), Failure> {
         let mut reconnect = std::mem::replace(&mut self.link.reconnect, Reconnect::Never);
         loop {
-            let (lost, next) = match self.converse(&mut reconnect).await {
+            let ended = match newer.take() {
+                Some(connection) => Ended::Rejoined(Rejoined::Connection(connection)),
+                None => self.converse(&mut reconnect).await,
+            };
+            let (lost, next) = match ended {
                 Ended::Well => {
                     self.end().await;
                     return Ok(());

@@ -475,58 +475,6 @@ async fn k22_series() {
     assert_eq!(entries[0].interval.expect("set").start, day("2026-01-15"));
 }
 
-/// K-38: who looked at what; calls that were refused do not count.
-#[tokio::test]
-async fn k38_adoption() {
-    let node = Node::start(NOW).await;
-    for _ in 0..2 {
-        node.program(Role::PartnerManager)
-            .get_scorecard(v1::GetScorecardRequest::default())
-            .await
-            .expect("a scorecard");
-    }
-    node.program_of("p1")
-        .get_scorecard(v1::GetScorecardRequest::default())
-        .await
-        .expect("a scorecard");
-    node.engagement(Role::Member)
-        .get_engagement_summary(v1::GetEngagementSummaryRequest::default())
-        .await
-        .expect_err("refused");
-    let mut answer = None;
-    for _ in 0..50 {
-        // The first call of a while is written in the background.
-        let found = node
-            .program(Role::Admin)
-            .get_dashboard_adoption(v1::GetDashboardAdoptionRequest { filter: quarter() })
-            .await
-            .expect("adoption")
-            .into_inner();
-        let complete = found
-            .views
-            .iter()
-            .any(|view| view.view == "GetScorecard" && view.calls == 3);
-        answer = Some(found);
-        if complete {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let answer = answer.expect("asked");
-    let scorecard = answer
-        .views
-        .iter()
-        .find(|view| view.view == "GetScorecard")
-        .expect("seen");
-    assert_eq!((scorecard.calls, scorecard.users), (3, 2));
-    assert!(
-        answer
-            .views
-            .iter()
-            .all(|view| view.view != "GetEngagementSummary")
-    );
-}
-
 /// I-12: a segment narrows every figure; a tier takes its segment.
 #[tokio::test]
 async fn i12_segments_and_tiers() {

@@ -21,8 +21,7 @@ use crate::{
         calendar::{self, Unit},
         kind::Kind,
         money::Money,
-        store,
-        times::{self, Nanos},
+        store, times,
     },
 };
 
@@ -283,7 +282,7 @@ fn partners_at_risk(
         }
     }
     for partner in metrics::enrolled(view, period) {
-        if !view.active_days.contains_key(partner) {
+        if !view.activity.days.contains_key(partner) {
             reasons
                 .entry(partner.to_owned())
                 .or_default()
@@ -357,11 +356,10 @@ pub fn ecosystem(
         amounts: crate::records::money::Purse,
     }
     let mut sums: BTreeMap<i32, Sum> = BTreeMap::new();
-    store::scan(connection, Kind::EcosystemEvent, &mut |_, at, content| {
-        if let Content::EcosystemEvent(event) = content
-            && period.has(at)
-            && scope.has(&event.partner)
-        {
+    // P without what came after as_of, which itself still counts.
+    let until = period.end.min(period.as_of.saturating_add(1));
+    store::ecosystem_events(connection, period.start, until, &mut |event| {
+        if scope.has(&event.partner) {
             let sum = sums.entry(event.r#type).or_default();
             sum.events += 1;
             sum.quantity += event.quantity.max(1);
@@ -393,45 +391,6 @@ pub fn ecosystem(
             })
             .collect(),
         as_of: Some(times::to_proto(period.as_of)),
-        data_through: store::through(connection, Kind::EcosystemEvent)?.map(times::to_proto),
-    })
-}
-
-/// How the dashboard is used, by view, over the UTC days that P touches (K-38).
-///
-/// # Errors
-/// What the store reports.
-pub fn adoption(
-    connection: &Connection,
-    period: &Period,
-) -> Result<v1::GetDashboardAdoptionResponse, Error> {
-    let day = |at: Nanos| at.div_euclid(times::DAY);
-    let mut views: BTreeMap<String, (u64, HashSet<String>)> = BTreeMap::new();
-    let mut everyone = HashSet::new();
-    let mut calls = 0;
-    let mut statement = connection.prepare_cached(
-        "SELECT view, user, sum(calls) FROM dashboard_use WHERE day BETWEEN ?1 AND ?2 GROUP BY view, user",
-    )?;
-    let mut rows = statement.query([day(period.start), day(period.last())])?;
-    while let Some(row) = rows.next()? {
-        let (view, user): (String, String) = (row.get(0)?, row.get(1)?);
-        let count = row.get::<_, i64>(2)?.unsigned_abs();
-        calls += count;
-        everyone.insert(user.clone());
-        let entry = views.entry(view).or_default();
-        entry.0 += count;
-        entry.1.insert(user);
-    }
-    Ok(v1::GetDashboardAdoptionResponse {
-        views: views
-            .into_iter()
-            .map(|(view, (calls, users))| v1::DashboardUse {
-                view,
-                calls,
-                users: users.len() as u64,
-            })
-            .collect(),
-        users: everyone.len() as u64,
-        calls,
+        data_through: store::ecosystem_through(connection)?.map(times::to_proto),
     })
 }

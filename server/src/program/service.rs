@@ -1,6 +1,6 @@
 //! `ProgramService`: who may call, on which snapshot, at which instant.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use overlap_proto::v1::{self, program_service_server::ProgramService};
@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{
+    activity::{Activity, ActivityCache},
     alerts, answer, breakdown,
     definitions::{DERIVED, Definition, ENGAGEMENT, MetricId, SCORECARD},
     export,
@@ -15,10 +16,11 @@ use super::{
     reports,
     settings::{self, Settings},
     targets,
-    usage::Usage,
+    usage::{self, Usage},
     view::{self, Filter, Period, View},
 };
 use crate::{
+    audit,
     auth::{Caller, Role},
     clock::Clock,
     error::Error,
@@ -48,6 +50,7 @@ pub(super) struct Program {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) usage: Usage,
     facts: FactsCache,
+    activities: ActivityCache,
 }
 
 /// What a call computes from.
@@ -56,14 +59,13 @@ pub(super) struct Context<'a> {
     pub(super) facts: &'a Facts,
     pub(super) filter: &'a Filter,
     pub(super) settings: &'a Settings,
-    active_days: &'a HashMap<String, u32>,
+    activity: &'a Activity,
 }
 
 impl<'a> Context<'a> {
     /// What the filter leaves.
     pub(super) fn view(&self) -> Result<View<'a>, Error> {
-        self.filter
-            .view(self.facts, self.settings, self.active_days)
+        self.filter.view(self.facts, self.settings, self.activity)
     }
 }
 
@@ -75,6 +77,7 @@ impl Program {
             clock,
             usage,
             facts: FactsCache::default(),
+            activities: ActivityCache::default(),
         }
     }
 
@@ -103,22 +106,40 @@ impl Program {
         filter: Option<v1::ProgramFilter>,
         work: impl FnOnce(&Context<'_>) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
-        let filter = Filter::resolve(filter.as_ref(), &caller, now)?;
-        let cache = self.facts.clone();
+        let (cache, activities) = (self.facts.clone(), self.activities.clone());
         self.store
             .read(move |connection| {
                 let facts = cache.load(connection)?;
+                let own = view::own_partner(&caller, connection, &facts)?;
+                let filter = Filter::resolve(filter.as_ref(), own, now)?;
                 let settings = settings::load(connection)?;
-                let active_days = view::active_days(connection, filter.period.as_of, &filter.zone)?;
+                let activity = activities.load(connection, filter.period.as_of, &filter.zone)?;
                 work(&Context {
                     connection,
                     facts: &facts,
                     filter: &filter,
                     settings: &settings,
-                    active_days: &active_days,
+                    activity: &activity,
                 })
             })
             .await
+    }
+
+    /// Answers a request whose answer is a function of the view and P.
+    pub(super) async fn read<T: Send + 'static, R: Send + 'static>(
+        &self,
+        caller: Caller,
+        request: T,
+        filter: impl FnOnce(&T) -> Option<v1::ProgramFilter>,
+        work: impl FnOnce(&Context<'_>, &View<'_>, &Period, &T) -> Result<R, Error> + Send + 'static,
+    ) -> Result<Response<R>, Status> {
+        let filter = filter(&request);
+        let answer = self
+            .answer(caller, self.now(), filter, move |context| {
+                work(context, &context.view()?, &context.filter.period, &request)
+            })
+            .await?;
+        Ok(Response::new(answer))
     }
 }
 
@@ -141,15 +162,9 @@ impl ProgramNumbers {
         work: impl FnOnce(&Context<'_>, &View<'_>, &Period, &T) -> Result<R, Error> + Send + 'static,
     ) -> Result<Response<R>, Status> {
         let caller = self.0.admit(&request, &READERS, name)?;
-        let request = request.into_inner();
-        let filter = filter(&request);
-        let answer = self
-            .0
-            .answer(caller, self.0.now(), filter, move |context| {
-                work(context, &context.view()?, &context.filter.period, &request)
-            })
-            .await?;
-        Ok(Response::new(answer))
+        self.0
+            .read(caller, request.into_inner(), filter, work)
+            .await
     }
 }
 
@@ -388,16 +403,12 @@ impl ProgramService for ProgramNumbers {
     ) -> Result<Response<v1::GetPartnerOverviewResponse>, Status> {
         let caller = self.0.admit(&request, &READERS, "GetPartnerOverview")?;
         let request = request.into_inner();
-        let partner = match view::own_partner(&caller)? {
-            Some(own) => own,
-            None if request.partner.is_empty() => {
-                return Err(Error::invalid("partner", "must not be empty").into());
-            }
-            None => request.partner,
-        };
         let mut filter = request.filter.unwrap_or_default();
         if caller.role != Role::Partner {
-            filter.partners = vec![partner.clone()];
+            if request.partner.is_empty() {
+                return Err(Error::invalid("partner", "must not be empty").into());
+            }
+            filter.partners = vec![request.partner.clone()];
         }
         let answer = self
             .0
@@ -407,7 +418,7 @@ impl ProgramService for ProgramNumbers {
                     &context.view()?,
                     &context.filter.period,
                     context.settings,
-                    &partner,
+                    context.filter.own().unwrap_or(&request.partner),
                 )
             })
             .await?;
@@ -439,7 +450,8 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, self.0.now(), filter, |context| {
-                reports::adoption(context.connection, &context.filter.period)
+                let period = &context.filter.period;
+                usage::adoption(context.connection, period.start, period.last())
             })
             .await?;
         Ok(Response::new(answer))
@@ -507,10 +519,10 @@ impl ProgramService for ProgramNumbers {
                         break;
                     }
                     let as_of = now.min(span.end - 1);
-                    let active_days = if metrics.contains(&MetricId::EngagedPartnerRate) {
-                        view::active_days(context.connection, as_of, &days.zone)?
+                    let activity = if metrics.contains(&MetricId::EngagedPartnerRate) {
+                        Activity::load(context.connection, as_of, &days.zone)?
                     } else {
-                        HashMap::new()
+                        Activity::default()
                     };
                     let period = Period {
                         start: span.start,
@@ -518,7 +530,7 @@ impl ProgramService for ProgramNumbers {
                         as_of,
                     };
                     let view = View {
-                        active_days: &active_days,
+                        activity: &activity,
                         ..view.with_deals(view.deals.clone())
                     };
                     for metric in answer::metrics(&metrics, &view, &period) {
@@ -549,13 +561,26 @@ impl ProgramService for ProgramNumbers {
         &self,
         request: Request<v1::UpdateProgramSettingsRequest>,
     ) -> Result<Response<v1::UpdateProgramSettingsResponse>, Status> {
-        self.0
+        let caller = self
+            .0
             .admit(&request, &Role::ADMINS, "UpdateProgramSettings")?;
         let request = request.into_inner();
+        let now = self.0.clock.now();
         let settings = self
             .0
             .store
-            .write(move |transaction| settings::update(transaction, request))
+            .write(move |transaction| {
+                let settings = settings::update(transaction, request)?;
+                audit::record(
+                    transaction,
+                    now,
+                    &caller.token_id,
+                    "program.settings_changed",
+                    None,
+                    &[],
+                )?;
+                Ok(settings)
+            })
             .await?;
         Ok(Response::new(v1::UpdateProgramSettingsResponse {
             settings: Some(settings.to_proto()),

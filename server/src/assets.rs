@@ -1,11 +1,12 @@
 //! Files shared with a partner.
 //!
 //! What a file is called, and who may have it, is in the store; the bytes are in the node's directory under their hash. The
-//! partner's node is told by notices and fetches the bytes when somebody wants them.
+//! partner's node is told by notices and fetches the bytes when somebody wants them, or has them brought if it cannot call.
 
 mod fetch;
 mod files;
 mod notices;
+mod pieces;
 mod rows;
 mod service;
 
@@ -14,6 +15,7 @@ pub use service::Service;
 
 pub(crate) use fetch::serve;
 pub(crate) use files::{sweep, sweep_incoming};
+pub(crate) use pieces::send;
 pub(crate) use rows::forget;
 
 /// Bytes of one file.

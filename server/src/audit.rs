@@ -11,6 +11,9 @@ use crate::error::{Error, Reason};
 /// The actor of what the node does by itself.
 pub const SYSTEM: &str = "system";
 
+/// Somebody looked at numbers of the dashboard. Details: `view`, the RPC; `calls`, how often of late.
+pub const DASHBOARD_VIEWED: &str = "dashboard.viewed";
+
 /// The actor of what a partner's node caused.
 #[must_use]
 pub fn partner(partnership_id: &str) -> String {
@@ -102,6 +105,41 @@ pub fn list(
         events.push(read(row)?);
     }
     Ok(events)
+}
+
+/// Visits [`DASHBOARD_VIEWED`] events of a span in microseconds since 1970: actor, view, calls.
+///
+/// # Errors
+/// `STORAGE_FAILED` for damaged details; what the store or `visit` reports.
+pub(crate) fn viewed(
+    connection: &Connection,
+    span: std::ops::Range<i64>,
+    visit: &mut dyn FnMut(String, String, u64) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, at_us, actor, action, partnership, details FROM audit \
+         WHERE action = 'dashboard.viewed' AND at_us >= ? AND at_us < ?",
+    )?;
+    let mut rows = statement.query([span.start, span.end])?;
+    while let Some(row) = rows.next()? {
+        let Event { actor, details, .. } = read(row)?;
+        let (mut view, mut calls) = (None, None);
+        for (key, value) in details {
+            match key.as_str() {
+                "view" => view = Some(value),
+                "calls" => calls = value.parse().ok(),
+                _ => {}
+            }
+        }
+        let (Some(view), Some(calls)) = (view, calls) else {
+            return Err(Error::new(
+                Reason::StorageFailed,
+                "audit log: details are damaged",
+            ));
+        };
+        visit(actor, view, calls)?;
+    }
+    Ok(())
 }
 
 /// Recomputes the chain. It shows that no event was changed, inserted or removed before the newest one; that the newest ones

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use rusqlite::Row;
-use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Reason};
+use crate::{
+    error::{Error, Reason},
+    paging::{self, Listing},
+};
 
 /// An instant in the API's terms.
 #[must_use]
@@ -41,6 +43,8 @@ fn instant(microseconds: i64) -> Result<Timestamp, Error> {
 const DEFAULT_PAGE: usize = 50;
 /// Entries of the largest page.
 const MAX_PAGE: usize = 1000;
+/// What tokens of these listings are told from those of others by.
+const LISTING: &str = "by offset";
 
 /// A page of a listing. Its token is opaque to callers and bound to the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,29 +61,14 @@ impl Page {
     /// # Errors
     /// `INVALID_ARGUMENT` for a negative size; `PAGE_TOKEN_INVALID` for a token that is not one of this listing's.
     pub fn of(size: i32, token: &str, filter: &str) -> Result<Self, Error> {
-        let size = match usize::try_from(size) {
-            Ok(0) => DEFAULT_PAGE,
-            Ok(size) => size.min(MAX_PAGE),
-            Err(_) => return Err(Error::invalid("page_size", "must not be negative")),
-        };
-        let offset = if token.is_empty() {
-            0
-        } else {
-            hex::decode(token)
+        let size = paging::page_size(size, DEFAULT_PAGE, MAX_PAGE)?;
+        let offset = match Listing::new(LISTING, &[filter]).position(token)? {
+            None => 0,
+            Some(position) => <[u8; 8]>::try_from(position)
                 .ok()
-                .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
-                .and_then(|bytes| {
-                    let (offset, check) = bytes.split_first_chunk::<8>()?;
-                    let offset = u64::from_be_bytes(*offset);
-                    (check == Self::check(offset, filter) && i64::try_from(offset).is_ok())
-                        .then_some(offset)
-                })
-                .ok_or_else(|| {
-                    Error::new(
-                        Reason::PageTokenInvalid,
-                        "page_token is not one of this listing's: keep the filter, or begin without a token",
-                    )
-                })?
+                .map(u64::from_be_bytes)
+                .filter(|&offset| i64::try_from(offset).is_ok())
+                .ok_or_else(paging::invalid_token)?,
         };
         Ok(Self { offset, size })
     }
@@ -98,21 +87,7 @@ impl Page {
     /// The token of the page that begins at an offset, which may count anything the listing is ordered by.
     #[must_use]
     pub fn token(offset: u64, filter: &str) -> String {
-        let mut token = hex::encode(offset.to_be_bytes());
-        token.push_str(&hex::encode(Self::check(offset, filter)));
-        token
-    }
-
-    fn check(offset: u64, filter: &str) -> [u8; 8] {
-        let hash: [u8; 32] = Sha256::new()
-            .chain_update(b"overlap/page/")
-            .chain_update(offset.to_be_bytes())
-            .chain_update(filter)
-            .finalize()
-            .into();
-        let mut check = [0; 8];
-        check.copy_from_slice(&hash[..8]);
-        check
+        Listing::new(LISTING, &[filter]).token(&offset.to_be_bytes())
     }
 }
 

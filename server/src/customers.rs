@@ -10,7 +10,6 @@ pub mod files;
 pub mod import;
 pub mod limits;
 pub mod normalize;
-pub(crate) mod paging;
 pub mod rows;
 pub mod service;
 mod spool;

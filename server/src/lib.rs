@@ -23,6 +23,7 @@ mod metrics;
 pub mod node;
 pub mod notices;
 pub mod overlap;
+mod paging;
 pub mod partner_info;
 pub mod partnership;
 pub mod program;

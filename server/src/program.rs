@@ -19,6 +19,8 @@ pub mod settings;
 pub mod targets;
 pub mod usage;
 pub mod view;
+mod watch;
 
 pub use intelligence_service::Intelligence;
 pub use service::ProgramNumbers;
+pub(crate) use watch::watch;

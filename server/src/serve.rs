@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Reason},
     exchange, matching, metrics,
     node::{Node, RUN_DIRECTORY, Registry},
-    notices, partnership,
+    notices, partnership, program,
 };
 
 pub use api::api_routes;
@@ -196,6 +196,7 @@ pub async fn start_with(
         }),
         tokio::spawn(notices::run(Arc::clone(&node))),
         tokio::spawn(collaboration::follow(Arc::clone(&node))),
+        tokio::spawn(program::watch(Arc::clone(&node))),
     ];
     if let Some(listener) = metrics_listener {
         let serving = metrics::serve(Arc::clone(&node), requests, listener);

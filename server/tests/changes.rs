@@ -11,10 +11,12 @@ use attribution_support::{
     node_support::{TestNode, eventually, reason},
     partners, proto_time, set, token,
 };
+use jiff::SignedDuration;
 use overlap_proto::v1::{
-    Change, ChangeKind, LifecycleEventRecord, LifecycleEventType, RequestAttributionRequest, Role,
-    WatchChangesRequest, WatchChangesResponse, change_service_client::ChangeServiceClient,
-    record::Content,
+    self, Change, ChangeKind, LifecycleEventRecord, LifecycleEventType, RequestAttributionRequest,
+    Role, WatchChangesRequest, WatchChangesResponse, change_service_client::ChangeServiceClient,
+    program_service_client::ProgramServiceClient, record::Content,
+    record_service_client::RecordServiceClient,
 };
 use tonic::{Code, Streaming};
 
@@ -166,6 +168,155 @@ async fn p30_a_customer_at_risk_raises_an_alert_on_both_sides() {
         ("at_risk:b2", "PARTNER")
     );
     assert_eq!(change.details["event"], "APP_UNINSTALLED");
+}
+
+/// K-29: the program's alerts are among the changes, each once, across restarts, looks and settings.
+#[tokio::test(flavor = "multi_thread")]
+async fn k29_program_alerts_are_told_once_each() {
+    let (mut a, _b) = partners(false, false).await;
+    // The clock shows 2026-03-01T12:00Z.
+    let deal = |id: &str, moved: &str, updated: &str| v1::Record {
+        id: id.to_owned(),
+        updated_at: proto_time(updated),
+        deleted: false,
+        content: Some(Content::Deal(v1::DealRecord {
+            partner: "p".to_owned(),
+            amount: Some(v1::Money {
+                currency_code: "EUR".to_owned(),
+                units: 1,
+                nanos: 0,
+            }),
+            origination: v1::DealOrigination::Direct.into(),
+            r#type: v1::DealType::New.into(),
+            outcome: v1::DealOutcome::Open.into(),
+            opened_at: proto_time("2026-02-01T00:00:00Z"),
+            last_activity_at: proto_time(moved),
+            ..Default::default()
+        })),
+    };
+    let certification = v1::Record {
+        id: "c".to_owned(),
+        updated_at: proto_time("2026-02-01T00:00:00Z"),
+        deleted: false,
+        content: Some(Content::Certification(v1::CertificationRecord {
+            partner: "p".to_owned(),
+            name: "Basics".to_owned(),
+            issued_at: proto_time("2025-03-20T00:00:00Z"),
+            expires_at: proto_time("2026-03-20T00:00:00Z"),
+            ..Default::default()
+        })),
+    };
+    // 28 days without movement, 9 days, 19 days to the end.
+    let records = vec![
+        deal("still", "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"),
+        deal("slow", "2026-02-20T00:00:00Z", "2026-02-20T00:00:00Z"),
+        certification,
+    ];
+    take_in(&a, records.clone()).await;
+    let from_oldest = WatchChangesRequest {
+        from_oldest: true,
+        ..only(&[ChangeKind::ProgramAlert])
+    };
+    let mut stream = watch(&a, from_oldest.clone()).await;
+    let (first, cursor) = next_change(&mut stream).await;
+    assert_eq!(
+        (first.subject.as_str(), first.partner.as_str()),
+        ("stalled_deal:still", "")
+    );
+    for (key, value) in [
+        ("alert", "stalled_deal"),
+        ("about", "still"),
+        ("partner", "p"),
+        ("since", "2026-02-01T00:00:00Z"),
+        ("message", "deal \"still\" has not moved for 28 days"),
+    ] {
+        assert_eq!(first.details[key], value);
+    }
+    let (second, _) = next_change(&mut stream).await;
+    assert_eq!(second.subject, "expiring_certification:c");
+    drop(stream);
+
+    // Looked at again: after a restart, with the same records, with other settings, later.
+    a.restart().await;
+    let resume = WatchChangesRequest {
+        cursor,
+        ..only(&[ChangeKind::ProgramAlert])
+    };
+    let mut stream = watch(&a, resume).await;
+    let (again, _) = next_change(&mut stream).await;
+    assert_eq!(again, second);
+    take_in(&a, records).await;
+    let mut program = ProgramServiceClient::new(a.api().await);
+    let settings = v1::UpdateProgramSettingsRequest {
+        settings: Some(v1::ProgramSettings {
+            certification_expiry_days: Some(40),
+            stalled_deal_days: Some(5),
+            ..Default::default()
+        }),
+        update_mask: None,
+    };
+    program.update_program_settings(settings).await.unwrap();
+    let (third, _) = next_change(&mut stream).await;
+    assert_eq!(third.subject, "stalled_deal:slow");
+    // A deal that has moved and stands still again is another alert, although its id is the same.
+    let moved = deal("still", "2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z");
+    take_in(&a, vec![moved]).await;
+    a.clock.advance(SignedDuration::from_hours(9 * 24));
+    let (fourth, _) = next_change(&mut stream).await;
+    assert_eq!(
+        (fourth.subject.as_str(), fourth.details["since"].as_str()),
+        ("stalled_deal:still", "2026-02-28T00:00:00Z")
+    );
+    drop(stream);
+    a.restart().await;
+    a.clock.advance(SignedDuration::from_mins(5));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told = async |node: &TestNode| {
+        attribution_support::count(node, "SELECT count(*) FROM changes WHERE kind = 15").await
+    };
+    assert_eq!(told(&a).await, 4);
+    let listed = ProgramServiceClient::new(a.api().await)
+        .list_alerts(v1::ListAlertsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .alerts;
+    let listed: Vec<_> = listed.iter().map(|alert| alert.id.as_str()).collect();
+    assert_eq!(
+        listed,
+        [
+            "stalled_deal:slow",
+            "stalled_deal:still",
+            "expiring_certification:c"
+        ]
+    );
+
+    // K-27: the program's numbers are not for members.
+    let member = token(&a, "member", Role::Member, "").await;
+    let mut member = ChangeServiceClient::new(a.api_as(&member).await);
+    let refused = member.watch_changes(from_oldest).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    request(&a, "a1").await;
+    let everything = WatchChangesRequest {
+        from_oldest: true,
+        ..Default::default()
+    };
+    let mut stream = member.watch_changes(everything).await.unwrap().into_inner();
+    loop {
+        let (change, _) = next_change(&mut stream).await;
+        assert_ne!(change.kind(), ChangeKind::ProgramAlert);
+        if change.kind() == ChangeKind::AttributionSent {
+            break;
+        }
+    }
+}
+
+async fn take_in(node: &TestNode, records: Vec<v1::Record>) {
+    let request = v1::IngestRecordsRequest { records };
+    RecordServiceClient::new(node.api().await)
+        .ingest_records(tokio_stream::once(request))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -638,7 +638,7 @@ async fn pages_and_filters() {
         })
         .await
         .unwrap_err();
-    assert_eq!(status.message(), "page_size: -1 is negative");
+    assert_eq!(status.message(), "page_size: must not be negative");
     let status = client
         .list_customers(list("", &"x".repeat(257), ""))
         .await

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     CHUNK_BYTES, MAX_BYTES,
     files::{self, Incoming},
+    pieces,
     rows::{self, Shared},
 };
 use crate::{
@@ -138,10 +139,10 @@ pub(super) async fn try_read(
     Ok(Some(ReceiverStream::new(chunks)))
 }
 
-/// The bytes of a partner's file: of the copy here, or fetched and verified.
+/// The bytes of a partner's file: of the copy here, or fetched and verified; see [`pieces`] for a partner that cannot be called.
 ///
 /// # Errors
-/// `PARTNER_UNREACHABLE`, `PARTNER_HAS_NO_ENDPOINT`; `NOT_FOUND` if the partner has taken it back; `PEER_FAULT` if what it
+/// `PARTNER_UNREACHABLE`; `NOT_FOUND` if the partner has taken it back; `PEER_FAULT` if what it
 /// sends is not what it announced.
 pub(super) async fn from_partner(
     node: &Arc<Node>,
@@ -151,6 +152,9 @@ pub(super) async fn from_partner(
     let place = files::from_partner(&partnership.id, &shared.asset.sha256);
     if let Some(chunks) = try_read(node, place.clone(), shared.asset.bytes, 0).await? {
         return Ok(chunks);
+    }
+    if partnership.endpoint.is_none() {
+        return pieces::await_file(node, partnership, shared, place).await;
     }
     let creating = Arc::clone(node);
     let mut incoming = blocking(move || Incoming::create(&creating)).await?;
@@ -261,7 +265,7 @@ async fn settle(
     .await
 }
 
-fn not_as_announced() -> Error {
+pub(super) fn not_as_announced() -> Error {
     Error::new(
         Reason::PeerFault,
         "what the partner's node sent is not the file that it announced",

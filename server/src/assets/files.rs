@@ -1,5 +1,5 @@
 //! Files under `assets/` in the node's directory: `own/`, mine; `from/PARTNERSHIP/`, copies of partners'; `incoming/`, not yet
-//! complete. A file's name is the SHA-256 of what it holds. Copies of different partners are kept apart, so that whether a copy
+//! complete; `pieces/PARTNERSHIP/`, copies that arrive in pieces, by id. Any other file's name is the SHA-256 of what it holds. Copies of different partners are kept apart, so that whether a copy
 //! is fetched tells nobody what else this node has.
 
 use std::{
@@ -22,6 +22,7 @@ const ROOT: &str = "assets";
 const OWN: &str = "own";
 const FROM: &str = "from";
 const INCOMING: &str = "incoming";
+const PIECES: &str = "pieces";
 
 /// The place of a file of mine, relative to the root.
 pub(super) fn own(sha256: &[u8; 32]) -> String {
@@ -37,6 +38,16 @@ pub(super) fn from_partner(partnership: &str, sha256: &[u8; 32]) -> String {
 /// The place of all copies of a partner's files, relative to the root.
 pub(super) fn all_from_partner(partnership: &str) -> String {
     format!("{FROM}/{partnership}")
+}
+
+/// The place of what has arrived in pieces of a partner's file, relative to the root.
+pub(super) fn pieces(partnership: &str, id: &str) -> String {
+    format!("{}/{id}", all_pieces(partnership))
+}
+
+/// The place of what has arrived in pieces of a partner's files, relative to the root.
+pub(super) fn all_pieces(partnership: &str) -> String {
+    format!("{PIECES}/{partnership}")
 }
 
 /// The file at a place.
@@ -120,12 +131,17 @@ impl Incoming {
 
     /// Puts the finished file at its place. To be called within a write transaction, which excludes [`sweep`].
     pub(super) fn settle(mut self, node: &Node, place: &str) -> Result<(), Error> {
-        let target = path(node, place);
-        create_parent(&target)?;
-        fs::rename(&self.path, &target).map_err(|error| failed(&target, &error))?;
+        settle(&self.path, &path(node, place))?;
         self.moved = true;
-        target.parent().map_or(Ok(()), sync_directory)
+        Ok(())
     }
+}
+
+/// Moves a finished file to where it belongs, durably.
+pub(super) fn settle(from: &Path, to: &Path) -> Result<(), Error> {
+    create_parent(to)?;
+    fs::rename(from, to).map_err(|error| failed(to, &error))?;
+    to.parent().map_or(Ok(()), sync_directory)
 }
 
 impl Drop for Incoming {
@@ -202,6 +218,14 @@ fn is_referred_to(connection: &Connection, place: &str) -> Result<bool, Error> {
                 "SELECT EXISTS (SELECT 1 FROM partner_assets WHERE partnership = ? AND shared = 1)",
             )?
             .query_row([partnership], |row| row.get(0))?,
+        (Some(PIECES), Some(partnership), Some(asset)) => connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM asset_wanted WHERE partnership = ? AND asset = ?)",
+            )?
+            .query_row([partnership, asset], |row| row.get(0))?,
+        (Some(PIECES), Some(partnership), None) => connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM asset_wanted WHERE partnership = ?)")?
+            .query_row([partnership], |row| row.get(0))?,
         _ => true,
     })
 }
@@ -219,7 +243,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn create_parent(path: &Path) -> Result<(), Error> {
+pub(super) fn create_parent(path: &Path) -> Result<(), Error> {
     let Some(parent) = path.parent() else {
         return Ok(());
     };

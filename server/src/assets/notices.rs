@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MAX_BYTES, MAX_FROM_PARTNER, MAX_MEDIA_TYPE_CHARS, MAX_NAME_CHARS,
+    MAX_BYTES, MAX_FROM_PARTNER, MAX_MEDIA_TYPE_CHARS, MAX_NAME_CHARS, pieces,
     rows::{self, Asset, Shared},
 };
 use crate::{
@@ -48,6 +48,7 @@ struct UnsharedBody {
 pub fn register(registry: &mut Registry) {
     registry.on_notice(SHARED, shared);
     registry.on_notice(UNSHARED, unshared);
+    pieces::register(registry);
 }
 
 /// Tells the partner's node of a file.
@@ -209,7 +210,7 @@ fn note(notice: &Incoming<'_>, kind: Kind, action: &str, id: &str) -> Result<(),
     )
 }
 
-fn check_id(id: &str) -> Result<(), Error> {
+pub(super) fn check_id(id: &str) -> Result<(), Error> {
     let digits = id.strip_prefix("ast_").unwrap_or_default();
     if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
     {

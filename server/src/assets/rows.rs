@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use overlap_proto::v1;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use super::files;
+use super::{files, pieces};
 use crate::{
     convert::{stored_time, timestamp},
     error::{Error, Reason},
@@ -194,6 +194,9 @@ pub(super) fn put_share(
         share.description,
         share.shared_at.as_microsecond()
     ])?;
+    if !is_shared {
+        pieces::stop_sending(tx, &share.partnership, &share.asset.id)?;
+    }
     Ok(())
 }
 
@@ -265,6 +268,9 @@ pub(super) fn put_from_partner(
         .optional()?;
     if let Some(before) = before {
         files::abandon(tx, &files::from_partner(&shared.partnership, &before))?;
+        if !is_shared || before != asset.sha256 {
+            pieces::give_up(tx, &shared.partnership, &asset.id)?;
+        }
     }
     tx.prepare_cached(&format!(
         "INSERT OR REPLACE INTO partner_assets ({THEIRS}, shared) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -333,5 +339,6 @@ pub(crate) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Erro
         "DELETE FROM partner_assets WHERE partnership = ?",
         [partnership],
     )?;
+    pieces::forget(tx, partnership)?;
     files::abandon(tx, &files::all_from_partner(partnership))
 }

@@ -49,6 +49,7 @@ kinds! {
     TimelineUpdated "The partner's events changed.";
     Alert "Something needs attention.";
     ResultsRemoved "Everything derived with the partner was removed.";
+    ProgramAlert "A number of the partner program needs attention.";
 }
 
 /// One entry of the log.
@@ -285,6 +286,6 @@ mod tests {
             .collect();
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers, (1..=14).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
     }
 }

@@ -9,7 +9,7 @@ use overlap_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::log;
+use super::log::{self, Kind};
 use crate::{
     auth::{Caller, Role},
     error::{Error, Reason},
@@ -39,7 +39,8 @@ impl Service {
     }
 
     async fn watch(&self, request: Request<WatchChangesRequest>) -> Result<Watch, Error> {
-        Caller::of(&request)?.require(&Role::STAFF)?;
+        let caller = Caller::of(&request)?;
+        caller.require(&Role::STAFF)?;
         let request = request.into_inner();
         let mut kinds = HashSet::new();
         for (index, &kind) in request.kinds.iter().enumerate() {
@@ -51,6 +52,12 @@ impl Service {
             }
             kinds.insert(kind);
         }
+        // Numbers of the program are not for everyone (K-27).
+        let program_alert = i32::from(Kind::ProgramAlert.to_proto());
+        if kinds.contains(&program_alert) {
+            caller.require(&Role::MANAGERS)?;
+        }
+        let withheld = (!Role::MANAGERS.contains(&caller.role)).then_some(program_alert);
         let given = if request.cursor.is_empty() {
             None
         } else {
@@ -81,6 +88,7 @@ impl Service {
             node: Arc::clone(&self.node),
             position,
             kinds,
+            withheld,
             partnership,
             ready: vec![WatchChangesResponse {
                 change: None,
@@ -95,7 +103,10 @@ impl Service {
 struct Watch {
     node: Arc<Node>,
     position: u64,
+    /// Those wanted; all if empty.
     kinds: HashSet<i32>,
+    /// One that the caller does not get to see.
+    withheld: Option<i32>,
     partnership: Option<String>,
     ready: std::collections::VecDeque<WatchChangesResponse>,
     quiet: u32,
@@ -146,7 +157,8 @@ impl Watch {
     }
 
     fn admits(&self, change: &log::Change) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(&change.kind))
+        self.withheld != Some(change.kind)
+            && (self.kinds.is_empty() || self.kinds.contains(&change.kind))
             && self
                 .partnership
                 .as_ref()

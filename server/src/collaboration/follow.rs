@@ -49,6 +49,7 @@ pub fn follow_once(node: &Node) -> Result<(), Error> {
         note_results(node, customers, &partnership)?;
         timeline::publish(node, customers, &partnership)?;
         partner_info::tell(node, &partnership)?;
+        assets::send(node, &partnership)?;
     }
     assets::sweep(node)
 }

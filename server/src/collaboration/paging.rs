@@ -1,13 +1,12 @@
 //! Pages of a listing. A token is good for the listing, filter and order it was made for, and nothing else.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest as _, Sha256};
-
-use crate::error::{Error, Reason};
+use crate::{
+    error::Error,
+    paging::{self, Listing, invalid_token},
+};
 
 const DEFAULT_SIZE: usize = 100;
 const MAX_SIZE: usize = 1_000;
-const BINDING_BYTES: usize = 8;
 
 /// What part of a listing is wanted.
 #[derive(Clone, Debug)]
@@ -16,7 +15,7 @@ pub(crate) struct PageRequest {
     pub(crate) size: usize,
     /// The last entry of the page before, as [`PageToken`] was given it.
     pub(crate) after: Option<String>,
-    binding: [u8; BINDING_BYTES],
+    listing: Listing,
 }
 
 /// Makes the token of the page that follows.
@@ -33,41 +32,21 @@ impl PageRequest {
         page_size: i32,
         page_token: &str,
     ) -> Result<Self, Error> {
-        let size = usize::try_from(page_size)
-            .map_err(|_| Error::invalid("page_size", "must not be negative"))?;
-        let size = if size == 0 {
-            DEFAULT_SIZE
-        } else {
-            size.min(MAX_SIZE)
-        };
-        let binding = binding(listing, filter);
-        let after = if page_token.is_empty() {
-            None
-        } else {
-            let decoded = URL_SAFE_NO_PAD.decode(page_token).ok();
-            let after = decoded.and_then(|bytes| {
-                let position = bytes.strip_prefix(&binding)?;
-                String::from_utf8(position.to_vec()).ok()
-            });
-            Some(after.ok_or_else(|| {
-                Error::new(
-                    Reason::PageTokenInvalid,
-                    "page_token: it is not one of this listing's: repeat the filter with it, or start again without it",
-                )
-            })?)
+        let listing = Listing::new(listing, filter);
+        let after = match listing.position(page_token)? {
+            None => None,
+            Some(position) => Some(String::from_utf8(position).map_err(|_| invalid_token())?),
         };
         Ok(Self {
-            size,
+            size: paging::page_size(page_size, DEFAULT_SIZE, MAX_SIZE)?,
             after,
-            binding,
+            listing,
         })
     }
 
     /// The token of the page after the entry `last`.
     pub(crate) fn token_after(&self, last: &str) -> PageToken {
-        let mut bytes = self.binding.to_vec();
-        bytes.extend_from_slice(last.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        self.listing.token(last.as_bytes())
     }
 
     /// Cuts one entry too many off, which shows that more follow; the token for them, or nothing.
@@ -97,7 +76,7 @@ impl PageRequest {
         after
             .split_once(' ')
             .and_then(|(time, id)| Some((time.parse().ok()?, id.to_owned())))
-            .ok_or_else(|| Error::new(Reason::PageTokenInvalid, "page_token: malformed"))
+            .ok_or_else(invalid_token)
     }
 }
 
@@ -106,19 +85,10 @@ pub(crate) fn newest_first(microseconds: i64, id: &str) -> String {
     format!("{microseconds} {id}")
 }
 
-fn binding(listing: &str, filter: &[&str]) -> [u8; BINDING_BYTES] {
-    let mut hash = Sha256::new();
-    for text in std::iter::once(&listing).chain(filter) {
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text);
-    }
-    let hash: [u8; 32] = hash.finalize().into();
-    std::array::from_fn(|index| hash[index])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Reason;
 
     #[test]
     fn tokens_are_bound_to_listing_and_filter() {

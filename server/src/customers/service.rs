@@ -13,18 +13,13 @@ use overlap_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    draft::excerpt,
-    limits,
-    normalize::Region,
-    paging::{self, Listing},
-    rows, stages,
-};
+use super::{draft::excerpt, limits, normalize::Region, rows, stages};
 use crate::{
     auth::{Caller, Role},
     clock::Clock,
     error::Error,
     node::Node,
+    paging::{self, Listing},
     sharing,
     storage::Store,
 };

@@ -26,6 +26,7 @@ use crate::{
     error::{Error, Reason},
     matching::{local_customers::StageTiers, service::scoped},
     node::Node,
+    paging,
     sharing::policy::active_agreement,
 };
 
@@ -221,6 +222,8 @@ impl OverlapService for Service {
                 let targets = targets::ids(connection, &partnership.id)?;
                 match last {
                     Some(last) => list(&last, &targets, &request),
+                    // It was made for a result that is there no more, or for another partner's.
+                    None if !request.page_token.is_empty() => Err(paging::invalid_token()),
                     None => Ok(ListSharedCustomersResponse {
                         empty_reason: reason(Empty::NoRun).into(),
                         ..ListSharedCustomersResponse::default()

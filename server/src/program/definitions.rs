@@ -330,7 +330,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "Use of the dashboard",
-        "Calls that were admitted, by RPC, user and UTC day.",
+        "Calls that were admitted, by RPC and user, over whole UTC days, as the audit log has them (dashboard.viewed); those of the last seconds come later.",
     ),
 ];
 

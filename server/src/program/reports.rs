@@ -21,8 +21,7 @@ use crate::{
         calendar::{self, Unit},
         kind::Kind,
         money::Money,
-        store,
-        times::{self, Nanos},
+        store, times,
     },
 };
 
@@ -394,44 +393,5 @@ pub fn ecosystem(
             .collect(),
         as_of: Some(times::to_proto(period.as_of)),
         data_through: store::through(connection, Kind::EcosystemEvent)?.map(times::to_proto),
-    })
-}
-
-/// How the dashboard is used, by view, over the UTC days that P touches (K-38).
-///
-/// # Errors
-/// What the store reports.
-pub fn adoption(
-    connection: &Connection,
-    period: &Period,
-) -> Result<v1::GetDashboardAdoptionResponse, Error> {
-    let day = |at: Nanos| at.div_euclid(times::DAY);
-    let mut views: BTreeMap<String, (u64, HashSet<String>)> = BTreeMap::new();
-    let mut everyone = HashSet::new();
-    let mut calls = 0;
-    let mut statement = connection.prepare_cached(
-        "SELECT view, user, sum(calls) FROM dashboard_use WHERE day BETWEEN ?1 AND ?2 GROUP BY view, user",
-    )?;
-    let mut rows = statement.query([day(period.start), day(period.last())])?;
-    while let Some(row) = rows.next()? {
-        let (view, user): (String, String) = (row.get(0)?, row.get(1)?);
-        let count = row.get::<_, i64>(2)?.unsigned_abs();
-        calls += count;
-        everyone.insert(user.clone());
-        let entry = views.entry(view).or_default();
-        entry.0 += count;
-        entry.1.insert(user);
-    }
-    Ok(v1::GetDashboardAdoptionResponse {
-        views: views
-            .into_iter()
-            .map(|(view, (calls, users))| v1::DashboardUse {
-                view,
-                calls,
-                users: users.len() as u64,
-            })
-            .collect(),
-        users: everyone.len() as u64,
-        calls,
     })
 }

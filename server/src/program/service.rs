@@ -15,10 +15,11 @@ use super::{
     reports,
     settings::{self, Settings},
     targets,
-    usage::Usage,
+    usage::{self, Usage},
     view::{self, Filter, Period, View},
 };
 use crate::{
+    audit,
     auth::{Caller, Role},
     clock::Clock,
     error::Error,
@@ -103,11 +104,12 @@ impl Program {
         filter: Option<v1::ProgramFilter>,
         work: impl FnOnce(&Context<'_>) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
-        let filter = Filter::resolve(filter.as_ref(), &caller, now)?;
         let cache = self.facts.clone();
         self.store
             .read(move |connection| {
                 let facts = cache.load(connection)?;
+                let own = view::own_partner(&caller, connection, &facts)?;
+                let filter = Filter::resolve(filter.as_ref(), own, now)?;
                 let settings = settings::load(connection)?;
                 let active_days = view::active_days(connection, filter.period.as_of, &filter.zone)?;
                 work(&Context {
@@ -388,16 +390,12 @@ impl ProgramService for ProgramNumbers {
     ) -> Result<Response<v1::GetPartnerOverviewResponse>, Status> {
         let caller = self.0.admit(&request, &READERS, "GetPartnerOverview")?;
         let request = request.into_inner();
-        let partner = match view::own_partner(&caller)? {
-            Some(own) => own,
-            None if request.partner.is_empty() => {
-                return Err(Error::invalid("partner", "must not be empty").into());
-            }
-            None => request.partner,
-        };
         let mut filter = request.filter.unwrap_or_default();
         if caller.role != Role::Partner {
-            filter.partners = vec![partner.clone()];
+            if request.partner.is_empty() {
+                return Err(Error::invalid("partner", "must not be empty").into());
+            }
+            filter.partners = vec![request.partner.clone()];
         }
         let answer = self
             .0
@@ -407,7 +405,7 @@ impl ProgramService for ProgramNumbers {
                     &context.view()?,
                     &context.filter.period,
                     context.settings,
-                    &partner,
+                    context.filter.own().unwrap_or(&request.partner),
                 )
             })
             .await?;
@@ -439,7 +437,8 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, self.0.now(), filter, |context| {
-                reports::adoption(context.connection, &context.filter.period)
+                let period = &context.filter.period;
+                usage::adoption(context.connection, period.start, period.last())
             })
             .await?;
         Ok(Response::new(answer))
@@ -549,13 +548,26 @@ impl ProgramService for ProgramNumbers {
         &self,
         request: Request<v1::UpdateProgramSettingsRequest>,
     ) -> Result<Response<v1::UpdateProgramSettingsResponse>, Status> {
-        self.0
+        let caller = self
+            .0
             .admit(&request, &Role::ADMINS, "UpdateProgramSettings")?;
         let request = request.into_inner();
+        let now = self.0.clock.now();
         let settings = self
             .0
             .store
-            .write(move |transaction| settings::update(transaction, request))
+            .write(move |transaction| {
+                let settings = settings::update(transaction, request)?;
+                audit::record(
+                    transaction,
+                    now,
+                    &caller.token_id,
+                    "program.settings_changed",
+                    None,
+                    &[],
+                )?;
+                Ok(settings)
+            })
             .await?;
         Ok(Response::new(v1::UpdateProgramSettingsResponse {
             settings: Some(settings.to_proto()),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{ToSpan as _, tz::TimeZone};
 use overlap_proto::v1::{self, program_filter::Period as FilterPeriod};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     facts::{
@@ -196,17 +196,16 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Resolves what does not take the facts.
+    /// Resolves what does not take the facts; `own` is the only company the caller sees, for role PARTNER.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a wrong period or zone; `ROLE_NOT_ALLOWED` for a partner's user without a partner.
+    /// `INVALID_ARGUMENT` for a wrong period or zone.
     pub fn resolve(
         message: Option<&v1::ProgramFilter>,
-        caller: &Caller,
+        own: Option<String>,
         now: Nanos,
     ) -> Result<Self, Error> {
         let message = message.cloned().unwrap_or_default();
-        let own = own_partner(caller)?;
         let zone = calendar::zone("filter.time_zone", &message.time_zone)?;
         let as_of = match &message.as_of {
             None => now,
@@ -255,6 +254,12 @@ impl Filter {
             message,
             own,
         })
+    }
+
+    /// For role PARTNER: its own company, as records name it.
+    #[must_use]
+    pub fn own(&self) -> Option<&str> {
+        self.own.as_deref()
     }
 
     /// The same over another period.
@@ -382,21 +387,42 @@ impl Filter {
     }
 }
 
-/// For role PARTNER: the only company the caller sees (K-27).
+/// For role PARTNER: the only company the caller sees (K-27), as records name it. Its token names a partnership; records name
+/// the partner by that, by the organisation's name, or by the id of a profile of that name.
 ///
 /// # Errors
-/// `ROLE_NOT_ALLOWED` if its token names none.
-pub fn own_partner(caller: &Caller) -> Result<Option<String>, Error> {
+/// `ROLE_NOT_ALLOWED` if the token names none; what the store reports.
+pub fn own_partner(
+    caller: &Caller,
+    connection: &Connection,
+    facts: &Facts,
+) -> Result<Option<String>, Error> {
     if caller.role != Role::Partner {
         return Ok(None);
     }
-    match &caller.partner {
-        Some(partner) => Ok(Some(partner.clone())),
-        None => Err(Error::new(
+    let Some(partnership) = caller.partner.clone() else {
+        return Err(Error::new(
             Reason::RoleNotAllowed,
             "this token has role PARTNER but names no partner: make a new one",
-        )),
+        ));
+    };
+    if is_known(facts, &partnership) {
+        return Ok(Some(partnership));
     }
+    let organization: Option<String> = connection
+        .prepare_cached("SELECT organization FROM partnerships WHERE id = ?")?
+        .query_row([&partnership], |row| row.get(0))
+        .optional()?;
+    let named = organization
+        .filter(|name| !name.is_empty())
+        .and_then(|name| {
+            let mut profiles = facts.partners.iter();
+            profiles
+                .find(|partner| same(&partner.profile.name, &name))
+                .map(|partner| partner.id.clone())
+                .or_else(|| is_known(facts, &name).then_some(name))
+        });
+    Ok(Some(named.unwrap_or(partnership)))
 }
 
 /// Whether any record is about a partner.

@@ -1,16 +1,13 @@
 //! Page tokens: opaque, bound to the request they continue and to the instant its first page was computed at.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message;
-use sha2::{Digest as _, Sha256};
 
 use super::times::Nanos;
 use crate::{
     auth::Caller,
-    error::{Error, Reason},
+    error::Error,
+    paging::{self, Listing, invalid_token},
 };
-
-const BINDING_BYTES: usize = 16;
 
 /// A request that is answered page by page.
 pub trait Paged: Message + Clone {
@@ -44,7 +41,7 @@ pub struct Page {
     pub after: String,
     /// Most elements.
     pub size: usize,
-    binding: [u8; BINDING_BYTES],
+    listing: Listing,
 }
 
 impl Page {
@@ -61,54 +58,27 @@ impl Page {
     ) -> Result<Self, Error> {
         let mut request = request.clone();
         let token = std::mem::take(request.page_token());
-        let size = match usize::try_from(std::mem::take(request.page_size())) {
-            Err(_) => return Err(Error::invalid("page_size", "must not be negative")),
-            Ok(0) => default,
-            Ok(size) => size.min(most),
+        let size = paging::page_size(std::mem::take(request.page_size()), default, most)?;
+        let partner = caller.partner.as_deref().unwrap_or_default().as_bytes();
+        let filter = [partner, &request.encode_to_vec()];
+        let listing = Listing::new(std::any::type_name::<R>(), &filter);
+        let (as_of, after) = match listing.position(&token)? {
+            None => (now, String::new()),
+            Some(position) => parse(&position).ok_or_else(invalid_token)?,
         };
-        let mut hash = Sha256::new();
-        hash.update(std::any::type_name::<R>().as_bytes());
-        hash.update([0]);
-        hash.update(caller.partner.as_deref().unwrap_or_default().as_bytes());
-        hash.update([0]);
-        hash.update(request.encode_to_vec());
-        let mut binding = [0; BINDING_BYTES];
-        binding.copy_from_slice(&hash.finalize()[..BINDING_BYTES]);
-        let mut page = Self {
-            as_of: now,
-            after: String::new(),
+        Ok(Self {
+            as_of,
+            after,
             size,
-            binding,
-        };
-        if !token.is_empty() {
-            (page.as_of, page.after) = page.parse(&token).ok_or_else(|| {
-                Error::new(
-                    Reason::PageTokenInvalid,
-                    "page_token: is not one of this listing's: repeat the call with the filter and order of the first page, or start anew without a token",
-                )
-            })?;
-        }
-        Ok(page)
-    }
-
-    fn parse(&self, token: &str) -> Option<(Nanos, String)> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (binding, rest) = bytes.split_first_chunk::<BINDING_BYTES>()?;
-        let (as_of, after) = rest.split_first_chunk::<8>()?;
-        (*binding == self.binding).then_some(())?;
-        Some((
-            Nanos::from_be_bytes(*as_of),
-            String::from_utf8(after.to_vec()).ok()?,
-        ))
+            listing,
+        })
     }
 
     /// The token of the page after the element at `position`.
     #[must_use]
     pub fn token(&self, position: &str) -> String {
-        let mut bytes = self.binding.to_vec();
-        bytes.extend(self.as_of.to_be_bytes());
-        bytes.extend(position.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        self.listing
+            .token(&[&self.as_of.to_be_bytes(), position.as_bytes()].concat())
     }
 
     /// This page of a list that was computed whole, and the token of the next one, empty if it is the last.
@@ -125,4 +95,10 @@ impl Page {
         };
         (page, token)
     }
+}
+
+fn parse(position: &[u8]) -> Option<(Nanos, String)> {
+    let (as_of, after) = position.split_first_chunk()?;
+    let after = String::from_utf8(after.to_vec()).ok()?;
+    Some((Nanos::from_be_bytes(*as_of), after))
 }

@@ -61,7 +61,8 @@ fn authenticate(mut request: Request<()>) -> Result<Request<()>, Status> {
     };
     if let Some(role) = text("role") {
         let caller = Caller {
-            token_id: "token".to_owned(),
+            // One token a user.
+            token_id: text("user").unwrap_or_default(),
             user: text("user").unwrap_or_default(),
             role: Role::from_name(&role).expect("a role"),
             partner: text("partner"),
@@ -186,16 +187,24 @@ impl Node {
         kind: v1::RecordKind,
         contents: &str,
     ) -> Result<v1::ImportRecordsResponse, Status> {
+        self.import_bytes(file_name, format, kind, contents.as_bytes())
+            .await
+    }
+
+    pub(crate) async fn import_bytes(
+        &self,
+        file_name: &str,
+        format: v1::RecordFileFormat,
+        kind: v1::RecordKind,
+        contents: &[u8],
+    ) -> Result<v1::ImportRecordsResponse, Status> {
         use v1::import_records_request::Part;
         let header = Part::Header(v1::ImportRecordsHeader {
             file_name: file_name.to_owned(),
             format: format as i32,
             kind: kind as i32,
         });
-        let chunks = contents
-            .as_bytes()
-            .chunks(7)
-            .map(|chunk| Part::Chunk(chunk.to_vec()));
+        let chunks = contents.chunks(7).map(|chunk| Part::Chunk(chunk.to_vec()));
         let parts: Vec<_> = std::iter::once(header)
             .chain(chunks)
             .map(|part| v1::ImportRecordsRequest { part: Some(part) })

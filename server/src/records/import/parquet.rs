@@ -1,0 +1,111 @@
+//! Records from Parquet files, through the format's row reader. A column's text is that of a CSV file's cell; times and lists
+//! may also have the format's own types.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Read},
+};
+
+use parquet::{
+    errors::ParquetError,
+    file::reader::{FileReader as _, SerializedFileReader},
+    record::Field,
+};
+
+use super::{Refusals, columns::Columns, unreadable};
+use crate::{
+    error::{Error, Reason},
+    records::{batch::Batch, kind::Kind},
+};
+
+/// Bytes of the largest file, which is kept in a temporary one while it is read.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Adds the file's records. Parquet is read from its end, so the bytes go to a temporary file first.
+pub(super) fn read(
+    batch: &mut Batch,
+    mut file_bytes: impl Read,
+    file: &str,
+    kind: Kind,
+) -> Result<(), Refusals> {
+    let no_room = |error: io::Error| {
+        Error::new(
+            Reason::DiskFull,
+            format!("a temporary file cannot be written: {error}: free some space and try again"),
+        )
+    };
+    let mut copy = tempfile::tempfile().map_err(no_room)?;
+    let mut buffer = vec![0; 1 << 17];
+    let mut total = 0;
+    loop {
+        let length = match file_bytes.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) => return Err(unreadable(file, &error)),
+        };
+        total += length as u64;
+        if total > MAX_BYTES {
+            return Err(Error::new(
+                Reason::QuotaExhausted,
+                format!("{file}: a file may have at most {MAX_BYTES} bytes: send it in parts"),
+            )
+            .into());
+        }
+        io::Write::write_all(&mut copy, &buffer[..length]).map_err(no_room)?;
+    }
+    let damaged =
+        |error: ParquetError| Error::invalid(file, format!("is not a whole Parquet file: {error}"));
+    let reader = SerializedFileReader::new(copy).map_err(damaged)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let names = schema.get_fields().iter().map(|column| column.name());
+    let columns = Columns::parse(batch, kind, names, |column| {
+        format!("{file}, column {column}")
+    })?;
+    for (number, row) in (1_u64..).zip(reader.get_row_iter(None).map_err(damaged)?) {
+        let row = row.map_err(damaged)?;
+        let cells = row.get_column_iter().map(|(_, value)| text(value));
+        columns.push(batch, cells, |column| match column {
+            "" => format!("{file}, row {number}"),
+            column => format!("{file}, row {number}, column {column}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// A value as a CSV file's cell would hold it.
+fn text(value: &Field) -> Result<String, String> {
+    let instant = |at: Result<jiff::Timestamp, jiff::Error>| {
+        at.map(|at| at.to_string())
+            .map_err(|_| "is out of range".to_owned())
+    };
+    match value {
+        Field::Null => Ok(String::new()),
+        Field::Str(text) => Ok(text.clone()),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data())
+            .map(str::to_owned)
+            .map_err(|_| "the text is not UTF-8".to_owned()),
+        Field::TimestampMillis(at) => instant(jiff::Timestamp::from_millisecond(*at)),
+        Field::TimestampMicros(at) => instant(jiff::Timestamp::from_microsecond(*at)),
+        Field::ListInternal(list) => {
+            let mut joined = String::new();
+            for (at, element) in list.elements().iter().enumerate() {
+                let element = match element {
+                    Field::ListInternal(_) | Field::Group(_) | Field::MapInternal(_) => {
+                        Err("a list of plain values is wanted here".to_owned())
+                    }
+                    plain => text(plain),
+                }?;
+                if element.contains(';') {
+                    return Err("a value of a list must not hold a semicolon".to_owned());
+                }
+                let separator = if at == 0 { "" } else { ";" };
+                write!(joined, "{separator}{element}").map_err(|error| error.to_string())?;
+            }
+            Ok(joined)
+        }
+        Field::Group(_) | Field::MapInternal(_) => {
+            Err("a text is wanted here, not a group".to_owned())
+        }
+        other => Ok(other.to_string()),
+    }
+}

@@ -6,143 +6,23 @@ mod attribution_support;
 
 use attribution_support::{
     attributions, audit, count, delivered,
-    node_support::{Authorized, TestNode, eventually, reason},
-    outbox, partners, policy, proto_time, say, set, set_policy, sharing_state, token,
+    node_support::{TestNode, eventually, reason},
+    outbox, partners, policy, proto_time,
+    requests::{
+        approve, arrives, becomes, cancel, deny, get, received, request, request_with_id, sent,
+        try_request,
+    },
+    say, set, set_policy, sharing_state, token,
 };
 use jiff::SignedDuration;
 use overlap_proto::v1::{
-    ApproveAttributionRequest, Attribution, AttributionDirection, AttributionState,
-    CancelAttributionRequest, DenyAttributionRequest, GetAttributionMetricsRequest,
-    GetAttributionRequest, ListReceivedAttributionsRequest, ListSentAttributionsRequest,
-    RequestAttributionRequest, RevokePartnershipRequest, RevokeSharingRequest, Role, SharingState,
+    ApproveAttributionRequest, AttributionDirection, AttributionState, CancelAttributionRequest,
+    GetAttributionMetricsRequest, ListSentAttributionsRequest, RequestAttributionRequest,
+    RevokePartnershipRequest, RevokeSharingRequest, Role, SharingState,
     attribution_service_client::AttributionServiceClient,
 };
 use serde_json::json;
 use tonic::{Code, Status};
-
-type Client = AttributionServiceClient<Authorized>;
-
-async fn try_request(
-    client: &mut Client,
-    customer: &str,
-    details: &str,
-) -> Result<Attribution, Status> {
-    request_with_id(client, customer, details, "").await
-}
-
-async fn request_with_id(
-    client: &mut Client,
-    customer: &str,
-    details: &str,
-    request_id: &str,
-) -> Result<Attribution, Status> {
-    let request = RequestAttributionRequest {
-        partner: "globex".to_owned(),
-        customer: customer.to_owned(),
-        details: details.to_owned(),
-        request_id: request_id.to_owned(),
-    };
-    Ok(client
-        .request_attribution(request)
-        .await?
-        .into_inner()
-        .attribution
-        .unwrap())
-}
-
-async fn request(node: &TestNode, customer: &str) -> Attribution {
-    try_request(
-        &mut attributions(node).await,
-        customer,
-        "We made the introduction",
-    )
-    .await
-    .unwrap()
-}
-
-async fn approve(node: &TestNode, id: &str, comment: &str) -> Result<Attribution, Status> {
-    let request = ApproveAttributionRequest {
-        partner: "Acme".to_owned(),
-        id: id.to_owned(),
-        comment: comment.to_owned(),
-        request_id: String::new(),
-    };
-    let response = attributions(node)
-        .await
-        .approve_attribution(request)
-        .await?;
-    Ok(response.into_inner().attribution.unwrap())
-}
-
-async fn deny(node: &TestNode, id: &str, comment: &str) -> Result<Attribution, Status> {
-    let request = DenyAttributionRequest {
-        partner: "Acme".to_owned(),
-        id: id.to_owned(),
-        comment: comment.to_owned(),
-        request_id: String::new(),
-    };
-    let response = attributions(node).await.deny_attribution(request).await?;
-    Ok(response.into_inner().attribution.unwrap())
-}
-
-async fn cancel(node: &TestNode, id: &str) -> Result<Attribution, Status> {
-    let request = CancelAttributionRequest {
-        partner: "Globex".to_owned(),
-        id: id.to_owned(),
-        request_id: String::new(),
-    };
-    let response = attributions(node).await.cancel_attribution(request).await?;
-    Ok(response.into_inner().attribution.unwrap())
-}
-
-async fn get(node: &TestNode, partner: &str, id: &str) -> Result<Attribution, Status> {
-    let request = GetAttributionRequest {
-        partner: partner.to_owned(),
-        id: id.to_owned(),
-    };
-    let response = attributions(node).await.get_attribution(request).await?;
-    Ok(response.into_inner().attribution.unwrap())
-}
-
-async fn sent(node: &TestNode) -> Vec<Attribution> {
-    let request = ListSentAttributionsRequest {
-        partner: "Globex".to_owned(),
-        ..Default::default()
-    };
-    let response = attributions(node)
-        .await
-        .list_sent_attributions(request)
-        .await
-        .unwrap();
-    response.into_inner().attributions
-}
-
-async fn received(node: &TestNode) -> Vec<Attribution> {
-    let request = ListReceivedAttributionsRequest {
-        partner: "Acme".to_owned(),
-        ..Default::default()
-    };
-    let response = attributions(node)
-        .await
-        .list_received_attributions(request)
-        .await
-        .unwrap();
-    response.into_inner().attributions
-}
-
-async fn arrives(node: &TestNode, id: &str) {
-    eventually("the request arrives", || async {
-        get(node, "Acme", id).await.is_ok()
-    })
-    .await;
-}
-
-async fn becomes(node: &TestNode, partner: &str, id: &str, state: AttributionState) {
-    eventually("the state is known", || async {
-        get(node, partner, id).await.unwrap().state() == state
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn p19_a_request_names_the_customer_by_its_handle_and_nothing_else() {
@@ -459,6 +339,83 @@ async fn p20_notices_out_of_order_or_out_of_line_do_no_harm() {
     );
     assert_eq!(audit(&b).await["notice.refused"], 3);
     assert_eq!(audit(&a).await["notice.refused"], 1);
+}
+
+/// P-20: requests and cancellations in every order, each twice, end the same; so do decisions, of which the first counts.
+#[tokio::test]
+async fn p20_words_in_every_order_and_twice_end_the_same() {
+    let (a, b) = partners(false, false).await;
+    for (number, order) in ["RRCC", "RCRC", "RCCR", "CRRC", "CRCR", "CCRR"]
+        .iter()
+        .enumerate()
+    {
+        let id = format!("atr_000000000000000000000000000001{number:02}");
+        for word in order.chars() {
+            match word {
+                'R' => {
+                    let body = json!({"id": id, "ref": "aa1", "details": "d", "requested_us": 1});
+                    say(&a, "attribution.requested", body).await;
+                }
+                _ => say(&a, "attribution.cancel", json!({"id": id})).await,
+            }
+        }
+        delivered(&a).await;
+    }
+    const CANCELLED: &str = "SELECT count(*) FROM attributions WHERE state = 'CANCELLED'";
+    assert_eq!(count(&b, CANCELLED).await, 6);
+    assert_eq!(count(&b, "SELECT count(*) FROM attributions").await, 6);
+    // Three of them were there before they were withdrawn.
+    let shown = received(&b).await;
+    assert!(
+        shown
+            .iter()
+            .all(|one| one.state() == AttributionState::Cancelled)
+    );
+    assert_eq!(shown.len(), 3);
+
+    let orders = [
+        (
+            "a1",
+            ["APPROVED", "APPROVED", "DENIED"],
+            AttributionState::Approved,
+        ),
+        (
+            "a2",
+            ["APPROVED", "DENIED", "APPROVED"],
+            AttributionState::Approved,
+        ),
+        (
+            "a3",
+            ["DENIED", "APPROVED", "APPROVED"],
+            AttributionState::Denied,
+        ),
+    ];
+    for (customer, outcomes, expected) in orders {
+        let asked = request(&a, customer).await;
+        arrives(&b, &asked.id).await;
+        for outcome in outcomes {
+            let body = json!({"id": asked.id, "outcome": outcome, "comment": "", "decided_us": 1});
+            say(&b, "attribution.ended", body).await;
+        }
+        delivered(&b).await;
+        assert_eq!(
+            get(&a, "Globex", &asked.id).await.unwrap().state(),
+            expected
+        );
+    }
+    // P-23: each approval counts once.
+    let metrics = attributions(&a)
+        .await
+        .get_attribution_metrics(GetAttributionMetricsRequest {
+            partner: "Globex".to_owned(),
+            start: proto_time("1970-01-01T00:00:00Z"),
+            end: proto_time("1970-02-01T00:00:00Z"),
+            time_zone: String::new(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(metrics.sent_approved, 2);
 }
 
 #[tokio::test]

@@ -7,17 +7,18 @@ mod attribution_support;
 use attribution_support::{
     attributions, changes, count, ingest,
     node_support::{Authorized, TestNode, eventually, pair, reason},
-    outbox, policy, proto_time, set_policy, sharing_state, timelines,
+    outbox, policy, proto_time,
+    requests::{received, try_request},
+    set_policy, sharing_state, timelines,
 };
 use overlap_proto::v1::{
-    ActionSegment, Attribution, AttributionState, ChangeKind, Customer, DisclosureState,
+    ActionSegment, AttributionState, ChangeKind, Customer, DisclosureState,
     GetActionSegmentsRequest, GetTimelineRequest, LifecycleEventRecord, LifecycleEventType,
-    ListReceivedAttributionsRequest, RequestAttributionRequest, RunState, SharingState,
-    StartRunRequest, Tier, TimelineSide, UpsertCustomersRequest, WatchChangesRequest,
-    WatchRunRequest, customer_service_client::CustomerServiceClient,
+    RunState, SharingState, StartRunRequest, Tier, TimelineSide, UpsertCustomersRequest,
+    WatchChangesRequest, WatchRunRequest, customer_service_client::CustomerServiceClient,
     match_service_client::MatchServiceClient, record::Content,
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
 /// Stores customers: one a line, as id, stage, name, e-mail.
 async fn import(node: &TestNode, lines: &str) {
@@ -71,33 +72,6 @@ async fn run(node: &TestNode, partner: &str) {
     assert_eq!(last.state(), RunState::Done, "{last:?}");
 }
 
-async fn request(node: &TestNode, customer: &str) -> Result<Attribution, Status> {
-    let request = RequestAttributionRequest {
-        partner: "Globex".to_owned(),
-        customer: customer.to_owned(),
-        details: "We made the introduction".to_owned(),
-        request_id: String::new(),
-    };
-    let response = attributions(node)
-        .await
-        .request_attribution(request)
-        .await?;
-    Ok(response.into_inner().attribution.unwrap())
-}
-
-async fn received(node: &TestNode) -> Vec<Attribution> {
-    let request = ListReceivedAttributionsRequest {
-        partner: "Acme".to_owned(),
-        ..Default::default()
-    };
-    let response = attributions(node)
-        .await
-        .list_received_attributions(request)
-        .await
-        .unwrap();
-    response.into_inner().attributions
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     let (a, mut b) = pair().await;
@@ -143,8 +117,24 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     run(&a, "Globex").await;
 
     // Who is not shared, and who may not be named.
-    assert_eq!(request(&a, "a4").await.unwrap_err().code(), Code::NotFound);
-    let counted = request(&a, "a3").await.unwrap_err();
+    assert_eq!(
+        try_request(
+            &mut attributions(&a).await,
+            "a4",
+            "We made the introduction"
+        )
+        .await
+        .unwrap_err()
+        .code(),
+        Code::NotFound
+    );
+    let counted = try_request(
+        &mut attributions(&a).await,
+        "a3",
+        "We made the introduction",
+    )
+    .await
+    .unwrap_err();
     assert_eq!(
         (counted.code(), reason(&counted).as_str()),
         (Code::FailedPrecondition, "OWN_TIER_COUNTS_ONLY")
@@ -160,7 +150,13 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     })
     .await;
     b.stop().await;
-    let asked = request(&a, "a1").await.unwrap();
+    let asked = try_request(
+        &mut attributions(&a).await,
+        "a1",
+        "We made the introduction",
+    )
+    .await
+    .unwrap();
     let wire = outbox(&a).await;
     for identifier in ["umbrella", "Umbrella", "\"a1\"", "ceo"] {
         assert!(!wire.contains(identifier), "{identifier} in {wire}");
@@ -246,6 +242,12 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
 
     // A customer that moves to a stage that is not in the list tier may not be named any more, though the last run could.
     import(&a, "a2,Lead,Hooli,info@hooli.example\n").await;
-    let moved = request(&a, "a2").await.unwrap_err();
+    let moved = try_request(
+        &mut attributions(&a).await,
+        "a2",
+        "We made the introduction",
+    )
+    .await
+    .unwrap_err();
     assert_eq!(reason(&moved), "OWN_TIER_COUNTS_ONLY");
 }

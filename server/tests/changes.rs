@@ -7,14 +7,16 @@ mod attribution_support;
 use std::time::Duration;
 
 use attribution_support::{
-    attributions, changes, delivered, ingest,
+    changes, delivered, ingest,
     node_support::{TestNode, eventually, reason},
-    partners, proto_time, set, token,
+    partners, proto_time,
+    requests::request,
+    set, token,
 };
 use jiff::SignedDuration;
 use overlap_proto::v1::{
-    self, Change, ChangeKind, LifecycleEventRecord, LifecycleEventType, RequestAttributionRequest,
-    Role, WatchChangesRequest, WatchChangesResponse, change_service_client::ChangeServiceClient,
+    self, Change, ChangeKind, LifecycleEventRecord, LifecycleEventType, Role, WatchChangesRequest,
+    WatchChangesResponse, change_service_client::ChangeServiceClient,
     program_service_client::ProgramServiceClient, record::Content,
     record_service_client::RecordServiceClient,
 };
@@ -53,21 +55,6 @@ fn only(kinds: &[ChangeKind]) -> WatchChangesRequest {
     }
 }
 
-async fn request(node: &TestNode, customer: &str) -> String {
-    let request = RequestAttributionRequest {
-        partner: "Globex".to_owned(),
-        customer: customer.to_owned(),
-        details: "details".to_owned(),
-        request_id: String::new(),
-    };
-    let response = attributions(node)
-        .await
-        .request_attribution(request)
-        .await
-        .unwrap();
-    response.into_inner().attribution.unwrap().id
-}
-
 #[tokio::test]
 async fn changes_are_followed_and_resumed_from_a_cursor_across_a_restart() {
     let (a, mut b) = partners(false, false).await;
@@ -75,17 +62,17 @@ async fn changes_are_followed_and_resumed_from_a_cursor_across_a_restart() {
     let mut stream = watch(&b, kinds.clone()).await;
     let opening = next(&mut stream).await;
     assert!(opening.change.is_none() && !opening.cursor.is_empty());
-    let first = request(&a, "a1").await;
+    let first = request(&a, "a1").await.id;
     let (change, cursor) = next_change(&mut stream).await;
     assert_eq!(
         (change.kind(), change.subject.as_str()),
         (ChangeKind::AttributionReceived, first.as_str())
     );
     drop(stream);
-    let second = request(&a, "a2").await;
+    let second = request(&a, "a2").await.id;
     delivered(&a).await;
     b.restart().await;
-    let third = request(&a, "a3").await;
+    let third = request(&a, "a3").await.id;
     let resume = WatchChangesRequest { cursor, ..kinds };
     let mut stream = watch(&b, resume).await;
     assert_eq!(next_change(&mut stream).await.0.subject, second);

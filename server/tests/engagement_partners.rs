@@ -3,106 +3,16 @@
 #[path = "records/support.rs"]
 mod support;
 
+#[path = "engagement/questions.rs"]
+mod questions;
+
 use overlap_proto::v1::{
     self, NoDataReason, PartnerType, PortalEventKind as Event, engagement_filter::Range,
 };
 use overlap_server::auth::Role;
+use questions::*;
 use support::*;
 use tonic::Code;
-
-const NOW: &str = "2026-03-31T12:00:00Z";
-
-async fn summary(
-    node: &Node,
-    filter: Option<v1::EngagementFilter>,
-) -> v1::GetEngagementSummaryResponse {
-    node.engagement(Role::PartnerAdmin)
-        .get_engagement_summary(v1::GetEngagementSummaryRequest { filter })
-        .await
-        .expect("a summary")
-        .into_inner()
-}
-
-async fn figures(node: &Node, filter: Option<v1::EngagementFilter>) -> v1::EngagementFigures {
-    summary(node, filter).await.figures.expect("set")
-}
-
-fn seconds(duration: Option<prost_types::Duration>) -> Option<i64> {
-    duration.map(|duration| duration.seconds)
-}
-
-fn reason_of(scope: Option<v1::EngagementScope>) -> NoDataReason {
-    scope.expect("set").no_data_reason()
-}
-
-/// Partner a: user 1 one session of 10 minutes (2 views, 1 action), user 2 two single-event sessions.
-/// Partner b: user 3 one session of 20 minutes (3 views).
-fn two_partners() -> Vec<v1::Record> {
-    let at = |text: &str| format!("2026-03-{text}:00Z");
-    vec![
-        profile("a", PartnerType::Referral, "2025-01-01"),
-        profile("b", PartnerType::Reseller, "2026-03-01"),
-        portal_user("u1", "a"),
-        portal_user("u2", "a"),
-        portal_user("u3", "b"),
-        event(
-            "e1",
-            "a",
-            "u1",
-            &at("10T09:00"),
-            Event::PageView,
-            "lobby",
-            "guide",
-        ),
-        event(
-            "e2",
-            "a",
-            "u1",
-            &at("10T09:04"),
-            Event::DownloadFile,
-            "lobby",
-            "guide",
-        ),
-        event(
-            "e3",
-            "a",
-            "u1",
-            &at("10T09:10"),
-            Event::PageView,
-            "lobby",
-            "deck",
-        ),
-        event(
-            "e4",
-            "a",
-            "u2",
-            &at("11T09:00"),
-            Event::PageView,
-            "lobby",
-            "guide",
-        ),
-        event("e5", "a", "u2", &at("12T09:00"), Event::UseSearch, "", ""),
-        event(
-            "e6",
-            "b",
-            "u3",
-            &at("20T10:00"),
-            Event::PageView,
-            "stage",
-            "deck",
-        ),
-        event(
-            "e7",
-            "b",
-            "u3",
-            &at("20T10:10"),
-            Event::PageView,
-            "stage",
-            "deck",
-        ),
-        event("e8", "b", "u3", &at("20T10:20"), Event::PageView, "", ""),
-    ]
-}
 
 async fn leaderboard(
     node: &Node,
@@ -301,6 +211,43 @@ async fn g22_g23_filters() {
             .sessions,
         5
     );
+}
+
+/// G-25: an empty filter is everyone over the last 30 days, in UTC. G-29: how far the events go is told.
+#[tokio::test]
+async fn g25_g29_defaults_and_how_far_the_data_goes() {
+    let node = Node::start(NOW).await;
+    assert_eq!(
+        summary(&node, None).await.scope.expect("set").data_through,
+        None
+    );
+    node.ingest(two_partners()).await.expect("stored");
+    // The last day before the 30, which end today, and a first one at their very start.
+    node.ingest(vec![
+        view("early", "a", "u1", "2026-03-01T23:59:59Z"),
+        view("first", "a", "u1", "2026-03-02T00:30:00Z"),
+    ])
+    .await
+    .expect("stored");
+    let explicit = summary(&node, Node::days("2026-03-02", "2026-03-31")).await;
+    let figures = explicit.figures.expect("set");
+    // Four sessions of the two partners and the one on the first day.
+    assert_eq!((figures.sessions, figures.unique_users), (5, 3));
+    for filter in [None, Some(v1::EngagementFilter::default())] {
+        let answer = summary(&node, filter).await;
+        assert_eq!(answer, explicit);
+        let scope = answer.scope.expect("set");
+        assert_eq!(
+            (scope.first_day.as_str(), scope.last_day.as_str()),
+            ("2026-03-02", "2026-03-31")
+        );
+        assert_eq!(scope.time_zone, "UTC");
+        // The latest event, although it is of another day than the latest to arrive.
+        assert_eq!(scope.data_through, Some(time("2026-03-20T10:20:00Z")));
+        assert_eq!(scope.definition_version, 1);
+    }
+    let board = leaderboard(&node, v1::ListLeaderboardRequest::default()).await;
+    assert_eq!(board.scope, explicit.scope);
 }
 
 /// G-24: history by month, quarter and year, the current one last.

@@ -42,7 +42,7 @@ fn deals(rows: &[(&str, &str, &[&str], i64)]) -> Vec<u8> {
             0 => rows.iter().map(|row| ByteArray::from(row.0)).collect(),
             1 => rows.iter().map(|row| ByteArray::from(row.1)).collect(),
             2 => texts(&|_| "open"),
-            3 => texts(&|_| "DEAL_ORIGINATION_SOURCED"),
+            3 => texts(&|_| "DEAL_ORIGINATION_DIRECT"),
             4 => texts(&|_| "new"),
             5 => {
                 let mut values = Vec::new();

@@ -74,6 +74,20 @@ impl Service {
             .await
     }
 
+    /// Approves or denies: partner, id, comment, request id.
+    async fn decide(
+        &self,
+        caller: Caller,
+        command: Command,
+        [partner, id, comment, request_id]: [String; 4],
+    ) -> Result<Attribution, Error> {
+        caller.require(&Role::MANAGERS)?;
+        self.at_desk(caller, move |desk| {
+            desk.command(&partner, &id, command, &comment, &request_id)
+        })
+        .await
+    }
+
     async fn list(
         &self,
         caller: Caller,
@@ -250,19 +264,14 @@ impl AttributionService for Service {
         request: Request<ApproveAttributionRequest>,
     ) -> Result<Response<ApproveAttributionResponse>, Status> {
         let caller = Caller::of(&request)?;
-        caller.require(&Role::MANAGERS)?;
-        let request = request.into_inner();
-        let attribution = self
-            .at_desk(caller, move |desk| {
-                desk.command(
-                    &request.partner,
-                    &request.id,
-                    Command::Approve,
-                    &request.comment,
-                    &request.request_id,
-                )
-            })
-            .await?;
+        let ApproveAttributionRequest {
+            partner,
+            id,
+            comment,
+            request_id,
+        } = request.into_inner();
+        let decision = [partner, id, comment, request_id];
+        let attribution = self.decide(caller, Command::Approve, decision).await?;
         Ok(Response::new(ApproveAttributionResponse {
             attribution: Some(attribution.to_proto()),
         }))
@@ -273,19 +282,14 @@ impl AttributionService for Service {
         request: Request<DenyAttributionRequest>,
     ) -> Result<Response<DenyAttributionResponse>, Status> {
         let caller = Caller::of(&request)?;
-        caller.require(&Role::MANAGERS)?;
-        let request = request.into_inner();
-        let attribution = self
-            .at_desk(caller, move |desk| {
-                desk.command(
-                    &request.partner,
-                    &request.id,
-                    Command::Deny,
-                    &request.comment,
-                    &request.request_id,
-                )
-            })
-            .await?;
+        let DenyAttributionRequest {
+            partner,
+            id,
+            comment,
+            request_id,
+        } = request.into_inner();
+        let decision = [partner, id, comment, request_id];
+        let attribution = self.decide(caller, Command::Deny, decision).await?;
         Ok(Response::new(DenyAttributionResponse {
             attribution: Some(attribution.to_proto()),
         }))

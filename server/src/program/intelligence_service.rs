@@ -56,15 +56,9 @@ impl Intelligence {
         work: impl FnOnce(&Context<'_>, &View<'_>, &Period, &T) -> Result<R, Error> + Send + 'static,
     ) -> Result<Response<R>, Status> {
         let caller = self.admit(&request, name)?;
-        let request = request.into_inner();
-        let filter = filter(&request);
-        let answer = self
-            .0
-            .answer(caller, self.0.now(), filter, move |context| {
-                work(context, &context.view()?, &context.filter.period, &request)
-            })
-            .await?;
-        Ok(Response::new(answer))
+        self.0
+            .read(caller, request.into_inner(), filter, work)
+            .await
     }
 }
 

@@ -122,6 +122,23 @@ impl Program {
             })
             .await
     }
+
+    /// Answers a request whose answer is a function of the view and P.
+    pub(super) async fn read<T: Send + 'static, R: Send + 'static>(
+        &self,
+        caller: Caller,
+        request: T,
+        filter: impl FnOnce(&T) -> Option<v1::ProgramFilter>,
+        work: impl FnOnce(&Context<'_>, &View<'_>, &Period, &T) -> Result<R, Error> + Send + 'static,
+    ) -> Result<Response<R>, Status> {
+        let filter = filter(&request);
+        let answer = self
+            .answer(caller, self.now(), filter, move |context| {
+                work(context, &context.view()?, &context.filter.period, &request)
+            })
+            .await?;
+        Ok(Response::new(answer))
+    }
 }
 
 /// The service over a store.
@@ -143,15 +160,9 @@ impl ProgramNumbers {
         work: impl FnOnce(&Context<'_>, &View<'_>, &Period, &T) -> Result<R, Error> + Send + 'static,
     ) -> Result<Response<R>, Status> {
         let caller = self.0.admit(&request, &READERS, name)?;
-        let request = request.into_inner();
-        let filter = filter(&request);
-        let answer = self
-            .0
-            .answer(caller, self.0.now(), filter, move |context| {
-                work(context, &context.view()?, &context.filter.period, &request)
-            })
-            .await?;
-        Ok(Response::new(answer))
+        self.0
+            .read(caller, request.into_inner(), filter, work)
+            .await
     }
 }
 

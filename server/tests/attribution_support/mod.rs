@@ -10,6 +10,7 @@
 
 #[path = "../node_support/mod.rs"]
 pub mod node_support;
+pub mod requests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -1,0 +1,262 @@
+//! Forecast, targets and alerts over the API. Expected values are computed by hand from the few records each test sends.
+//!
+//! Unless a test says otherwise, P is the first quarter of 2026 and as_of is 2026-03-31 12:00 UTC.
+
+#[path = "records/support.rs"]
+mod support;
+#[path = "program/values.rs"]
+mod values;
+
+use overlap_proto::v1::{
+    self, DealOutcome as Outcome, MetricDimension as Dimension, PartnerType,
+    RegistrationStatus as Status, record::Content,
+};
+use overlap_server::auth::Role;
+use support::*;
+use values::*;
+
+const NOW: &str = "2026-03-31T12:00:00Z";
+
+/// K-21: won 100 + 200 x 50% + 300 x 10% (by stage) = 230 against 460; a deal without a probability is counted.
+#[tokio::test]
+async fn k21_forecast() {
+    use v1::target_record::Goal;
+    let node = Node::start(NOW).await;
+    node.program(Role::PartnerAdmin)
+        .update_program_settings(v1::UpdateProgramSettingsRequest {
+            settings: Some(v1::ProgramSettings {
+                stage_probabilities: vec![v1::StageProbability {
+                    stage: "Early".to_owned(),
+                    probability_bp: 1000,
+                }],
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["stage_probabilities".to_owned()],
+            }),
+        })
+        .await
+        .expect("updated");
+    node.ingest(vec![
+        deal("won", |deal| {
+            sourced(deal, "p1", 100);
+            closed(deal, Outcome::Won, "2026-02-01");
+        }),
+        deal("own", |deal| {
+            sourced(deal, "p1", 200);
+            deal.probability_bp = Some(5000);
+        }),
+        deal("by stage", |deal| {
+            sourced(deal, "p1", 300);
+            deal.stage = "Early".to_owned();
+        }),
+        deal("unknown", |deal| sourced(deal, "p1", 1000)),
+        target(
+            "t",
+            "",
+            "sourced_closed_revenue",
+            Goal::Money(euros(460).expect("set")),
+            "2026-04-01",
+        ),
+    ])
+    .await
+    .expect("stored");
+    let answer = node
+        .program(Role::PartnerManager)
+        .get_forecast(v1::GetForecastRequest { filter: quarter() })
+        .await
+        .expect("a forecast")
+        .into_inner();
+    let forecast = &answer.forecasts[0];
+    let units = |money: &Option<v1::Money>| money.as_ref().map(|money| money.units);
+    assert_eq!(units(&forecast.won), Some(100));
+    assert_eq!(units(&forecast.weighted_open), Some(130));
+    assert_eq!(units(&forecast.forecast), Some(230));
+    assert_eq!(units(&forecast.target), Some(460));
+    assert_eq!(forecast.attainment, Some(0.5));
+    assert_eq!(answer.deals_without_probability, 1);
+}
+
+/// K-36: targets of money, counts and ratios; cohorts by tier.
+#[tokio::test]
+async fn k36_targets_and_cohorts() {
+    use v1::target_record::Goal;
+    let node = Node::start(NOW).await;
+    let tier = |id: &str, tier: &str| {
+        profile_with(id, PartnerType::Reseller, "2025-01-01", |profile| {
+            tier.clone_into(&mut profile.tier);
+        })
+    };
+    node.ingest(vec![
+        tier("p1", "gold"),
+        tier("p2", "silver"),
+        deal("d1", |deal| {
+            sourced(deal, "p1", 100);
+            closed(deal, Outcome::Won, "2026-02-01");
+        }),
+        deal("d2", |deal| {
+            sourced(deal, "p2", 20);
+            closed(deal, Outcome::Won, "2026-02-01");
+        }),
+        training("t1", "p1", "2026-01-02", Some("2026-01-03")),
+        training("t2", "p2", "2026-01-02", None),
+        target(
+            "a",
+            "",
+            "sourced_closed_revenue",
+            Goal::Money(euros(240).expect("set")),
+            "2026-04-01",
+        ),
+        target(
+            "b",
+            "p2",
+            "sourced_closed_revenue",
+            Goal::Money(euros(10).expect("set")),
+            "2026-04-01",
+        ),
+        target(
+            "c",
+            "",
+            "training_completion",
+            Goal::Number(8000),
+            "2026-03-01",
+        ),
+        target("d", "p1", "won_deals", Goal::Number(4), "2026-03-01"),
+    ])
+    .await
+    .expect("stored");
+    let answer = node
+        .program(Role::Admin)
+        .compare_metrics(v1::CompareMetricsRequest {
+            filter: quarter(),
+            metrics: vec![],
+            cohort_dimension: Dimension::Tier as i32,
+        })
+        .await
+        .expect("a comparison")
+        .into_inner();
+    let found: Vec<_> = answer
+        .targets
+        .iter()
+        .map(|one| (one.target.as_str(), one.attainment))
+        .collect();
+    // 120/240, 20/10, 0.5/0.8, 1/4.
+    assert_eq!(
+        found,
+        [
+            ("a", Some(0.5)),
+            ("b", Some(2.0)),
+            ("c", Some(0.625)),
+            ("d", Some(0.25))
+        ]
+    );
+    let tiers: Vec<_> = answer
+        .cohorts
+        .iter()
+        .map(|group| group.value.as_str())
+        .collect();
+    assert_eq!(tiers, ["gold", "silver"]);
+    // K-29: those whose time is over and that were missed.
+    let alerts = node
+        .program(Role::Admin)
+        .list_alerts(v1::ListAlertsRequest {
+            filter: quarter(),
+            kinds: vec![v1::AlertKind::MissedTarget as i32],
+            ..Default::default()
+        })
+        .await
+        .expect("alerts")
+        .into_inner()
+        .alerts;
+    let ids: Vec<_> = alerts.iter().map(|alert| alert.id.as_str()).collect();
+    assert_eq!(ids, ["missed_target:c", "missed_target:d"]);
+}
+
+/// K-29: 21 days and 30 days exactly; a swing is over 50%, a drop over 20 points; the limits are settings.
+#[tokio::test]
+async fn k29_alerts() {
+    let node = Node::start("2026-03-31T00:00:00Z").await;
+    let certification = |id: &str, expires: &str| {
+        record(
+            id,
+            Content::Certification(v1::CertificationRecord {
+                partner: "p1".to_owned(),
+                name: "Expert".to_owned(),
+                issued_at: day("2025-01-01"),
+                expires_at: day(expires),
+                ..Default::default()
+            }),
+        )
+    };
+    let moved = |id: &str, on: &str| {
+        deal(id, |deal| {
+            sourced(deal, "p1", 1);
+            deal.opened_at = day("2025-01-01");
+            deal.last_activity_at = day(on);
+        })
+    };
+    let mut records = vec![
+        moved("still 21 days", "2026-03-10"),
+        moved("still 20 days", "2026-03-11"),
+        certification("in 30 days", "2026-04-30"),
+        certification("in 31 days", "2026-05-01"),
+        certification("over", "2026-03-30"),
+    ];
+    // Registrations in region N: 2 of 2 approved in February, 3 of 4 in March: 25 points less, and 100% more.
+    for (id, on, status) in [
+        ("f1", "2026-02-10", Status::Approved),
+        ("f2", "2026-02-11", Status::Approved),
+        ("m1", "2026-03-12", Status::Approved),
+        ("m2", "2026-03-12", Status::Approved),
+        ("m3", "2026-03-12", Status::Approved),
+        ("m4", "2026-03-12", Status::Rejected),
+    ] {
+        records.push(deal(id, |deal| {
+            deal.partner = "p1".to_owned();
+            deal.region = "N".to_owned();
+            deal.last_activity_at = day("2026-03-30");
+            registered(deal, on, status, Some("2026-03-20"));
+        }));
+    }
+    node.ingest(records).await.expect("stored");
+    let ask = async || -> Vec<String> {
+        node.program(Role::Admin)
+            .list_alerts(v1::ListAlertsRequest {
+                filter: period("2026-03-03", "2026-03-31"),
+                ..Default::default()
+            })
+            .await
+            .expect("alerts")
+            .into_inner()
+            .alerts
+            .into_iter()
+            .map(|alert| alert.id)
+            .collect()
+    };
+    assert_eq!(
+        ask().await,
+        [
+            "stalled_deal:still 21 days",
+            "expiring_certification:in 30 days",
+            "swing:registrations_submitted",
+            "approval_rate_drop:N",
+        ]
+    );
+    node.program(Role::Admin)
+        .update_program_settings(v1::UpdateProgramSettingsRequest {
+            settings: Some(v1::ProgramSettings {
+                stalled_deal_days: Some(20),
+                certification_expiry_days: Some(29),
+                swing_percent: Some(100),
+                approval_drop_points: Some(25),
+                ..Default::default()
+            }),
+            update_mask: None,
+        })
+        .await
+        .expect("updated");
+    assert_eq!(
+        ask().await,
+        ["stalled_deal:still 20 days", "stalled_deal:still 21 days"]
+    );
+}

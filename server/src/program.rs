@@ -3,6 +3,7 @@
 //! Metrics are pure functions of a view of the facts and a period; definitions.rs says what each one means. Role PARTNER has
 //! a view of its own company's facts, so nothing past the filter needs to know of roles.
 
+pub mod activity;
 pub mod alerts;
 pub mod answer;
 pub mod breakdown;

@@ -9,469 +9,26 @@
 )]
 
 mod attribution_support;
+#[path = "api_contract/listings.rs"]
+mod listings;
 #[path = "api_contract/raw.rs"]
 mod raw;
+#[path = "api_contract/roles.rs"]
+mod roles;
 #[path = "api_contract/world.rs"]
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use attribution_support::node_support::reason;
+use listings::listings;
 use overlap_proto::v1::Role;
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value as FieldValue};
 use raw::{Caller, method, methods};
+use roles::{May, ROLES, roles};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use world::World;
-
-/// Who may call a method; everyone else is told PERMISSION_DENIED.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum May {
-    Admin,
-    Admins,
-    Managers,
-    Staff,
-    /// Managers, and a partner's user for its own company.
-    Readers,
-    Everyone,
-    /// Managers; to a partner's user it does not exist (I-13).
-    Lifecycle,
-}
-
-const ROLES: [Role; 5] = [
-    Role::Admin,
-    Role::PartnerAdmin,
-    Role::PartnerManager,
-    Role::Member,
-    Role::Partner,
-];
-
-impl May {
-    fn admits(self, role: Role) -> bool {
-        use Role as R;
-        match self {
-            Self::Admin => matches!(role, R::Admin),
-            Self::Admins => matches!(role, R::Admin | R::PartnerAdmin),
-            Self::Managers | Self::Lifecycle => {
-                matches!(role, R::Admin | R::PartnerAdmin | R::PartnerManager)
-            }
-            Self::Staff => role != R::Partner,
-            Self::Readers => role != R::Member,
-            Self::Everyone => true,
-        }
-    }
-}
-
-/// Method, who may call it, a request that does no harm, and how whoever may call it is answered.
-fn roles() -> Vec<(&'static str, May, Value, Code)> {
-    use Code::{InvalidArgument, NotFound, Ok};
-    use May::{Admin, Admins, Everyone, Lifecycle, Managers, Readers, Staff};
-    let globex = || json!({"partner": "Globex"});
-    let nobody = || json!({"partner": "Nobody"});
-    let of_globex = |field: &str| json!({"partner": "Globex", field: "nobody"});
-    let days = json!({"first_day": "2026-02-01", "last_day": "2026-02-02"});
-    vec![
-        ("AdminService.GetNode", Everyone, json!({}), Ok),
-        (
-            "AdminService.CreateToken",
-            Admin,
-            json!({}),
-            InvalidArgument,
-        ),
-        ("AdminService.ListTokens", Admin, json!({}), Ok),
-        (
-            "AdminService.RevokeToken",
-            Admin,
-            json!({"id": "nobody"}),
-            NotFound,
-        ),
-        ("AdminService.ListAuditEvents", Admin, json!({}), Ok),
-        (
-            "AssetService.UploadAsset",
-            Managers,
-            json!({}),
-            InvalidArgument,
-        ),
-        (
-            "AssetService.DeleteAsset",
-            Managers,
-            json!({"id": "nobody"}),
-            NotFound,
-        ),
-        (
-            "AssetService.ShareAsset",
-            Managers,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AssetService.UnshareAsset",
-            Managers,
-            of_globex("id"),
-            NotFound,
-        ),
-        ("AssetService.ListAssets", Staff, json!({}), Ok),
-        ("AssetService.ListAssetsFromPartner", Staff, globex(), Ok),
-        (
-            "AssetService.ListAssetsSharedWithPartner",
-            Staff,
-            globex(),
-            Ok,
-        ),
-        (
-            "AssetService.DownloadAsset",
-            Staff,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AttributionService.RequestAttribution",
-            Staff,
-            json!({"partner": "Globex", "customer": "nobody", "details": "x"}),
-            NotFound,
-        ),
-        (
-            "AttributionService.ListSentAttributions",
-            Staff,
-            globex(),
-            Ok,
-        ),
-        (
-            "AttributionService.ListReceivedAttributions",
-            Staff,
-            globex(),
-            Ok,
-        ),
-        (
-            "AttributionService.GetAttribution",
-            Staff,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AttributionService.ApproveAttribution",
-            Managers,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AttributionService.DenyAttribution",
-            Managers,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AttributionService.CancelAttribution",
-            Staff,
-            of_globex("id"),
-            NotFound,
-        ),
-        (
-            "AttributionService.GetAttributionMetrics",
-            Staff,
-            globex(),
-            Ok,
-        ),
-        ("ChangeService.WatchChanges", Staff, json!({}), Ok),
-        (
-            "CustomerService.UpsertCustomers",
-            Admins,
-            json!({"last": true}),
-            Ok,
-        ),
-        (
-            "CustomerService.ImportCustomers",
-            Admins,
-            json!({"last": true}),
-            InvalidArgument,
-        ),
-        (
-            "CustomerService.DeleteCustomers",
-            Admins,
-            json!({"last": true}),
-            Ok,
-        ),
-        ("CustomerService.ListCustomers", Staff, json!({}), Ok),
-        ("CustomerService.ListStages", Staff, json!({}), Ok),
-        ("CustomerService.UpsertStages", Admins, json!({}), Ok),
-        (
-            "EngagementService.GetEngagementSummary",
-            Admins,
-            json!({}),
-            Ok,
-        ),
-        (
-            "EngagementService.GetEngagementTimeline",
-            Admins,
-            json!({}),
-            Ok,
-        ),
-        (
-            "EngagementService.GetEngagementHistory",
-            Admins,
-            json!({"period": "ENGAGEMENT_PERIOD_MONTH"}),
-            Ok,
-        ),
-        ("EngagementService.ListTopResources", Admins, json!({}), Ok),
-        ("EngagementService.ListTopRooms", Admins, json!({}), Ok),
-        ("EngagementService.ListLeaderboard", Admins, json!({}), Ok),
-        (
-            "EngagementService.ListAtRiskPartners",
-            Admins,
-            json!({}),
-            Ok,
-        ),
-        (
-            "EngagementService.CompareEngagement",
-            Admins,
-            json!({"comparison": "ENGAGEMENT_COMPARISON_TYPE"}),
-            Ok,
-        ),
-        (
-            "EngagementService.GetEngagementTrends",
-            Admins,
-            json!({}),
-            Ok,
-        ),
-        (
-            "EngagementService.ExportEngagement",
-            Admins,
-            json!({"export": "ENGAGEMENT_EXPORT_ROOMS", "format": "EXPORT_FORMAT_CSV"}),
-            Ok,
-        ),
-        ("MatchService.StartRun", Managers, nobody(), NotFound),
-        (
-            "MatchService.GetRun",
-            Staff,
-            json!({"run": "nobody"}),
-            NotFound,
-        ),
-        ("MatchService.ListRuns", Staff, globex(), Ok),
-        (
-            "MatchService.WatchRun",
-            Staff,
-            json!({"run": "nobody"}),
-            NotFound,
-        ),
-        (
-            "MatchService.CancelRun",
-            Managers,
-            json!({"run": "nobody"}),
-            NotFound,
-        ),
-        ("OverlapService.GetMatrix", Staff, globex(), Ok),
-        ("OverlapService.ListSharedCustomers", Staff, globex(), Ok),
-        (
-            "OverlapService.GetSharedCustomer",
-            Staff,
-            of_globex("id"),
-            NotFound,
-        ),
-        ("OverlapService.SetTargets", Staff, nobody(), NotFound),
-        (
-            "OverlapService.ExplainCustomer",
-            Staff,
-            of_globex("id"),
-            NotFound,
-        ),
-        ("PartnerInfoService.GetPartnerInfo", Staff, globex(), Ok),
-        ("PartnerInfoService.GetOwnInfo", Staff, json!({}), Ok),
-        (
-            "PartnerInfoService.SetOwnInfo",
-            Admins,
-            json!({}),
-            InvalidArgument,
-        ),
-        (
-            "PartnershipService.CreateInvite",
-            Admin,
-            json!({"endpoint": "nowhere"}),
-            InvalidArgument,
-        ),
-        (
-            "PartnershipService.AcceptInvite",
-            Admin,
-            json!({}),
-            InvalidArgument,
-        ),
-        (
-            "PartnershipService.ListPartnerships",
-            Everyone,
-            json!({}),
-            Ok,
-        ),
-        ("PartnershipService.GetPartnership", Everyone, globex(), Ok),
-        (
-            "PartnershipService.RevokePartnership",
-            Admin,
-            nobody(),
-            NotFound,
-        ),
-        (
-            "ProgramIntelligenceService.ListMetricCards",
-            Readers,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.ListPartnerStrengths",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.RequestAnalysisRefresh",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.ListAnalysisRefreshRequests",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.ListAreasToAddress",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.GetPartnerLifecycle",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.GetPartnerCoverage",
-            Lifecycle,
-            json!({"dimension": "COVERAGE_DIMENSION_REGION"}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.ListCoverageGaps",
-            Lifecycle,
-            json!({"dimension": "COVERAGE_DIMENSION_REGION"}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.ComparePartnerTiers",
-            Lifecycle,
-            json!({}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.GetViewPreferences",
-            Everyone,
-            json!({"view": "program"}),
-            Ok,
-        ),
-        (
-            "ProgramIntelligenceService.UpdateViewPreferences",
-            Everyone,
-            json!({"view": "program"}),
-            Ok,
-        ),
-        (
-            "ProgramService.ListMetricDefinitions",
-            Readers,
-            json!({}),
-            Ok,
-        ),
-        ("ProgramService.GetScorecard", Readers, json!({}), Ok),
-        ("ProgramService.GetMetrics", Readers, json!({}), Ok),
-        (
-            "ProgramService.GetMetricBreakdown",
-            Readers,
-            json!({"dimension": "METRIC_DIMENSION_PARTNER"}),
-            Ok,
-        ),
-        (
-            "ProgramService.GetMetricSeries",
-            Readers,
-            json!({"period": "ENGAGEMENT_PERIOD_MONTH"}),
-            Ok,
-        ),
-        ("ProgramService.GetStageConversion", Readers, json!({}), Ok),
-        ("ProgramService.GetForecast", Readers, json!({}), Ok),
-        ("ProgramService.CompareMetrics", Readers, json!({}), Ok),
-        ("ProgramService.GetEnablement", Readers, json!({}), Ok),
-        ("ProgramService.ListAlerts", Readers, json!({}), Ok),
-        ("ProgramService.GetExecutiveView", Readers, json!({}), Ok),
-        (
-            "ProgramService.GetPartnerOverview",
-            Readers,
-            json!({"partner": "p1"}),
-            Ok,
-        ),
-        ("ProgramService.GetEcosystemSignals", Readers, json!({}), Ok),
-        ("ProgramService.GetDashboardAdoption", Admins, json!({}), Ok),
-        (
-            "ProgramService.ExportMetrics",
-            Readers,
-            json!({"format": "EXPORT_FORMAT_CSV"}),
-            Ok,
-        ),
-        (
-            "ProgramService.ExportDailyFeed",
-            Readers,
-            json!({"days": days, "format": "EXPORT_FORMAT_NDJSON"}),
-            Ok,
-        ),
-        ("ProgramService.GetProgramSettings", Managers, json!({}), Ok),
-        (
-            "ProgramService.UpdateProgramSettings",
-            Admins,
-            json!({}),
-            Ok,
-        ),
-        ("RecordService.IngestRecords", Admins, json!({}), Ok),
-        (
-            "RecordService.ImportRecords",
-            Admins,
-            json!({}),
-            InvalidArgument,
-        ),
-        (
-            "RecordService.GetRecord",
-            Managers,
-            json!({"kind": "RECORD_KIND_DEAL", "id": "nobody"}),
-            NotFound,
-        ),
-        (
-            "RecordService.ListRecords",
-            Managers,
-            json!({"kind": "RECORD_KIND_DEAL"}),
-            Ok,
-        ),
-        (
-            "SharingService.SetPolicy",
-            Admins,
-            nobody(),
-            InvalidArgument,
-        ),
-        ("SharingService.ApproveProposal", Admins, nobody(), NotFound),
-        ("SharingService.DeclineProposal", Admins, nobody(), NotFound),
-        ("SharingService.RevokeSharing", Admins, nobody(), NotFound),
-        ("SharingService.GetSharing", Staff, globex(), Ok),
-        (
-            "TimelineService.GetTimeline",
-            Staff,
-            of_globex("customer"),
-            NotFound,
-        ),
-        ("TimelineService.GetStageMovements", Staff, globex(), Ok),
-        ("TimelineService.GetReferralConversion", Staff, globex(), Ok),
-        ("TimelineService.GetActionSegments", Staff, globex(), Ok),
-        (
-            "TimelineService.ListActionSegment",
-            Staff,
-            json!({"partner": "Globex", "segment": "ACTION_SEGMENT_MUTUAL_CUSTOMERS"}),
-            Ok,
-        ),
-    ]
-}
 
 fn code(answer: &Result<DynamicMessage, Status>) -> Code {
     answer.as_ref().map_or_else(Status::code, |_| Code::Ok)
@@ -633,126 +190,6 @@ async fn i13_k27_what_is_hidden_is_worded_like_what_is_absent() {
     assert_eq!(alerts, ["stalled_deal:d1"]);
 }
 
-/// A listing, and for each field that narrows or orders it what to put there instead.
-fn listings() -> BTreeMap<&'static str, (Value, Value)> {
-    let narrowed = || json!({"partners": ["p1"]});
-    let attributions = || {
-        let base = json!({"partner": "Globex"});
-        let others =
-            json!({"partner": "Initech", "state": "ATTRIBUTION_STATE_PENDING", "customer": "a1"});
-        (base, others)
-    };
-    let assets = || {
-        let others = json!({"partner": "Initech", "kind": "ASSET_KIND_CASE_STUDY"});
-        (json!({"partner": "Globex"}), others)
-    };
-    BTreeMap::from([
-        ("AdminService.ListTokens", (json!({}), json!({}))),
-        (
-            "AdminService.ListAuditEvents",
-            (json!({}), json!({"partner": "Globex"})),
-        ),
-        (
-            "AssetService.ListAssets",
-            (json!({}), json!({"kind": "ASSET_KIND_CASE_STUDY"})),
-        ),
-        ("AssetService.ListAssetsFromPartner", assets()),
-        ("AssetService.ListAssetsSharedWithPartner", assets()),
-        ("AttributionService.ListSentAttributions", attributions()),
-        (
-            "AttributionService.ListReceivedAttributions",
-            attributions(),
-        ),
-        (
-            "CustomerService.ListCustomers",
-            (
-                json!({}),
-                json!({"stage": "Customer", "search": "customer"}),
-            ),
-        ),
-        (
-            "EngagementService.ListTopResources",
-            (json!({}), json!({"filter": narrowed()})),
-        ),
-        (
-            "EngagementService.ListTopRooms",
-            (json!({}), json!({"filter": narrowed()})),
-        ),
-        (
-            "EngagementService.ListLeaderboard",
-            (
-                json!({}),
-                json!({
-                    "filter": narrowed(), "order_by": "LEADERBOARD_COLUMN_NAME",
-                    "direction": "SORT_DIRECTION_ASCENDING", "read_mask": "rank,name",
-                }),
-            ),
-        ),
-        (
-            "EngagementService.ListAtRiskPartners",
-            (
-                json!({}),
-                json!({"filter": narrowed(), "risks": ["ENGAGEMENT_RISK_INACTIVE"]}),
-            ),
-        ),
-        (
-            "MatchService.ListRuns",
-            (json!({"partner": "Globex"}), json!({"partner": "Initech"})),
-        ),
-        (
-            "OverlapService.ListSharedCustomers",
-            (
-                json!({"partner": "Globex"}),
-                json!({
-                    "partner": "Initech", "mine": "Customer", "theirs": "Customer", "search": "customer",
-                    "targets_only": true,
-                }),
-            ),
-        ),
-        (
-            "PartnershipService.ListPartnerships",
-            (json!({}), json!({"connected_only": true})),
-        ),
-        (
-            "ProgramIntelligenceService.ListAreasToAddress",
-            (
-                json!({}),
-                json!({"filter": narrowed(), "scores": ["PARTNER_SCORE_CAPABILITY"], "below": 49}),
-            ),
-        ),
-        (
-            "ProgramService.GetMetricBreakdown",
-            (
-                json!({"dimension": "METRIC_DIMENSION_PARTNER"}),
-                json!({
-                    "filter": narrowed(), "metrics": ["won_deals"], "dimension": "METRIC_DIMENSION_TYPE",
-                }),
-            ),
-        ),
-        (
-            "ProgramService.ListAlerts",
-            (
-                json!({}),
-                json!({"filter": narrowed(), "kinds": ["ALERT_KIND_STALLED_DEAL"]}),
-            ),
-        ),
-        (
-            "RecordService.ListRecords",
-            (
-                json!({"kind": "RECORD_KIND_DEAL"}),
-                json!({"kind": "RECORD_KIND_PARTNER_PROFILE", "partner": "p1"}),
-            ),
-        ),
-        (
-            "TimelineService.ListActionSegment",
-            (
-                json!({"partner": "Globex", "segment": "ACTION_SEGMENT_MUTUAL_CUSTOMERS"}),
-                json!({"partner": "Initech", "segment": "ACTION_SEGMENT_NEWLY_SHARED"}),
-            ),
-        ),
-    ])
-}
-
 fn with(base: &Value, field: &str, value: &Value) -> Value {
     let mut request = base.clone();
     request[field] = value.clone();
@@ -851,5 +288,86 @@ async fn g19_page_tokens_are_bound_to_filter_and_order() {
                 is_refused(&admin, name, &request, &format!("a token of {other}")).await;
             }
         }
+    }
+}
+
+/// Field masks: every field of the message alone, and nothing that is no field; enumerated from the descriptors.
+#[tokio::test(flavor = "multi_thread")]
+async fn g15_k29_field_masks_take_fields_and_nothing_else() {
+    let masked: Vec<(String, String)> = methods()
+        .into_iter()
+        .flat_map(|(name, method)| {
+            let fields: Vec<_> = method.input().fields().collect();
+            fields.into_iter().filter_map(move |field| {
+                let message = field.kind().as_message()?.full_name().to_owned();
+                let is_mask = message == "google.protobuf.FieldMask";
+                is_mask.then(|| (name.clone(), field.name().to_owned()))
+            })
+        })
+        .collect();
+    let expected = [
+        ("EngagementService.ListLeaderboard", "read_mask"),
+        ("ProgramService.UpdateProgramSettings", "update_mask"),
+    ];
+    assert_eq!(
+        masked,
+        expected.map(|(name, field)| (name.to_owned(), field.to_owned()))
+    );
+    let world = World::new().await;
+    let admin = world.admin().await;
+    for (name, field) in expected {
+        for wrong in ["nothing", "rank.nothing"] {
+            let request = json!({field: format!("{wrong},x")});
+            let refused = admin.call(&method(name), &request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{name} {wrong}");
+            assert!(refused.message().starts_with(field), "{refused:?}");
+        }
+    }
+    let [(board, read_mask), (update, update_mask)] = expected;
+    let columns = method(board).output().get_field_by_name("rows").unwrap();
+    for column in columns.kind().as_message().unwrap().fields() {
+        let request = json!({read_mask: column.json_name()});
+        let answer = admin.call(&method(board), &request).await.unwrap();
+        let rows = entries(&answer);
+        assert!(!rows.is_empty());
+        for row in rows {
+            let row = row.as_message().unwrap().clone();
+            let set: Vec<_> = row
+                .fields()
+                .map(|(field, _)| field.name().to_owned())
+                .collect();
+            assert!(set.iter().all(|name| name == column.name()), "{set:?}");
+        }
+    }
+    // Each setting changes alone: what the mask does not name stays, although the request has another value for it.
+    let values = json!({
+        "stalled_deal_days": 1, "certification_expiry_days": 2, "swing_percent": 3, "approval_drop_points": 4,
+        "enabled_types": ["PARTNER_TYPE_RESELLER"], "stage_probabilities": [{"stage": "Lead", "probability_bp": 5}],
+    });
+    let settings = method(update)
+        .input()
+        .get_field_by_name("settings")
+        .unwrap();
+    let mut before = admin
+        .call(&method(update), &json!({"settings": {}}))
+        .await
+        .unwrap();
+    for setting in settings.kind().as_message().unwrap().fields() {
+        let request = json!({"settings": values, update_mask: setting.json_name()});
+        let answer = admin.call(&method(update), &request).await.unwrap();
+        let read = |answer: &DynamicMessage| {
+            let settings = answer.get_field_by_name("settings").unwrap().into_owned();
+            serde_json::to_value(settings.as_message().unwrap()).unwrap()
+        };
+        let (old, new) = (read(&before), read(&answer));
+        let changed: Vec<_> = new
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(key, value)| old.get(key.as_str()) != Some(value))
+            .map(|(key, _)| key.as_str())
+            .collect();
+        assert_eq!(changed, [setting.json_name()]);
+        before = answer;
     }
 }

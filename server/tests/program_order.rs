@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use overlap_proto::v1::{
     self, DealOrigination as Origination, DealOutcome as Outcome, record::Content,
 };
 use overlap_server::{
     program::{
+        activity::Activity,
         answer,
         definitions::MetricId,
         facts::Facts,
@@ -165,8 +166,8 @@ fn answers(calls: &[&[(What, Version)]]) -> (Answers, BTreeMap<&'static str, (i1
     store
         .read_blocking(|connection| {
             let facts = Facts::load(connection)?;
-            let active_days = HashMap::new();
-            let view = View::all(&facts, &active_days);
+            let activity = Activity::default();
+            let view = View::all(&facts, &activity);
             let signals = reports::ecosystem(connection, &Scope::All, &P)?;
             let mut found = BTreeMap::new();
             for (name, metric) in [

@@ -4,7 +4,6 @@ use overlap_proto::v1::{self, metric_quantity};
 
 use super::{
     definitions::{Definition, MetricId},
-    facts::Facts,
     metrics::{self, Quantity, Reading, Value},
     view::{Period, View},
 };
@@ -17,13 +16,7 @@ use crate::{
 #[must_use]
 pub fn metric(metric: MetricId, view: &View<'_>, period: &Period) -> v1::Metric {
     let reading = metrics::read(metric, view, period);
-    message(
-        &metric.definition(),
-        metric.kinds(),
-        view.facts,
-        &reading,
-        period,
-    )
+    message(&metric.definition(), metric.kinds(), view, &reading, period)
 }
 
 /// Several metrics over P.
@@ -58,13 +51,16 @@ pub fn parse(ids: &[String], default: &[MetricId]) -> Result<Vec<MetricId>, Erro
 pub fn message(
     definition: &Definition,
     kinds: &[Kind],
-    facts: &Facts,
+    view: &View<'_>,
     reading: &Reading,
     period: &Period,
 ) -> v1::Metric {
     let through = kinds
         .iter()
-        .filter_map(|kind| facts.through.get(kind))
+        .filter_map(|kind| match kind {
+            Kind::PortalEvent => view.activity.through,
+            kind => view.facts.through.get(kind).copied(),
+        })
         .max();
     v1::Metric {
         id: definition.id.to_owned(),
@@ -81,7 +77,7 @@ pub fn message(
             })
             .collect(),
         as_of: Some(times::to_proto(period.as_of)),
-        data_through: through.copied().map(times::to_proto),
+        data_through: through.map(times::to_proto),
         period: Some(period.to_proto()),
     }
 }

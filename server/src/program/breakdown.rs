@@ -164,7 +164,7 @@ fn partner_values(view: &View<'_>, partner: &Partner, dimension: Dimension) -> V
         Dimension::Status => or_unknown(&profile.status),
         Dimension::PartnerStage => or_unknown(&profile.lifecycle_stage),
         Dimension::BusinessModel => or_unknown(&profile.business_model),
-        Dimension::EngagementLevel => match view.active_days.get(&partner.id) {
+        Dimension::EngagementLevel => match view.activity.days.get(&partner.id) {
             None | Some(0) => "NONE",
             Some(1) => "LOW",
             Some(2..=4) => "MEDIUM",
@@ -212,7 +212,7 @@ fn split<'a>(
                 incentives: Vec::new(),
                 costs: Vec::new(),
                 campaigns: Vec::new(),
-                active_days: view.active_days,
+                activity: view.activity,
             },
         });
     }
@@ -389,7 +389,7 @@ pub fn conversions(
             let conversion = answer::message(
                 &definitions::DERIVED[0],
                 &[Kind::Deal],
-                view.facts,
+                view,
                 &reading,
                 period,
             );

@@ -219,7 +219,7 @@ pub struct Facts {
     pub campaigns: Vec<Campaign>,
     /// By partner.
     pub analyses: BTreeMap<String, Analysis>,
-    /// The latest record of each kind.
+    /// The latest record of each kind, portal events aside.
     pub through: HashMap<Kind, Nanos>,
 }
 
@@ -250,12 +250,6 @@ impl Facts {
                 })
             })?;
         }
-        let events: Option<Nanos> = connection
-            .prepare_cached("SELECT through FROM engagement_state WHERE id = 1")?
-            .query_row([], |row| row.get(0))?;
-        facts
-            .through
-            .extend(events.map(|events| (Kind::PortalEvent, events)));
         Ok(facts)
     }
 
@@ -380,7 +374,7 @@ fn money(money: Option<&v1::Money>) -> Option<Money> {
 pub struct FactsCache(Arc<Mutex<Option<Cached>>>);
 
 struct Cached {
-    /// Of the records, when they were read.
+    /// Of all records but portal events, when they were read.
     revision: i64,
     facts: Arc<Facts>,
 }
@@ -392,7 +386,7 @@ impl FactsCache {
     /// What the store reports.
     pub fn load(&self, connection: &Connection) -> Result<Arc<Facts>, Error> {
         let revision: i64 = connection
-            .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
+            .prepare_cached("SELECT facts FROM record_state WHERE id = 1")?
             .query_row([], |row| row.get(0))?;
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = &*lock()

@@ -202,7 +202,8 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
         M::EngagedPartnerRate => {
             let enrolled = enrolled(view, period);
             let engaged = enrolled.iter().filter(|partner| {
-                view.active_days
+                view.activity
+                    .days
                     .get(**partner)
                     .is_some_and(|&days| days >= 2)
             });

@@ -282,7 +282,7 @@ fn partners_at_risk(
         }
     }
     for partner in metrics::enrolled(view, period) {
-        if !view.active_days.contains_key(partner) {
+        if !view.activity.days.contains_key(partner) {
             reasons
                 .entry(partner.to_owned())
                 .or_default()

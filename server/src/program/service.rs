@@ -1,6 +1,6 @@
 //! `ProgramService`: who may call, on which snapshot, at which instant.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use overlap_proto::v1::{self, program_service_server::ProgramService};
@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{
+    activity::{Activity, ActivityCache},
     alerts, answer, breakdown,
     definitions::{DERIVED, Definition, ENGAGEMENT, MetricId, SCORECARD},
     export,
@@ -49,6 +50,7 @@ pub(super) struct Program {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) usage: Usage,
     facts: FactsCache,
+    activities: ActivityCache,
 }
 
 /// What a call computes from.
@@ -57,14 +59,13 @@ pub(super) struct Context<'a> {
     pub(super) facts: &'a Facts,
     pub(super) filter: &'a Filter,
     pub(super) settings: &'a Settings,
-    active_days: &'a HashMap<String, u32>,
+    activity: &'a Activity,
 }
 
 impl<'a> Context<'a> {
     /// What the filter leaves.
     pub(super) fn view(&self) -> Result<View<'a>, Error> {
-        self.filter
-            .view(self.facts, self.settings, self.active_days)
+        self.filter.view(self.facts, self.settings, self.activity)
     }
 }
 
@@ -76,6 +77,7 @@ impl Program {
             clock,
             usage,
             facts: FactsCache::default(),
+            activities: ActivityCache::default(),
         }
     }
 
@@ -104,20 +106,20 @@ impl Program {
         filter: Option<v1::ProgramFilter>,
         work: impl FnOnce(&Context<'_>) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
-        let cache = self.facts.clone();
+        let (cache, activities) = (self.facts.clone(), self.activities.clone());
         self.store
             .read(move |connection| {
                 let facts = cache.load(connection)?;
                 let own = view::own_partner(&caller, connection, &facts)?;
                 let filter = Filter::resolve(filter.as_ref(), own, now)?;
                 let settings = settings::load(connection)?;
-                let active_days = view::active_days(connection, filter.period.as_of, &filter.zone)?;
+                let activity = activities.load(connection, filter.period.as_of, &filter.zone)?;
                 work(&Context {
                     connection,
                     facts: &facts,
                     filter: &filter,
                     settings: &settings,
-                    active_days: &active_days,
+                    activity: &activity,
                 })
             })
             .await
@@ -517,10 +519,10 @@ impl ProgramService for ProgramNumbers {
                         break;
                     }
                     let as_of = now.min(span.end - 1);
-                    let active_days = if metrics.contains(&MetricId::EngagedPartnerRate) {
-                        view::active_days(context.connection, as_of, &days.zone)?
+                    let activity = if metrics.contains(&MetricId::EngagedPartnerRate) {
+                        Activity::load(context.connection, as_of, &days.zone)?
                     } else {
-                        HashMap::new()
+                        Activity::default()
                     };
                     let period = Period {
                         start: span.start,
@@ -528,7 +530,7 @@ impl ProgramService for ProgramNumbers {
                         as_of,
                     };
                     let view = View {
-                        active_days: &active_days,
+                        activity: &activity,
                         ..view.with_deals(view.deals.clone())
                     };
                     for metric in answer::metrics(&metrics, &view, &period) {

@@ -205,7 +205,7 @@ impl<'a> Attainment<'a> {
             actual: Some(answer::message(
                 &self.metric.definition(),
                 self.metric.kinds(),
-                view.facts,
+                view,
                 &self.reading,
                 &self.period,
             )),

@@ -1,12 +1,13 @@
 //! Which records a call is about: the filter, resolved, and the facts it leaves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use jiff::{ToSpan as _, tz::TimeZone};
+use jiff::tz::TimeZone;
 use overlap_proto::v1::{self, program_filter::Period as FilterPeriod};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
+    activity::Activity,
     facts::{
         Campaign, Certification, Cost, Deal, Facts, Incentive, ManagedAccount, Partner, Training,
     },
@@ -14,10 +15,6 @@ use super::{
 };
 use crate::{
     auth::{Caller, Role},
-    engagement::{
-        names::{self, Named},
-        scan::{self, Selection},
-    },
     error::{Error, Reason},
     records::{
         calendar::{self, Days, Unit},
@@ -113,14 +110,14 @@ pub struct View<'a> {
     pub incentives: Vec<&'a Incentive>,
     pub costs: Vec<&'a Cost>,
     pub campaigns: Vec<&'a Campaign>,
-    /// Days with portal sessions in the 30 before as_of, by partner.
-    pub active_days: &'a HashMap<String, u32>,
+    /// What portal sessions say of partners.
+    pub activity: &'a Activity,
 }
 
 impl<'a> View<'a> {
     /// Everything.
     #[must_use]
-    pub fn all(facts: &'a Facts, active_days: &'a HashMap<String, u32>) -> Self {
+    pub fn all(facts: &'a Facts, activity: &'a Activity) -> Self {
         Self {
             facts,
             scope: Scope::All,
@@ -132,7 +129,7 @@ impl<'a> View<'a> {
             incentives: facts.incentives.iter().collect(),
             costs: facts.costs.iter().collect(),
             campaigns: facts.campaigns.iter().collect(),
-            active_days,
+            activity,
         }
     }
 
@@ -156,7 +153,7 @@ impl<'a> View<'a> {
             incentives: kept(&self.incentives, |incentive| scope.has(&incentive.partner)),
             costs: kept(&self.costs, |cost| scope.has(&cost.partner)),
             campaigns: kept(&self.campaigns, |campaign| scope.has(&campaign.partner)),
-            active_days: self.active_days,
+            activity: self.activity,
             scope,
         }
     }
@@ -175,7 +172,7 @@ impl<'a> View<'a> {
             incentives: self.incentives.clone(),
             costs: self.costs.clone(),
             campaigns: self.campaigns.clone(),
-            active_days: self.active_days,
+            activity: self.activity,
         }
     }
 }
@@ -282,9 +279,9 @@ impl Filter {
         &self,
         facts: &'a Facts,
         settings: &Settings,
-        active_days: &'a HashMap<String, u32>,
+        activity: &'a Activity,
     ) -> Result<View<'a>, Error> {
-        let mut view = View::all(facts, active_days);
+        let mut view = View::all(facts, activity);
         self.check(facts, settings)?;
         if let Some(partners) = self.partners(facts) {
             view = view.of_partners(partners);
@@ -463,41 +460,4 @@ fn accepts<'v>(wanted: &[String], values: impl IntoIterator<Item = &'v String>) 
         || values
             .into_iter()
             .any(|value| wanted.iter().any(|wanted| same(wanted, value)))
-}
-
-/// Days with portal sessions in the 30 that end with the day of `as_of`, by partner (K-09).
-///
-/// # Errors
-/// What the store reports.
-pub fn active_days(
-    connection: &Connection,
-    as_of: Nanos,
-    zone: &TimeZone,
-) -> Result<HashMap<String, u32>, Error> {
-    let last = calendar::date(as_of, zone);
-    let days = Days {
-        first: last.saturating_sub(29.days()),
-        last,
-        zone: zone.clone(),
-    };
-    let mut bounds = Vec::new();
-    for day in days.cut(Unit::Day) {
-        bounds.push(day.span()?.end);
-    }
-    let names = names::all(connection, Named::Partner)?;
-    let mut seen = vec![0_u32; names.len()];
-    let everyone = Selection(vec![true; names.len()]);
-    let span = days.span()?;
-    let until = span.end.min(as_of.saturating_add(1));
-    scan::sessions(connection, &(span.start..until), &everyone, &mut |part| {
-        // One bit for each of the thirty days.
-        let day = bounds.partition_point(|&end| end <= part.start);
-        seen[part.partner as usize] |= 1 << day;
-    })?;
-    Ok(names
-        .into_iter()
-        .zip(seen)
-        .filter(|(_, days)| *days != 0)
-        .map(|(name, days)| (name, days.count_ones()))
-        .collect())
 }

@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::tz::TimeZone;
 use overlap_proto::v1::{self, AlertKind};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
+    activity::Activity,
     alerts,
     facts::FactsCache,
     settings::{self, Settings},
-    view::{self, Filter},
+    view::Filter,
 };
 use crate::{
     changes::{self, Kind},
@@ -108,8 +108,8 @@ fn current(
 ) -> Result<Vec<v1::Alert>, Error> {
     let facts = cache.load(connection)?;
     let filter = Filter::resolve(None, None, as_of)?;
-    let active_days = view::active_days(connection, as_of, &TimeZone::UTC)?;
-    let view = filter.view(&facts, settings, &active_days)?;
+    let activity = Activity::load(connection, as_of, &filter.zone)?;
+    let view = filter.view(&facts, settings, &activity)?;
     Ok(alerts::alerts(&view, &filter.period, settings))
 }
 

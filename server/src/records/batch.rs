@@ -180,7 +180,10 @@ impl Batch {
             if !events.is_empty() {
                 outcome += events.store(transaction)?;
             }
-            transaction.execute("UPDATE record_state SET revision = revision + 1", [])?;
+            transaction.execute(
+                "UPDATE record_state SET revision = revision + 1, facts = facts + ?1",
+                [!rows.is_empty()],
+            )?;
             Ok(outcome)
         })?)
     }

@@ -26,3 +26,6 @@ CREATE TABLE asset_sending (
     sent INTEGER NOT NULL,          -- bytes that notices hold or have delivered
     PRIMARY KEY (partnership, asset)
 ) STRICT, WITHOUT ROWID;
+
+-- Changes with every call that takes in anything but portal events, which need no reading again.
+ALTER TABLE record_state ADD COLUMN facts INTEGER NOT NULL DEFAULT 0;

@@ -34,10 +34,12 @@ named_enum! {
         PartnerInfoUpdated = "PARTNER_INFO_UPDATED",
         /// The partner's events of shared customers changed.
         TimelineUpdated = "TIMELINE_UPDATED",
-        /// Something needs attention; the subject is the alert, the details say which.
+        /// Something about a shared customer needs attention; the subject is the alert, the details say which.
         Alert = "ALERT",
         /// Everything derived with the partner was removed.
         ResultsRemoved = "RESULTS_REMOVED",
+        /// Something about the partner program needs attention; the subject is the program's alert.
+        ProgramAlert = "PROGRAM_ALERT",
     }
 }
 

@@ -83,7 +83,12 @@ fn active_days(
 
 /// Activity read once for every state of the events and day.
 #[derive(Clone, Default)]
-pub struct ActivityCache(Arc<Mutex<Option<(Key, Arc<Activity>)>>>);
+pub struct ActivityCache(Arc<Mutex<Option<Cached>>>);
+
+struct Cached {
+    key: Key,
+    activity: Arc<Activity>,
+}
 
 /// What activity depends on.
 #[derive(PartialEq)]
@@ -120,13 +125,16 @@ impl ActivityCache {
                 .then_some(as_of),
         };
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, activity)) = &*lock()
-            && *known == key
+        if let Some(cached) = &*lock()
+            && cached.key == key
         {
-            return Ok(Arc::clone(activity));
+            return Ok(Arc::clone(&cached.activity));
         }
         let activity = Arc::new(Activity::load(connection, as_of, zone)?);
-        *lock() = Some((key, Arc::clone(&activity)));
+        *lock() = Some(Cached {
+            key,
+            activity: Arc::clone(&activity),
+        });
         Ok(activity)
     }
 }

@@ -356,11 +356,10 @@ pub fn ecosystem(
         amounts: crate::records::money::Purse,
     }
     let mut sums: BTreeMap<i32, Sum> = BTreeMap::new();
-    store::scan(connection, Kind::EcosystemEvent, &mut |_, at, content| {
-        if let Content::EcosystemEvent(event) = content
-            && period.has(at)
-            && scope.has(&event.partner)
-        {
+    // P without what came after as_of, which itself still counts.
+    let until = period.end.min(period.as_of.saturating_add(1));
+    store::ecosystem_events(connection, period.start, until, &mut |event| {
+        if scope.has(&event.partner) {
             let sum = sums.entry(event.r#type).or_default();
             sum.events += 1;
             sum.quantity += event.quantity.max(1);
@@ -392,6 +391,6 @@ pub fn ecosystem(
             })
             .collect(),
         as_of: Some(times::to_proto(period.as_of)),
-        data_through: store::through(connection, Kind::EcosystemEvent)?.map(times::to_proto),
+        data_through: store::ecosystem_through(connection)?.map(times::to_proto),
     })
 }

@@ -136,6 +136,43 @@ pub fn scan(
     Ok(())
 }
 
+/// The kind is written out in both, as the index of that kind by time wants it.
+const ECOSYSTEM_EVENTS: &str = "SELECT body FROM records INDEXED BY records_ecosystem WHERE kind = 18 AND NOT deleted AND version >= ?1 AND version < ?2 ORDER BY version";
+const ECOSYSTEM_THROUGH: &str =
+    "SELECT max(version) FROM records INDEXED BY records_ecosystem WHERE kind = 18 AND NOT deleted";
+
+/// Visits the ecosystem events that happened from `from` on and before `until`, by time.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn ecosystem_events(
+    connection: &Connection,
+    from: Nanos,
+    until: Nanos,
+    visit: &mut dyn FnMut(v1::EcosystemEventRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(ECOSYSTEM_EVENTS)?;
+    let mut rows = statement.query([from, until])?;
+    while let Some(row) = rows.next()? {
+        if let Some(Content::EcosystemEvent(event)) =
+            decode(row.get_ref(0)?.as_blob().unwrap_or_default())?.content
+        {
+            visit(event)?;
+        }
+    }
+    Ok(())
+}
+
+/// When the latest ecosystem event happened.
+///
+/// # Errors
+/// What the store reports.
+pub fn ecosystem_through(connection: &Connection) -> Result<Option<Nanos>, Error> {
+    Ok(connection
+        .prepare_cached(ECOSYSTEM_THROUGH)?
+        .query_row([], |row| row.get(0))?)
+}
+
 /// The records of one kind that are about a customer, by id.
 ///
 /// # Errors
@@ -202,16 +239,6 @@ pub fn page(
     Ok(records)
 }
 
-/// The latest version among records of a kind.
-///
-/// # Errors
-/// What the store reports.
-pub fn through(connection: &Connection, kind: Kind) -> Result<Option<Nanos>, Error> {
-    Ok(connection
-        .prepare_cached("SELECT max(version) FROM records WHERE kind = ?1")?
-        .query_row([kind.code()], |row| row.get(0))?)
-}
-
 fn restore(kind: Kind, id: String, version: Nanos, body: &[u8]) -> Result<v1::Record, Error> {
     let mut record = decode(body)?;
     record.id = id;
@@ -224,4 +251,27 @@ fn restore(kind: Kind, id: String, version: Nanos, body: &[u8]) -> Result<v1::Re
 fn decode(body: &[u8]) -> Result<v1::Record, Error> {
     v1::Record::decode(body)
         .map_err(|error| Error::internal(format!("a stored record cannot be decoded: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Store;
+
+    #[test]
+    fn k34_events_are_found_by_time_without_reading_the_others() {
+        assert_eq!(Kind::EcosystemEvent.code(), 18);
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        for (sql, times) in [(ECOSYSTEM_EVENTS, 2), (ECOSYSTEM_THROUGH, 0)] {
+            let plan: String = store
+                .read_blocking(|connection| {
+                    let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                    let times = rusqlite::params_from_iter(vec![0; times]);
+                    Ok(plan.query_row(times, |row| row.get(3))?)
+                })
+                .unwrap();
+            assert!(plan.contains("INDEX records_ecosystem"), "{plan}");
+        }
+    }
 }

@@ -29,3 +29,6 @@ CREATE TABLE asset_sending (
 
 -- Changes with every call that takes in anything but portal events, which need no reading again.
 ALTER TABLE record_state ADD COLUMN facts INTEGER NOT NULL DEFAULT 0;
+
+-- Ecosystem events by time; 18 is their kind.
+CREATE INDEX records_ecosystem ON records (version) WHERE kind = 18 AND NOT deleted;

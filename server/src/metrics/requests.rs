@@ -142,6 +142,10 @@ where
         self.inner.poll_ready(context)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long an answer takes is told to monitoring alone"
+    )]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let requests = self.requests.clone();
         let method = requests.method(request.uri().path());

@@ -11,6 +11,8 @@ pub mod keys;
 pub mod ledger;
 pub mod local_customers;
 pub mod progress;
+pub mod receipts;
+pub mod recording;
 pub mod records;
 pub mod service;
 pub mod spool;

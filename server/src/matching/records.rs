@@ -1,5 +1,6 @@
 //! What the database keeps of runs: pointers and small tables.
 
+mod budgets;
 mod receipts;
 mod results;
 mod runs;
@@ -10,7 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-pub use receipts::{ReceiptRecord, remember_own_receipt, remember_receipts};
+pub use budgets::{StoredBudget, budget, remember_budget};
+pub use receipts::{
+    ReceiptRecord, adopt_own_receipt, list_receipts, receipts_of, remember_own_receipt,
+    remember_peer_receipt,
+};
 pub use results::{ResultRecord, complete, directories, remove_derived, result};
 pub use runs::{
     RecordedFailure, RunRecord, Summary, by_request, fail, get, give_way, insert, list,

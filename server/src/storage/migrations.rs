@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_program.sql"),
     include_str!("migrations/0007_collaboration.sql"),
     include_str!("migrations/0008_run_restarts.sql"),
+    include_str!("migrations/0009_receipts.sql"),
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -74,6 +74,8 @@ impl TestNode {
                     normaliser_version: NORMALIZER_VERSION,
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
+                max_growth_percent: 100,
+                recording: None,
             },
             runs: AtomicU32::new(0),
         }

@@ -5,7 +5,7 @@ use overlap_proto::v1;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{from_json, instant, stored};
+use super::{from_json, instant, json, stored};
 use crate::{
     error::{Error, Reason},
     matching::{
@@ -48,6 +48,8 @@ pub struct RecordedFailure {
     pub message: String,
     /// Which side has to act.
     pub side: Side,
+    /// Figures, e.g. of a budget.
+    pub details: std::collections::BTreeMap<String, String>,
 }
 
 impl From<&Failure> for RecordedFailure {
@@ -56,6 +58,7 @@ impl From<&Failure> for RecordedFailure {
             reason: failure.error.reason().name().to_owned(),
             message: failure.error.message().to_owned(),
             side: failure.side,
+            details: failure.error.metadata().iter().cloned().collect(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl RunRecord {
                     Side::Network => v1::Fault::Network,
                 }
                 .into(),
+                details: failure.details.clone().into_iter().collect(),
             }),
             summary: self.summary.as_ref().map(|summary| v1::RunSummary {
                 my_keys: summary.my_keys,
@@ -172,8 +176,8 @@ pub fn fail(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let changed = tx.execute(
-        "UPDATE matching_runs SET state = ?2, ended_at = ?3, failure_reason = ?4, failure_message = ?5, failure_fault = ?6
-         WHERE id = ?1 AND state NOT IN ('DONE', 'FAILED', 'CANCELLED')",
+        "UPDATE matching_runs SET state = ?2, ended_at = ?3, failure_reason = ?4, failure_message = ?5, failure_fault = ?6,
+         failure_details = ?7 WHERE id = ?1 AND state NOT IN ('DONE', 'FAILED', 'CANCELLED')",
         params![
             id,
             state.name(),
@@ -181,6 +185,7 @@ pub fn fail(
             failure.reason,
             failure.message,
             failure.side.name(),
+            json(&failure.details)?,
         ],
     )?;
     Ok(changed > 0)
@@ -230,7 +235,7 @@ pub fn unfinished(connection: &Connection) -> Result<Vec<RunRecord>, Error> {
 }
 
 const COLUMNS: &str = "id, partnership_id, state, is_full, initiated_here, request_id, started_at, ended_at, \
-                       failure_reason, failure_message, failure_fault, summary";
+                       failure_reason, failure_message, failure_fault, summary, failure_details";
 
 fn read(row: &Row<'_>) -> Result<RunRecord, Error> {
     let state: String = row.get(2)?;
@@ -239,6 +244,7 @@ fn read(row: &Row<'_>) -> Result<RunRecord, Error> {
     let message: Option<String> = row.get(9)?;
     let side: Option<String> = row.get(10)?;
     let summary: Option<String> = row.get(11)?;
+    let details: Option<String> = row.get(12)?;
     Ok(RunRecord {
         id: row.get(0)?,
         partnership_id: row.get(1)?,
@@ -254,6 +260,11 @@ fn read(row: &Row<'_>) -> Result<RunRecord, Error> {
                 reason,
                 message,
                 side,
+                details: details
+                    .as_deref()
+                    .map(from_json)
+                    .transpose()?
+                    .unwrap_or_default(),
             }),
             _ => None,
         },

@@ -190,10 +190,9 @@ impl Audit {
         let (Some(session), Some(chains)) = (self.session, self.chains.as_mut()) else {
             return Err("comes before both hellos".to_owned());
         };
-        match kind {
-            // Outside the numbering.
-            FrameKind::Resume => return self.resume(sender, payload),
-            _ => {}
+        // Outside the numbering.
+        if kind == FrameKind::Resume {
+            return self.resume(sender, payload);
         }
         if self.signed[index(sender)] {
             return Err("comes after its sender's receipt".to_owned());

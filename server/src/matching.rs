@@ -14,6 +14,8 @@ pub mod progress;
 pub mod receipts;
 pub mod recording;
 pub mod records;
+#[cfg(test)]
+mod replay;
 pub mod service;
 pub mod spool;
 pub mod terms;

@@ -8,14 +8,15 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use oracle::{
     Row, Side, Tier,
-    harness::{PARTNERSHIP, TestNode, run_pair},
-    world::{all, email, row},
+    harness::{PARTNERSHIP, TestNode, links, links_through, run_pair},
+    world::{agreement, all, email, row},
 };
+use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     error::Reason,
     identity::Vault,
     matching::{
-        driver::Completed,
+        driver::{Completed, RunLink, drive},
         failure::{Failure, Side as FaultSide},
         keys,
     },
@@ -181,6 +182,36 @@ async fn z10_a_partners_set_grows_within_bounds() {
     pair.side_b.rows.pop();
     pair.b.import(&pair.side_b.rows);
     pair.good_run().await;
+}
+
+/// Whoever has what the list flows give has had a run, whether or not it signs for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn z10_a_run_that_is_broken_off_before_its_receipts_counts_for_the_interval() {
+    let pair = Pair::new();
+    let agreed = |mine: &Side, theirs: &Side| {
+        let mut agreement = agreement(mine, theirs);
+        agreement.mine.min_interval_s = 3600;
+        agreement.theirs.min_interval_s = 3600;
+        agreement
+    };
+    let run = async |links: (RunLink, RunLink)| {
+        let run_a = pair.a.run(&pair.b, agreed(&pair.side_a, &pair.side_b));
+        let run_b = pair.b.run(&pair.a, agreed(&pair.side_b, &pair.side_a));
+        tokio::join!(drive(run_a, links.0), drive(run_b, links.1))
+    };
+    const RECEIPT: u32 = 4;
+    let unless_receipt = |frame: Frame| (frame.kind != RECEIPT).then_some(frame);
+    let (mine, theirs) = run(links_through(1, unless_receipt, unless_receipt)).await;
+    for failed in [mine, theirs] {
+        assert_eq!(failed.unwrap_err().side, FaultSide::Network);
+    }
+    let (mine, theirs) = run(links(2)).await;
+    let reasons = [mine.unwrap_err(), theirs.unwrap_err()].map(|failure| failure.error.reason());
+    assert_eq!(reasons, [Reason::RunTooSoon; 2]);
+    pair.advance(1);
+    let (mine, theirs) = run(links(3)).await;
+    mine.unwrap();
+    theirs.unwrap();
 }
 
 /// The ledger is gone, damaged, or an older copy of itself: the epoch ends, an alarm is raised, and the run goes on with new keys.

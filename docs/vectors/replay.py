@@ -96,7 +96,7 @@ def read_recording(data):
 
 class Stage:
     def __init__(self, reader):
-        self.id, self.label = (reader.take(reader.number(4)).decode() for _ in range(2))
+        self.id = reader.take(reader.number(4)).decode()
         self.ordinal, self.category, self.tier = reader.number(4), reader.number(1), reader.number(1)
 
 
@@ -108,6 +108,8 @@ class SideTerms:
         self.stages = [Stage(reader) for _ in range(reader.number(4))]
         self.key_types = [reader.number(1) for _ in range(reader.number(4))]
         self.domain_from_email = reader.number(1)
+        for stage in self.stages:
+            stage.label = reader.take(reader.number(4)).decode()
         self.fields = [reader.take(reader.number(4)).decode() for _ in range(reader.number(4))]
         self.timeline, self.min_count, self.count_by_count = reader.number(1), reader.number(4), reader.number(1)
         self.field_bytes, self.padding_kind, self.padding_size = (reader.number(n) for n in (2, 1, 4))

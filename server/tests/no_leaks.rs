@@ -1,4 +1,4 @@
-//! Z-01: everything runs at the highest log level, and neither logs, errors, audit events, receipts, recordings, the partner's
+//! Z-01: everything runs at the highest log level, and neither logs, errors, audit events, metrics, receipts, recordings, the partner's
 //! node nor the wire carry what they must not: raw and normalised identifiers, keys, group elements and tags. What people write
 //! to each other with attributions and assets is not for logs and audit events either.
 //!
@@ -36,6 +36,7 @@ use overlap_server::{
     exchange::Link,
     matching,
     node::Registry,
+    serve::Addresses,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -452,6 +453,17 @@ fn files(directory: &std::path::Path) -> Vec<u8> {
     all
 }
 
+/// What monitoring reads.
+async fn metrics(node: &TestNode) -> String {
+    let address = Addresses::read(node.path()).unwrap().metrics.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 /// The receipts of a run as the API hands them out.
 async fn export_receipts(node: &TestNode, run: &str) -> Vec<u8> {
     let request = GetReceiptRequest {
@@ -566,6 +578,7 @@ async fn z01_nothing_leaks_anywhere() {
     listen_to_the_log();
     let recorded = |config: &mut overlap_server::config::Config| {
         config.matching.record_frames = true;
+        config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
     };
     let a = TestNode::start_configured("Acme", watched, recorded).await;
     let mut b = TestNode::start_configured("Globex", watched, recorded).await;
@@ -637,6 +650,11 @@ async fn z01_nothing_leaks_anywhere() {
         "in the audit log"
     );
     assert_eq!(found(errors.as_bytes(), &secrets), [""; 0], "in errors");
+    for node in [&a, &b] {
+        let numbers = metrics(node).await;
+        assert!(numbers.ends_with("# EOF\n"), "{numbers}");
+        assert_eq!(found(numbers.as_bytes(), &secrets), [""; 0], "in metrics");
+    }
 
     let receipts: Vec<u8> = a
         .node()

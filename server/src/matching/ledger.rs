@@ -53,6 +53,25 @@ impl Budget {
     }
 }
 
+/// What the partner declares to bring to a run, padding included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// So many keys, all it has.
+    All(u64),
+    /// So many changes of what it had.
+    Changes(u64),
+}
+
+impl Declared {
+    /// The largest set that the partner may have afterwards.
+    const fn set_after(self, before: u64) -> u64 {
+        match self {
+            Self::All(keys) => keys,
+            Self::Changes(keys) => before.saturating_add(keys),
+        }
+    }
+}
+
 /// The ledger of one partnership, open for one run.
 pub struct Ledger {
     path: PathBuf,
@@ -255,8 +274,9 @@ impl Ledger {
     ///
     /// # Errors
     /// `QUOTA_EXHAUSTED` with limit, used (the size before) and asked (the size now).
-    pub fn require_growth(&self, set_size: u64, max_percent: u32) -> Result<(), Error> {
+    pub fn require_growth(&self, declared: Declared, max_percent: u32) -> Result<(), Error> {
         let before = self.balance.peer_set;
+        let set_size = declared.set_after(before);
         let growth = u128::from(before) * u128::from(max_percent) / 100;
         let growth = u64::try_from(growth).unwrap_or(u64::MAX).max(GROWTH_FLOOR);
         let limit = before.saturating_add(growth);
@@ -287,13 +307,13 @@ impl Ledger {
         }
     }
 
-    /// Notes that the partner has learnt what this run gives, with a set of this size.
+    /// Notes that the partner has learnt what this run gives.
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn ran(&mut self, now: Timestamp, set_size: u64) -> Result<(), Error> {
+    pub fn ran(&mut self, now: Timestamp, declared: Declared) -> Result<(), Error> {
         self.balance.last_run = now.as_second();
-        self.balance.peer_set = set_size;
+        self.balance.peer_set = declared.set_after(self.balance.peer_set);
         self.append()
     }
 

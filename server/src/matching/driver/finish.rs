@@ -12,7 +12,7 @@ use overlap_crypto::{
 
 use super::{
     Flows, count, directory,
-    handshake::{flow_names, set_size},
+    handshake::{declared, flow_names},
     lock, reports, wire,
 };
 use crate::{
@@ -120,7 +120,7 @@ pub(super) async fn run(
 
 /// Makes shared customers of the matches. Both sides have what the list flows give: whatever becomes of the run, it counts.
 fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
-    lock(&flows.prepared.ledger).ran(flows.run.now(), set_size(&flows.session))?;
+    lock(&flows.prepared.ledger).ran(flows.run.now(), declared(&flows.session))?;
     let scratch = flows.directory.scratch();
     let take = |sorter: &std::sync::Mutex<Sorter>| {
         std::mem::replace(&mut *lock(sorter), Sorter::new(&scratch, "unused", 0)).finish()

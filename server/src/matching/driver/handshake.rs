@@ -23,7 +23,7 @@ use crate::{
         compute::fresh_rng,
         failure::{Failure, misused},
         keys::{self, random},
-        ledger::{Budget, Ledger},
+        ledger::{Budget, Declared, Ledger},
         records,
     },
 };
@@ -208,7 +208,7 @@ fn require_budgets(run: &Run, session: &Session, ledger: &Ledger) -> Result<(), 
     let (mine, theirs) = (&run.agreement.mine, &run.agreement.theirs);
     let least_s = mine.min_interval_s.max(theirs.min_interval_s);
     ledger.require_interval(run.now(), least_s.into())?;
-    ledger.require_growth(set_size(session), run.settings.max_growth_percent)?;
+    ledger.require_growth(declared(session), run.settings.max_growth_percent)?;
     if let Some(flow) = session.evaluating() {
         ledger.require(Budget::Queries, flow.queries)?;
     }
@@ -219,11 +219,19 @@ fn require_budgets(run: &Run, session: &Session, ledger: &Ledger) -> Result<(), 
 }
 
 /// Keys that the partner declares, padding included.
-pub(super) fn set_size(session: &Session) -> u64 {
+fn set_size(session: &Session) -> u64 {
     let peer = session.peer();
     peer.list_queries
         .max(peer.tags)
         .saturating_add(peer.count_queries)
+}
+
+/// What the partner brings.
+pub(super) fn declared(session: &Session) -> Declared {
+    match session.peer().mode {
+        Mode::Full => Declared::All(set_size(session)),
+        Mode::Delta => Declared::Changes(set_size(session)),
+    }
 }
 
 async fn send(link: &mut RunLink, frame: Frame) -> Result<(), Failure> {

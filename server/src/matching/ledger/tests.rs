@@ -132,18 +132,25 @@ fn z10_a_small_budget_is_not_rounded_up() {
 fn z10_a_set_grows_within_bounds() {
     let books = Fixture::new();
     let mut ledger = books.open(1, 100);
-    ledger.require_growth(u64::MAX, 0).unwrap();
-    ledger.ran(at(NOW), 50_000).unwrap();
+    let all = Declared::All;
+    ledger.require_growth(all(u64::MAX), 0).unwrap();
+    ledger.ran(at(NOW), all(50_000)).unwrap();
     drop(ledger);
-    let ledger = books.open(1, 100);
+    let mut ledger = books.open(1, 100);
     // 50,000 and 40% of it; then the floor of 10,000.
-    ledger.require_growth(70_000, 40).unwrap();
-    let error = ledger.require_growth(70_001, 40).unwrap_err();
+    ledger.require_growth(all(70_000), 40).unwrap();
+    let error = ledger.require_growth(all(70_001), 40).unwrap_err();
     assert_eq!(error.reason(), Reason::QuotaExhausted);
     assert!(error.message().contains("from 50000 to 70001 keys"));
-    ledger.require_growth(60_000, 0).unwrap();
-    assert!(ledger.require_growth(60_001, 0).is_err());
-    ledger.require_growth(1, 0).unwrap();
+    ledger.require_growth(all(60_000), 0).unwrap();
+    assert!(ledger.require_growth(all(60_001), 0).is_err());
+    ledger.require_growth(all(1), 0).unwrap();
+    // Changes come on top, and a full run after them may have as many as they made.
+    ledger.require_growth(Declared::Changes(10_000), 0).unwrap();
+    assert!(ledger.require_growth(Declared::Changes(10_001), 0).is_err());
+    ledger.ran(at(NOW), Declared::Changes(10_000)).unwrap();
+    ledger.require_growth(all(70_000), 0).unwrap();
+    assert!(ledger.require_growth(all(70_001), 0).is_err());
 }
 
 #[test]
@@ -151,7 +158,7 @@ fn z10_the_least_interval_is_in_the_ledger() {
     let books = Fixture::new();
     let mut ledger = books.open(1, 100);
     ledger.require_interval(at(NOW), 3600).unwrap();
-    ledger.ran(at(NOW), 1).unwrap();
+    ledger.ran(at(NOW), Declared::All(1)).unwrap();
     let error = ledger.require_interval(at(NOW + 3599), 3600).unwrap_err();
     assert_eq!(error.reason(), Reason::RunTooSoon);
     ledger.require_interval(at(NOW + 3600), 3600).unwrap();

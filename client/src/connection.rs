@@ -84,6 +84,7 @@ services! {
     partnership_api: partnership_service_client::PartnershipServiceClient;
     program_api: program_service_client::ProgramServiceClient;
     record_api: record_service_client::RecordServiceClient;
+    receipt_api: receipt_service_client::ReceiptServiceClient;
     sharing_api: sharing_service_client::SharingServiceClient;
     timeline_api: timeline_service_client::TimelineServiceClient;
 }

@@ -41,6 +41,7 @@ mod paging;
 mod partner_info;
 mod partnership;
 mod program;
+mod receipt;
 mod record;
 mod run;
 mod sharing;
@@ -95,6 +96,10 @@ pub use program::{
     Enablement, EnablementCohort, ExecutiveView, Forecast, Forecasts, MetricBreakdown,
     MetricComparison, PartnerOverview, PartnerStanding, ProgramSettings, QuarterComparison,
     StageConversion, StageProbability, TargetComparison,
+};
+pub use receipt::{
+    FramesChecked, Receipt, ReceiptFile, ReceiptFileError, ReceiptSide, SignatureState, Statement,
+    Verdict,
 };
 pub use record::{
     EcosystemEventType, PartnerContactRecord, PartnerProfileRecord, PartnerType, Record,

@@ -111,6 +111,9 @@ pub struct RunFailure {
     pub message: String,
     /// Which side.
     pub fault: Fault,
+    /// Figures; of a budget: `budget`, `limit`, `used`, `asked`, `epoch_end`.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
 }
 
 /// What a run did.
@@ -156,6 +159,7 @@ impl From<v1::Run> for Run {
                 fault: Fault::from_proto(failure.fault),
                 reason: failure.reason,
                 message: failure.message,
+                details: failure.details.into_iter().collect(),
             }),
             summary: run.summary.map(|summary| RunSummary {
                 my_keys: summary.my_keys,

@@ -268,7 +268,7 @@ impl Confirming {
     }
 }
 
-fn confirmation(session: &SessionId, role: Role) -> [u8; 64] {
+pub(crate) fn confirmation(session: &SessionId, role: Role) -> [u8; 64] {
     crate::suite::derive("OVL1/confirm", &[&session.0, &[role.code()]])
 }
 

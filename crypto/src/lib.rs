@@ -3,6 +3,7 @@
 //! The protocol is specified byte by byte in docs/PROTOCOL.md. This crate does no I/O: it knows no clock, file, socket or
 //! runtime, and takes its randomness from the caller.
 
+pub mod audit;
 pub mod backend;
 pub mod context;
 pub mod count;
@@ -12,6 +13,7 @@ pub mod item;
 pub mod list;
 pub mod plan;
 pub mod receipt;
+pub mod recording;
 pub mod report;
 pub mod session;
 pub mod signature;

@@ -16,6 +16,7 @@ pub use receiver::{
     AwaitingCommitments, AwaitingSlices, BlindedChunk, Chunk, Querying, Receiver, SealedMatches,
     SliceDone, SliceOutcome, SliceTicket, SlicesComplete, shuffled,
 };
+pub(crate) use slice::commitment as slice_commitment;
 pub use slice::{SealedSlice, SliceLayout};
 
 use crate::{

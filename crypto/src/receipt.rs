@@ -115,20 +115,48 @@ impl Receipt {
     /// # Errors
     /// [`Fault::ReceiptDiffers`].
     pub fn agrees_with(&self, peer: &Self) -> Result<(), Fault> {
-        let common = |receipt: &Self| {
-            (
-                receipt.run,
-                receipt.session,
-                receipt.terms,
-                receipt.initiator,
-                receipt.acceptor,
-            )
-        };
-        if common(self) == common(peer) && self.signer == peer.signer.peer() {
+        if self.differences(peer).is_empty() && self.signer == peer.signer.peer() {
             Ok(())
         } else {
             Err(Fault::ReceiptDiffers)
         }
+    }
+
+    /// What a side of the run is said to have brought and sent.
+    #[must_use]
+    pub const fn side(&self, role: Role) -> &ReceiptSide {
+        match role {
+            Role::Initiator => &self.initiator,
+            Role::Acceptor => &self.acceptor,
+        }
+    }
+
+    /// The names of the statements about the run in which two receipts differ. Signer, run counter, previous receipt and
+    /// result are each signer's own.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut compare = |same: bool, name: &str| {
+            if !same {
+                names.push(name.to_owned());
+            }
+        };
+        compare(self.run == other.run, "run");
+        compare(self.session == other.session, "session id");
+        compare(self.terms == other.terms, "terms hash");
+        for (role, whose) in [(Role::Initiator, "initiator"), (Role::Acceptor, "acceptor")] {
+            let (one, two) = (self.side(role), other.side(role));
+            let mut compare = |same, what| compare(same, &format!("{whose}'s {what}"));
+            compare(one.organization == two.organization, "organisation");
+            compare(one.epoch == two.epoch, "epoch");
+            compare(one.public_key == two.public_key, "VOPRF key");
+            compare(one.list_queries == two.list_queries, "list queries");
+            compare(one.count_queries == two.count_queries, "count queries");
+            compare(one.tags == two.tags, "tags");
+            compare(one.head == two.head, "transcript root");
+            compare(one.frames == two.frames, "number of frames");
+        }
+        names
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -221,16 +249,18 @@ impl SignedReceipt {
         bytes
     }
 
+    /// The organisation that the receipt says has signed it.
+    #[must_use]
+    pub const fn signer(&self) -> OrganizationId {
+        self.receipt.side(self.receipt.signer).organization
+    }
+
     /// Checks the signature, and that the key is that of the organisation that signs.
     ///
     /// # Errors
     /// [`Fault::SignatureInvalid`].
     pub fn verify(&self, organization_key: &[u8; 32]) -> Result<(), Fault> {
-        let signer = match self.receipt.signer {
-            Role::Initiator => &self.receipt.initiator,
-            Role::Acceptor => &self.receipt.acceptor,
-        };
-        if signer.organization != OrganizationId::of_key(organization_key) {
+        if self.signer() != OrganizationId::of_key(organization_key) {
             return Err(Fault::SignatureInvalid);
         }
         verify(organization_key, &self.receipt.message(), &self.signature)

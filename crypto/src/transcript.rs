@@ -63,8 +63,20 @@ impl Chain {
         self.links.get(index).map(|link| link.1)
     }
 
+    /// Forgets every frame after the first `frames`, of which there are as many.
+    pub(crate) fn rewind(&mut self, frames: u64) {
+        let keep = usize::try_from(frames)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1);
+        while self.links.len() > keep {
+            if let Some((flow, _)) = self.links.pop() {
+                self.next[usize::from(flow)] -= 1;
+            }
+        }
+    }
+
     /// Adds a frame.
-    fn absorb(&mut self, flow: Flow, kind: FrameKind, sequence: u64, digest: &[u8; 64]) {
+    pub(crate) fn absorb(&mut self, flow: Flow, kind: FrameKind, sequence: u64, digest: &[u8; 64]) {
         let head = derive_truncated(
             "OVL1/chain",
             &[
@@ -231,7 +243,7 @@ pub fn resume(
     body
 }
 
-fn resume_message(body: &ResumeBody, role: Role, exporter: &[u8; 32]) -> [u8; 64] {
+pub(crate) fn resume_message(body: &ResumeBody, role: Role, exporter: &[u8; 32]) -> [u8; 64] {
     derive(
         "OVL1/resume",
         &[

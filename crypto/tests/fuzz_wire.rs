@@ -18,8 +18,11 @@ use std::{
 };
 
 use overlap_crypto::{
+    audit::Audit,
+    backend::Backend,
     fault::Fault,
     receipt::SignedReceipt,
+    recording::{EntryHeader, EntryKind, HEADER_BYTES, MAX_BODY_BYTES},
     voprf::Proof,
     wire::{Frame, FrameKind, Message},
 };
@@ -102,7 +105,26 @@ fn good() -> Vec<Vec<u8>> {
     bodies
 }
 
-thread_local!(static GOOD: Vec<Vec<u8>> = good());
+thread_local! {
+    static GOOD: Vec<Vec<u8>> = good();
+    static AUDITED: ([[u8; 32]; 2], [SignedReceipt; 2]) = audited();
+}
+
+/// Both organisation keys and receipts of the vectors' handshake, whose hellos and confirmations are among the good bodies.
+fn audited() -> ([[u8; 32]; 2], [SignedReceipt; 2]) {
+    let files = vectors::all();
+    let (_, text) = files
+        .iter()
+        .find(|(name, _)| *name == "handshake.json")
+        .unwrap();
+    let handshake: serde_json::Value = serde_json::from_str(text).unwrap();
+    let bytes = |side: usize, name: &str| {
+        hex::decode(handshake["sides"][side][name].as_str().unwrap()).unwrap()
+    };
+    let keys = [0, 1].map(|side| bytes(side, "organization_key").try_into().unwrap());
+    let receipts = [0, 1].map(|side| SignedReceipt::decode(&bytes(side, "receipt")).unwrap());
+    (keys, receipts)
+}
 
 /// One change of a body.
 #[derive(Clone, Debug)]
@@ -185,6 +207,47 @@ proptest! {
         if let Some(proof) = body.first_chunk() {
             let _ = Proof::decode(proof);
         }
+    }
+
+    #[test]
+    fn any_header_of_a_recording_is_refused_or_encodes_back(
+        mut bytes in any::<[u8; HEADER_BYTES]>(), what in 0_u8..5, flow in 0_u8..5, kind in 0_u8..40, short in any::<bool>(),
+    ) {
+        if short {
+            bytes[..3].copy_from_slice(&[what, flow, kind]);
+            bytes[11..13].fill(0);
+        }
+        if let Ok(header) = EntryHeader::decode(&bytes) {
+            prop_assert_eq!(header.encode(), bytes);
+            prop_assert!(header.body_bytes <= MAX_BODY_BYTES);
+        }
+    }
+
+    /// Entries in any order, of frames that fit their kind or not: an audit ends, and finds that it is no whole run.
+    #[test]
+    fn any_recording_is_audited_to_its_end(
+        entries in prop::collection::vec(
+            (0_u8..4, 0_u8..4, 0_u64..3, any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop::option::of(edit())),
+            0..30,
+        ),
+    ) {
+        let mut audit = AUDITED.with(|(keys, receipts)| Audit::new(Backend::detect(), *keys, *receipts));
+        for (what, flow, sequence, kind, body, change) in entries {
+            let mut body = GOOD.with(|good| body.get(good).clone());
+            change.into_iter().for_each(|change| apply(&mut body, change));
+            let kinds: Vec<FrameKind> = FrameKind::ALL.iter().copied().filter(|kind| {
+                Message::decode(*kind, &body).is_ok()
+            }).collect();
+            // Mostly what the body may be.
+            let kind = if kinds.is_empty() { *kind.get(FrameKind::ALL) } else { *kind.get(&kinds) };
+            let header = [what, flow, kind.code(), 0, 0, 0, 0, 0, 0, 0, sequence as u8, 0, 0, 0, 0];
+            let kind = match EntryHeader::decode(&header) {
+                Ok(header) => header.kind,
+                Err(_) => EntryKind::Connection,
+            };
+            audit.entry(&kind, &body);
+        }
+        prop_assert!(!audit.finish().problems.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 An independent implementation: group arithmetic by libsodium (PyPI package `rbcl`), hashes by the standard library,
 ChaCha20-Poly1305 and Ed25519 verification written out below. Run it as
 
-    python3 -m venv venv && venv/bin/pip install rbcl && venv/bin/python docs/vectors/check.py
+    python3 -m venv venv && venv/bin/pip install -r docs/vectors/requirements.txt && venv/bin/python docs/vectors/check.py
 
 It prints one line a file and exits with 1 at the first difference.
 """

@@ -45,6 +45,9 @@ pub struct Config {
     /// Everything has a limit.
     #[serde(default)]
     pub limits: Limits,
+    /// Runs: what a partner may do from one to the next, and what is kept of them.
+    #[serde(default)]
+    pub matching: Matching,
     /// What is logged, and how.
     #[serde(default)]
     pub log: Log,
@@ -166,6 +169,31 @@ impl Default for Limits {
     }
 }
 
+/// Runs: what a partner may do from one to the next, and what is kept of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Matching {
+    /// By how many percent a partner's set may grow from one run to the next; always by 10,000 keys.
+    pub max_growth_percent: u32,
+    /// Records the frames of every run, for an audit with `overlap receipts verify --frames`.
+    pub record_frames: bool,
+    /// Bytes of one recording.
+    pub max_recording_bytes: u64,
+    /// Recordings kept for each partner, the newest.
+    pub keep_recordings: usize,
+}
+
+impl Default for Matching {
+    fn default() -> Self {
+        Self {
+            max_growth_percent: 100,
+            record_frames: false,
+            max_recording_bytes: 1 << 30,
+            keep_recordings: 10,
+        }
+    }
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -266,6 +294,7 @@ impl Config {
             api: Api::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
+            matching: Matching::default(),
             log: Log::default(),
         }
     }
@@ -369,6 +398,9 @@ impl Config {
                     range.end()
                 ));
             }
+        }
+        if self.matching.keep_recordings == 0 {
+            return Err("matching.keep_recordings must be at least 1".to_owned());
         }
         if limits.max_set_size == 0 {
             return Err("limits.max_set_size must be at least 1".to_owned());

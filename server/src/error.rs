@@ -167,6 +167,12 @@ impl Error {
         self
     }
 
+    /// Keys and values of `ErrorInfo.metadata`.
+    #[must_use]
+    pub fn metadata(&self) -> &[(String, String)] {
+        &self.metadata
+    }
+
     /// The stable reason.
     #[must_use]
     pub const fn reason(&self) -> Reason {

@@ -11,7 +11,11 @@ pub mod keys;
 pub mod ledger;
 pub mod local_customers;
 pub mod progress;
+pub mod receipts;
+pub mod recording;
 pub mod records;
+#[cfg(test)]
+mod replay;
 pub mod service;
 pub mod spool;
 pub mod terms;

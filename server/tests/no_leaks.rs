@@ -1,5 +1,6 @@
-//! Z-01: everything runs at the highest log level, and neither logs, errors, audit events, receipts nor the wire carry what they
-//! must not: raw and normalised identifiers, keys, group elements and tags.
+//! Z-01: everything runs at the highest log level, and neither logs, errors, audit events, metrics, receipts, recordings, the partner's
+//! node nor the wire carry what they must not: raw and normalised identifiers, keys, group elements and tags. What people write
+//! to each other with attributions and assets is not for logs and audit events either.
 //!
 //! Frames are recorded in the clear, on their way through the node that hands them on; ciphertext by a relay in front of the other
 //! node. Searched for as bytes, in both cases of hexadecimal, and in base64 at every alignment.
@@ -16,11 +17,16 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use futures::TryStreamExt as _;
 use node_support::{TestNode, eventually};
 use overlap_proto::v1::{
-    ApproveProposalRequest, GetRunRequest, KeyType, ListAuditEventsRequest, Run, RunState,
-    SetPolicyRequest, SharingPolicy, StartRunRequest, Tier,
-    match_service_client::MatchServiceClient,
+    ApproveAttributionRequest, ApproveProposalRequest, AssetHeader, AssetKind,
+    DownloadAssetRequest, GetReceiptRequest, GetRunRequest, KeyType, ListAuditEventsRequest,
+    ListReceivedAttributionsRequest, RequestAttributionRequest, Run, RunState, SetPolicyRequest,
+    ShareAssetRequest, SharingPolicy, StartRunRequest, Tier, UploadAssetRequest,
+    asset_service_client::AssetServiceClient, attribution_service_client::AttributionServiceClient,
+    download_asset_response, match_service_client::MatchServiceClient,
+    receipt_service_client::ReceiptServiceClient, upload_asset_request,
 };
 use overlap_server::{
     customers::{
@@ -30,7 +36,9 @@ use overlap_server::{
     exchange::Link,
     matching,
     node::Registry,
+    serve::Addresses,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -428,11 +436,152 @@ fn keys(node: &TestNode) -> Vec<(String, Vec<u8>)> {
     secrets
 }
 
+/// The bytes of every file under a directory.
+fn files(directory: &std::path::Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                all.extend(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// What monitoring reads.
+async fn metrics(node: &TestNode) -> String {
+    let address = Addresses::read(node.path()).unwrap().metrics.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The receipts of a run as the API hands them out.
+async fn export_receipts(node: &TestNode, run: &str) -> Vec<u8> {
+    let request = GetReceiptRequest {
+        run: run.to_owned(),
+    };
+    let mut receipts = ReceiptServiceClient::new(node.api().await);
+    let answer = receipts.get_receipt(request).await.unwrap().into_inner();
+    let mut all = format!("{:?}", answer.receipt).into_bytes();
+    for part in [answer.my_receipt, answer.their_receipt, answer.result_salt] {
+        all.extend(part);
+    }
+    all
+}
+
+/// An attribution that is decided and a file that is fetched. Returns what was written.
+async fn collaborate(a: &TestNode, b: &TestNode) -> Vec<(String, Vec<u8>)> {
+    let text = |what: &str| format!("what people write: {what}");
+    let mut attributions = AttributionServiceClient::new(a.api().await);
+    let request = RequestAttributionRequest {
+        partner: "Globex".to_owned(),
+        customer: "row-acme-000".to_owned(),
+        details: text("details"),
+        ..RequestAttributionRequest::default()
+    };
+    attributions.request_attribution(request).await.unwrap();
+    let mut attributions = AttributionServiceClient::new(b.api().await);
+    let list = || ListReceivedAttributionsRequest {
+        partner: "Acme".to_owned(),
+        ..ListReceivedAttributionsRequest::default()
+    };
+    let mut received = Vec::new();
+    for _ in 0..400 {
+        received = attributions
+            .list_received_attributions(list())
+            .await
+            .unwrap()
+            .into_inner()
+            .attributions;
+        if !received.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    // It is told by its own name.
+    assert_eq!(received[0].customer, "row-globex-000");
+    let approval = ApproveAttributionRequest {
+        partner: "Acme".to_owned(),
+        id: received[0].id.clone(),
+        comment: text("comment"),
+        ..ApproveAttributionRequest::default()
+    };
+    attributions.approve_attribution(approval).await.unwrap();
+
+    let content = text("content");
+    let part = |part| UploadAssetRequest { part: Some(part) };
+    let header = AssetHeader {
+        kind: AssetKind::CaseStudy.into(),
+        title: text("title"),
+        file_name: "sheet.txt".to_owned(),
+        sha256: hex::encode(Sha256::digest(&content)),
+        ..AssetHeader::default()
+    };
+    let parts = [
+        part(upload_asset_request::Part::Header(header)),
+        part(upload_asset_request::Part::Chunk(
+            content.clone().into_bytes(),
+        )),
+    ];
+    let mut assets = AssetServiceClient::new(a.api().await);
+    let uploaded = assets
+        .upload_asset(futures::stream::iter(parts))
+        .await
+        .unwrap()
+        .into_inner();
+    let id = uploaded.asset.unwrap().id;
+    let share = ShareAssetRequest {
+        partner: "Globex".to_owned(),
+        id: id.clone(),
+        description: text("description"),
+    };
+    assets.share_asset(share).await.unwrap();
+    let mut assets = AssetServiceClient::new(b.api().await);
+    let mut fetched = Vec::new();
+    for _ in 0..400 {
+        let request = DownloadAssetRequest {
+            partner: "Acme".to_owned(),
+            id: id.clone(),
+        };
+        // The news of it takes a moment.
+        if let Ok(parts) = assets.download_asset(request).await {
+            let parts: Vec<_> = parts.into_inner().try_collect().await.unwrap();
+            fetched = parts
+                .into_iter()
+                .filter_map(|part| match part.part {
+                    Some(download_asset_response::Part::Chunk(chunk)) => Some(chunk),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(fetched, content.as_bytes());
+    ["details", "comment", "title", "description", "content"]
+        .map(|what| (what.to_owned(), text(what).into_bytes()))
+        .to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn z01_nothing_leaks_anywhere() {
     listen_to_the_log();
-    let a = TestNode::start_with("Acme", watched).await;
-    let mut b = TestNode::start_with("Globex", watched).await;
+    let recorded = |config: &mut overlap_server::config::Config| {
+        config.matching.record_frames = true;
+        config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
+    };
+    let a = TestNode::start_configured("Acme", watched, recorded).await;
+    let mut b = TestNode::start_configured("Globex", watched, recorded).await;
     b.accept(&a.invite().await).await.unwrap();
     // From here on, whoever calls B goes through the relay.
     let (front, captured) = relay(b.exchange_addr()).await;
@@ -447,11 +596,14 @@ async fn z01_nothing_leaks_anywhere() {
     agree(&a, &b).await;
     let run = match_once(&a, "Globex").await;
     assert_eq!(run.state(), RunState::Done, "{run:?}");
+    let summary_run = run.id.clone();
     let summary = run.summary.unwrap();
     assert!(
         summary.shared_customers > Some(10),
         "there is something to leak"
     );
+    let written = collaborate(&a, &b).await;
+    let exported = export_receipts(&a, &summary_run).await;
     // A run that fails, and errors of every sort on the way.
     let mut errors = String::new();
     let again = MatchServiceClient::new(a.api().await)
@@ -476,6 +628,8 @@ async fn z01_nothing_leaks_anywhere() {
     assert!(elements.len() > 200, "{} elements and tags", elements.len());
     secrets.extend(elements);
 
+    secrets.extend(written);
+
     let log = log();
     assert!(log.len() > 100_000, "the log is on: {} bytes", log.len());
     assert_eq!(found(&log, &secrets), [""; 0], "in the log");
@@ -496,6 +650,11 @@ async fn z01_nothing_leaks_anywhere() {
         "in the audit log"
     );
     assert_eq!(found(errors.as_bytes(), &secrets), [""; 0], "in errors");
+    for node in [&a, &b] {
+        let numbers = metrics(node).await;
+        assert!(numbers.ends_with("# EOF\n"), "{numbers}");
+        assert_eq!(found(numbers.as_bytes(), &secrets), [""; 0], "in metrics");
+    }
 
     let receipts: Vec<u8> = a
         .node()
@@ -517,6 +676,27 @@ async fn z01_nothing_leaks_anywhere() {
         .unwrap();
     assert!(receipts.len() > 400, "{} bytes of receipts", receipts.len());
     assert_eq!(found(&receipts, &secrets), [""; 0], "in receipts");
+    assert!(exported.len() > 400, "{} bytes exported", exported.len());
+    assert_eq!(found(&exported, &secrets), [""; 0], "in exported receipts");
+
+    for node in [&a, &b] {
+        let recordings = files(&node.path().join("recordings"));
+        assert!(recordings.len() > 10_000, "{} bytes", recordings.len());
+        assert_eq!(found(&recordings, &wire_secrets), [""; 0], "in recordings");
+    }
+    // Everything that the partner's node keeps: store, results, recordings, assets.
+    for (node, own, other) in [(&b, "globex", "acme"), (&a, "acme", "globex")] {
+        let own: BTreeSet<String> = identifiers(own).into_iter().map(|(name, _)| name).collect();
+        let mut foreign = identifiers(other);
+        foreign.retain(|(name, _)| !own.contains(name));
+        assert!(
+            foreign.len() > 100,
+            "the company has identifiers of its own"
+        );
+        let kept = files(node.path());
+        assert!(kept.len() > 100_000, "{} bytes", kept.len());
+        assert_eq!(found(&kept, &foreign), [""; 0], "kept of the partner's");
+    }
 
     // The wire: ciphertext as captured, and every frame in the clear.
     let captured = captured.lock().unwrap().clone();

@@ -15,7 +15,7 @@ use std::{
 
 use oracle::{
     Side, Tier,
-    harness::{PARTNERSHIP, TestNode, run_over},
+    harness::{TestNode, run_over},
     network::{Fate, Network, To, resumable},
     view,
     world::{Dice, all, rows},
@@ -31,8 +31,6 @@ use overlap_server::{
     matching::{
         driver::{Completed, ResumeLimits},
         failure::{Failure, Side as FaultSide},
-        keys,
-        ledger::Ledger,
     },
 };
 
@@ -66,11 +64,7 @@ fn assert_right(a: &TestNode, side_a: &Side, b: &TestNode, side_b: &Side, what: 
 
 /// What is left of the budget that `node` grants: every evaluation is debited once.
 fn remaining(node: &TestNode) -> u64 {
-    let directory = keys::directory(node.directory.path(), PARTNERSHIP);
-    let epoch = Ledger::highest_epoch(&directory).unwrap();
-    Ledger::open(&directory, epoch, 10_000_000)
-        .unwrap()
-        .remaining()
+    node.evaluations_left(10_000_000).1
 }
 
 type Outcome = (Result<Completed, Failure>, Result<Completed, Failure>);

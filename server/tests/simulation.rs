@@ -23,7 +23,7 @@ use std::{
 
 use oracle::{
     Side, Tier, View,
-    harness::{PARTNERSHIP, TestNode, run_pair},
+    harness::{TestNode, run_pair},
     network::{Fate, Network, To},
     view,
     world::{Dice, agreement, all, rows},
@@ -36,8 +36,6 @@ use overlap_server::{
         compute::Pool,
         driver::{Completed, ReleaseIntervals, ResumeLimits, drive},
         failure::{Failure, Side as FaultSide},
-        keys,
-        ledger::Ledger,
         recover,
     },
 };
@@ -172,10 +170,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn remaining(node: &TestNode) -> (u64, u64) {
-    let directory = keys::directory(node.directory.path(), PARTNERSHIP);
-    let epoch = Ledger::highest_epoch(&directory).unwrap();
-    let remaining = Ledger::open(&directory, epoch, BUDGET).unwrap().remaining();
-    (epoch, remaining)
+    node.evaluations_left(BUDGET)
 }
 
 /// How a node's part of an attempt ended.

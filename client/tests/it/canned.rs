@@ -145,6 +145,7 @@ pub(crate) fn broken(id: &str) -> v1::Run {
             reason: "PEER_FAULT".to_owned(),
             message: "chunk 3 holds a point\nthat is not canonical".to_owned(),
             fault: v1::Fault::Partner.into(),
+            ..v1::RunFailure::default()
         }),
         ..run(id, v1::RunState::Failed)
     }

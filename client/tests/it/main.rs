@@ -10,6 +10,7 @@ mod help;
 mod library;
 mod numbers;
 mod reading;
+mod receipts;
 mod runs;
 mod writing;
 

@@ -66,7 +66,7 @@ impl SliceLayout {
 }
 
 /// What the commitment to a slice is.
-pub(super) fn commitment(session: &SessionId, flow: Flow, index: u32, payload: &[u8]) -> [u8; 32] {
+pub(crate) fn commitment(session: &SessionId, flow: Flow, index: u32, payload: &[u8]) -> [u8; 32] {
     derive_truncated(
         "OVL1/slice",
         &[&session.0, &[flow.code()], &index.to_be_bytes(), payload],

@@ -87,7 +87,24 @@ impl Pool {
 pub fn fresh_rng() -> Result<ChaCha20Rng, Error> {
     let mut seed = [0; 32];
     random(&mut seed)?;
+    #[cfg(test)]
+    note_seed(&seed);
     let rng = ChaCha20Rng::from_seed(seed);
     seed.zeroize();
     Ok(rng)
+}
+
+/// Seeds of this process's generators, for the replay of a run by another implementation. In the library's tests only.
+#[cfg(test)]
+static SEEDS: std::sync::Mutex<Vec<[u8; 32]>> = std::sync::Mutex::new(Vec::new());
+
+#[cfg(test)]
+fn note_seed(seed: &[u8; 32]) {
+    SEEDS.lock().expect("nobody panics with it").push(*seed);
+}
+
+/// The seeds of every generator so far.
+#[cfg(test)]
+pub(super) fn noted_seeds() -> Vec<[u8; 32]> {
+    SEEDS.lock().expect("nobody panics with it").clone()
 }

@@ -38,6 +38,7 @@ use super::{
     failure::Failure,
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},
+    recording::{Recorder, RecordingRules},
     spool::{Sorter, disk, new_directory},
     terms::KeyRules,
 };
@@ -122,6 +123,10 @@ pub struct RunSettings {
     pub backend: Backend,
     /// What both sides have to do alike.
     pub rules: KeyRules,
+    /// By how many percent a partner's set may grow from one run to the next.
+    pub max_growth_percent: u32,
+    /// How runs are recorded, if they are.
+    pub recording: Option<RecordingRules>,
 }
 
 /// The two organisations of a run, seen from here.
@@ -294,6 +299,25 @@ pub async fn drive(run: Run, link: RunLink) -> Result<Completed, Failure> {
 /// # Errors
 /// As [`drive`].
 pub async fn drive_to_result(run: Run, link: RunLink) -> Result<(Completed, Tail), Failure> {
+    let Some(rules) = run.settings.recording else {
+        return drive_over(run, link).await;
+    };
+    let (directory, id) = (&run.node_directory, &run.record_id);
+    let recorder = Recorder::start(directory, &run.partnership_id, id, link.initiator, rules)?;
+    let link = recorder.tap(link).await;
+    match drive_over(run, link).await {
+        Ok((completed, tail)) => {
+            let recorder = Some(recorder);
+            Ok((completed, Tail { recorder, ..tail }))
+        }
+        Err(failure) => {
+            recorder.finish().await;
+            Err(failure)
+        }
+    }
+}
+
+async fn drive_over(run: Run, link: RunLink) -> Result<(Completed, Tail), Failure> {
     let mut cancel = run.cancel.clone();
     let cancelled = async move {
         // Without a sender nobody can cancel.
@@ -328,6 +352,7 @@ pub async fn drive_to_result(run: Run, link: RunLink) -> Result<(Completed, Tail
 pub struct Tail {
     line: BoxFuture<'static, Result<(), Failure>>,
     patience: Duration,
+    recorder: Option<Recorder>,
 }
 
 impl Tail {
@@ -338,6 +363,9 @@ impl Tail {
             // The result is in force here; whether the partner got as far is its own affair.
             Ok(Err(failure)) => tracing::debug!(error = %failure.error, "the end of a run"),
             Err(_) => tracing::debug!("the end of a run was not acknowledged"),
+        }
+        if let Some(recorder) = self.recorder {
+            recorder.finish().await;
         }
     }
 }
@@ -398,7 +426,12 @@ async fn drive_link(
     };
     // Both receipts are exchanged and the result is in force.
     outgoing.close();
-    Ok((completed, Tail { line, patience }))
+    let tail = Tail {
+        line,
+        patience,
+        recorder: None,
+    };
+    Ok((completed, tail))
 }
 
 /// Everything after the handshake.

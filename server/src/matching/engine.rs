@@ -21,8 +21,10 @@ use super::{
         RunLink, RunSettings, Tail,
     },
     failure::Failure,
+    ledger,
     local_customers::SnapshotLimits,
     progress::{Meter, Progress},
+    recording::RecordingRules,
     records,
     terms::KeyRules,
 };
@@ -179,6 +181,15 @@ impl Engine {
                 normaliser_version: NORMALIZER_VERSION,
                 suffix_list: SUFFIX_LIST_VERSION.to_owned(),
             },
+            max_growth_percent: node.config.matching.max_growth_percent,
+            recording: node
+                .config
+                .matching
+                .record_frames
+                .then_some(RecordingRules {
+                    max_bytes: node.config.matching.max_recording_bytes,
+                    keep: node.config.matching.keep_recordings,
+                }),
         })
     }
 }
@@ -288,17 +299,7 @@ fn refuse_too_soon(
         return Ok(());
     };
     let passed_s = node.now().as_second() - last.completed_at.as_second();
-    if least_s == 0 || passed_s >= i64::from(least_s) {
-        return Ok(());
-    }
-    Err(Error::new(
-        Reason::RunTooSoon,
-        format!(
-            "the last run ended {passed_s} s ago and the permissions ask for {least_s} s between two: wait {} s",
-            i64::from(least_s) - passed_s
-        ),
-    )
-    .with("retry_after_s", i64::from(least_s) - passed_s))
+    ledger::refuse_too_soon(passed_s, least_s.into())
 }
 
 fn run_link(link: Link, reconnect: Reconnect) -> RunLink {

@@ -271,6 +271,15 @@ pub fn destroy(directory: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether there are keys of an epoch that were not destroyed, or a file that may hold some.
+#[must_use]
+pub fn exist(directory: &Path) -> bool {
+    match read(directory) {
+        Ok(found) => found.is_some_and(|(header, _)| header.started_at != DESTROYED),
+        Err(_) => true,
+    }
+}
+
 /// Fills `bytes` with the operating system's randomness.
 ///
 /// # Errors

@@ -1,7 +1,11 @@
-//! The budget ledger: how many evaluations a partner has had in an epoch (PROTOCOL.md "Budgets").
+//! The budget ledger: what a partner has had of this node (PROTOCOL.md §11, KEY_MANAGEMENT.md "Budgets").
 //!
-//! Evaluations are debited durably before they are computed, in a file outside the database and its backups. A debit reserves
-//! a block at a time, so a crash wastes at most one block.
+//! Evaluations of the partner's queries, and the partner's published tags that are compared with this node's customers, are
+//! debited durably before they are used, in a file outside the database and its backups. A debit reserves a block at a time,
+//! so a crash wastes at most one block. Ledger and database carry the same generation: if they disagree, one of them was
+//! rolled back, and whoever has the older one does not know any more what was spent.
+
+mod balance;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -9,35 +13,94 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ring::digest;
+use jiff::Timestamp;
 
-use super::spool::{disk, new_directory, sync_directory};
-use crate::error::{Error, Reason};
+pub use balance::Balance;
 
-/// Evaluations that one durable write reserves.
+use super::{
+    keys::{self, MAX_EPOCH_AGE_S},
+    records,
+    spool::{disk, new_directory, sync_directory},
+};
+use crate::{
+    audit,
+    error::{Error, Reason},
+    storage::Store,
+};
+
+/// Evaluations or tags that one durable write reserves.
 pub const BLOCK: u64 = 65_536;
+/// A partner's set may always grow by this many keys a run, however small it was.
+pub const GROWTH_FLOOR: u64 = 10_000;
 
 const FILE_NAME: &str = "ledger";
-const RECORD_BYTES: usize = 32;
+
+/// What is debited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// Evaluations of the partner's queries in an epoch of mine.
+    Queries,
+    /// Tags of the partner's that are compared with my customers, in the window that begins with the first.
+    Tags,
+}
+
+impl Budget {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Queries => "queries",
+            Self::Tags => "tags",
+        }
+    }
+}
+
+/// What the partner declares to bring to a run, padding included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// So many keys, all it has.
+    All(u64),
+    /// So many changes of what it had.
+    Changes(u64),
+}
+
+impl Declared {
+    /// The largest set that the partner may have afterwards.
+    const fn set_after(self, before: u64) -> u64 {
+        match self {
+            Self::All(keys) => keys,
+            Self::Changes(keys) => before.saturating_add(keys),
+        }
+    }
+}
 
 /// The ledger of one partnership, open for one run.
 pub struct Ledger {
     path: PathBuf,
     file: File,
-    epoch: u64,
-    budget: u64,
-    /// Durably debited in this epoch.
-    reserved: u64,
+    store: Store,
+    partnership_id: String,
+    balance: Balance,
+    /// What the partner may have of each budget.
+    limits: [u64; 2],
     /// Reserved and not yet used by this run.
-    unused: u64,
+    unused: [u64; 2],
+    /// The number that the epoch of this run has at least.
+    least_epoch: u64,
+    /// When the epoch began; the tags' window where there is none.
+    epoch_started_at: i64,
 }
 
 impl Ledger {
-    /// Opens the ledger for an epoch in which the partner may have `budget` evaluations.
+    /// Opens the ledger and compares it with the database. If they disagree, the epoch's keys are destroyed, what is known of
+    /// the debits goes over to the next epoch, and the audit log says so.
     ///
     /// # Errors
-    /// What the file system reports; `STORAGE_FAILED` for a damaged file.
-    pub fn open(directory: &Path, epoch: u64, budget: u64) -> Result<Self, Error> {
+    /// `RUN_UNDER_WAY` if another run holds the ledger; what the file system or the store reports.
+    pub fn open(
+        directory: &Path,
+        store: &Store,
+        partnership_id: &str,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         new_directory(directory)?;
         let path = directory.join(FILE_NAME);
         let mut options = OpenOptions::new();
@@ -59,212 +122,252 @@ impl Ledger {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(|error| disk(&path, &error))?;
-        let (records, torn) = bytes.as_chunks::<RECORD_BYTES>();
-        if !torn.is_empty() {
+        let whole = bytes.len() - bytes.len() % Balance::BYTES;
+        if whole < bytes.len() {
             // A power cut during the last write: what it was to reserve was never used.
-            file.set_len((records.len() * RECORD_BYTES) as u64)
+            file.set_len(whole as u64)
                 .and_then(|()| file.sync_all())
                 .map_err(|error| disk(&path, &error))?;
         }
-        let mut reserved = 0;
-        for record in records {
-            let (record_epoch, total) = decode(record).ok_or_else(|| {
-                Error::new(
-                    Reason::StorageFailed,
-                    format!("{}: the budget ledger is damaged", path.display()),
+        sync_directory(directory)?;
+        let found = balance::last(&bytes[..whole]);
+        let stored =
+            store.read_blocking(|connection| records::budget(connection, partnership_id))?;
+        let has_keys = keys::exist(directory);
+        let mut least_epoch = stored.map_or(0, |stored| stored.epoch);
+        if let balance::Found::Last(last) = found {
+            least_epoch = least_epoch.max(last.epoch);
+        }
+        let (mut balance, problem) = balance::reconcile(found, stored, has_keys);
+        if let Some(problem) = problem {
+            tracing::error!(
+                partnership = partnership_id,
+                problem,
+                "the budget ledger and the store disagree: one was rolled back; the epoch's keys are destroyed"
+            );
+            keys::destroy(directory)?;
+            least_epoch += 1;
+            if found == balance::Found::Damaged {
+                file.set_len(0).map_err(|error| disk(&path, &error))?;
+            }
+            store.write_blocking(|tx| {
+                let details = [("problem", problem)];
+                audit::record(
+                    tx,
+                    now,
+                    audit::SYSTEM,
+                    "budget.rolled_back",
+                    Some(partnership_id),
+                    &details,
                 )
             })?;
-            if record_epoch == epoch {
-                reserved = total;
-            }
         }
-        sync_directory(directory)?;
-        Ok(Self {
+        let window = now.as_second().saturating_sub(balance.tags_since);
+        if window >= MAX_EPOCH_AGE_S {
+            (balance.tags, balance.tags_since) = (0, now.as_second());
+        }
+        let mut ledger = Self {
             path,
             file,
-            epoch,
-            budget,
-            reserved,
-            unused: 0,
-        })
-    }
-
-    /// The highest epoch in which anything was debited; 0 if there is none.
-    ///
-    /// # Errors
-    /// As [`Ledger::open`].
-    pub fn highest_epoch(directory: &Path) -> Result<u64, Error> {
-        let path = directory.join(FILE_NAME);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(disk(&path, &error)),
+            store: store.clone(),
+            partnership_id: partnership_id.to_owned(),
+            least_epoch,
+            epoch_started_at: balance.tags_since,
+            balance,
+            limits: [0; 2],
+            unused: [0; 2],
         };
-        let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
-        Ok(records
-            .iter()
-            .filter_map(decode)
-            .map(|(epoch, _)| epoch)
-            .max()
-            .unwrap_or(0))
+        ledger.advance()?;
+        Ok(ledger)
     }
 
-    /// Checks that the budget covers `count` evaluations, without debiting them.
+    /// Begins to count for a run: in which epoch of mine, if I evaluate, and what the partner may have.
     ///
     /// # Errors
-    /// `QUOTA_EXHAUSTED`.
-    pub fn require(&self, count: u64) -> Result<(), Error> {
-        if count <= self.remaining() {
+    /// What the file system reports.
+    pub fn begin(
+        &mut self,
+        epoch: Option<(u64, i64)>,
+        max_queries: u64,
+        max_tags: u64,
+    ) -> Result<(), Error> {
+        self.limits = [max_queries, max_tags];
+        if let Some((epoch, started_at)) = epoch {
+            self.epoch_started_at = started_at;
+            if self.balance.epoch != epoch {
+                self.balance.enter(epoch);
+                self.append()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number that the epoch of this run has at least: partners refuse a lower one, and a second key for one they know.
+    #[must_use]
+    pub const fn least_epoch(&self) -> u64 {
+        self.least_epoch
+    }
+
+    /// Checks that a budget covers `count` more, without debiting them.
+    ///
+    /// # Errors
+    /// `QUOTA_EXHAUSTED` with limit, used, asked and the end of the epoch.
+    pub fn require(&self, budget: Budget, count: u64) -> Result<(), Error> {
+        if count <= self.remaining(budget) {
+            return Ok(());
+        }
+        let limit = self.limits[budget as usize];
+        let used = self.balance.debited(budget) - self.unused[budget as usize];
+        let since = match budget {
+            Budget::Queries => self.epoch_started_at,
+            Budget::Tags => self.balance.tags_since,
+        };
+        let end = Timestamp::from_second(since.saturating_add(MAX_EPOCH_AGE_S))
+            .map_or_else(|_| "unknown".to_owned(), |end| end.to_string());
+        Err(Error::new(
+            Reason::QuotaExhausted,
+            format!(
+                "the partner's budget of {limit} {} for this epoch does not cover {count} more: {used} are used until {end}; \
+                 raise max_evaluations_per_epoch or wait for the next epoch",
+                budget.name()
+            ),
+        )
+        .with("budget", budget.name())
+        .with("limit", limit)
+        .with("used", used)
+        .with("asked", count)
+        .with("epoch_end", end))
+    }
+
+    /// What the partner may still have.
+    #[must_use]
+    pub const fn remaining(&self, budget: Budget) -> u64 {
+        let at = budget as usize;
+        self.limits[at].saturating_sub(self.balance.debited(budget)) + self.unused[at]
+    }
+
+    /// Debits durably. Only after it returns may what was debited be used.
+    ///
+    /// # Errors
+    /// `QUOTA_EXHAUSTED` if the budget does not cover it; what the file system reports.
+    pub fn debit(&mut self, budget: Budget, count: u64) -> Result<(), Error> {
+        self.require(budget, count)?;
+        let at = budget as usize;
+        if count > self.unused[at] {
+            let missing = count - self.unused[at];
+            let block = missing
+                .next_multiple_of(BLOCK)
+                .min(self.limits[at] - self.balance.debited(budget));
+            let before = self.balance;
+            *self.balance.debited_mut(budget) += block;
+            if let Err(error) = self.append() {
+                self.balance = before;
+                return Err(error);
+            }
+            self.unused[at] += block;
+        }
+        self.unused[at] -= count;
+        Ok(())
+    }
+
+    /// Checks how far the partner's set has grown since its last run.
+    ///
+    /// # Errors
+    /// `QUOTA_EXHAUSTED` with limit, used (the size before) and asked (the size now).
+    pub fn require_growth(&self, declared: Declared, max_percent: u32) -> Result<(), Error> {
+        let before = self.balance.peer_set;
+        let set_size = declared.set_after(before);
+        let growth = u128::from(before) * u128::from(max_percent) / 100;
+        let growth = u64::try_from(growth).unwrap_or(u64::MAX).max(GROWTH_FLOOR);
+        let limit = before.saturating_add(growth);
+        if before == 0 || set_size <= limit {
             return Ok(());
         }
         Err(Error::new(
             Reason::QuotaExhausted,
             format!(
-                "the partner's budget of {} evaluations for this epoch does not cover {count} more: raise max_evaluations_per_epoch or wait for the next epoch",
-                self.budget
+                "the partner's set grew from {before} to {set_size} keys since its last run, and may grow to {limit}: \
+                 raise max_growth_percent if that is plausible"
             ),
         )
-        .with("limit", self.budget)
-        .with("remaining", self.remaining())
-        .with("epoch", self.epoch))
+        .with("budget", "growth")
+        .with("limit", limit)
+        .with("used", before)
+        .with("asked", set_size))
     }
 
-    /// Evaluations the partner may still have in this epoch.
-    #[must_use]
-    pub const fn remaining(&self) -> u64 {
-        self.budget.saturating_sub(self.reserved) + self.unused
-    }
-
-    /// Debits `count` evaluations durably. Only after it returns may they be computed.
+    /// Checks the least time between two runs.
     ///
     /// # Errors
-    /// `QUOTA_EXHAUSTED` if the budget does not cover them; what the file system reports.
-    pub fn debit(&mut self, count: u64) -> Result<(), Error> {
-        self.require(count)?;
-        if count > self.unused {
-            let missing = count - self.unused;
-            let block = missing
-                .next_multiple_of(BLOCK)
-                .min(self.budget - self.reserved);
-            let total = self.reserved + block;
-            self.file
-                .write_all(&encode(self.epoch, total))
-                .and_then(|()| self.file.sync_data())
-                .map_err(|error| disk(&self.path, &error))?;
-            self.reserved = total;
-            self.unused += block;
+    /// `RUN_TOO_SOON`.
+    pub fn require_interval(&self, now: Timestamp, least_s: u64) -> Result<(), Error> {
+        match self.balance.last_run {
+            0 => Ok(()),
+            last_run => refuse_too_soon(now.as_second().saturating_sub(last_run), least_s),
         }
-        self.unused -= count;
-        Ok(())
     }
+
+    /// Notes that the partner has learnt what this run gives.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn ran(&mut self, now: Timestamp, declared: Declared) -> Result<(), Error> {
+        self.balance.last_run = now.as_second();
+        self.balance.peer_set = declared.set_after(self.balance.peer_set);
+        self.append()
+    }
+
+    /// Goes on to the next generation: the ledger first, then the database, then the ledger says that the database knows.
+    fn advance(&mut self) -> Result<(), Error> {
+        self.balance.generation += 1;
+        self.balance.settled = false;
+        self.append()?;
+        let balance = self.balance;
+        self.store
+            .write_blocking(|tx| records::remember_budget(tx, &self.partnership_id, &balance))?;
+        self.balance.settled = true;
+        self.append()
+    }
+
+    fn append(&mut self) -> Result<(), Error> {
+        self.file
+            .write_all(&self.balance.encode())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| disk(&self.path, &error))
+    }
+}
+
+/// "Least seconds between two runs": refuses one that comes `passed_s` after the last.
+///
+/// # Errors
+/// `RUN_TOO_SOON`.
+pub(crate) fn refuse_too_soon(passed_s: i64, least_s: u64) -> Result<(), Error> {
+    let least_s = i64::try_from(least_s).unwrap_or(i64::MAX);
+    if passed_s >= least_s {
+        return Ok(());
+    }
+    let left_s = least_s.saturating_sub(passed_s);
+    Err(Error::new(
+        Reason::RunTooSoon,
+        format!(
+            "the last run ended {passed_s} s ago and the permissions ask for {least_s} s between two: wait {left_s} s"
+        ),
+    )
+    .with("retry_after_s", left_s))
 }
 
 impl Drop for Ledger {
-    /// Gives back what was reserved and not used. Without this, after a crash, the block stays debited.
+    /// Gives back what was reserved and not used, in a generation of its own, so that no copy made during the run fits the
+    /// database any more. Without this, after a crash, the block stays debited.
     fn drop(&mut self) {
-        if self.unused == 0 {
-            return;
+        for budget in [Budget::Queries, Budget::Tags] {
+            *self.balance.debited_mut(budget) -= self.unused[budget as usize];
         }
-        let total = self.reserved - self.unused;
-        let written = self
-            .file
-            .write_all(&encode(self.epoch, total))
-            .and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            tracing::warn!(%error, path = %self.path.display(), "unused evaluations stay debited");
+        if let Err(error) = self.advance() {
+            tracing::warn!(%error, path = %self.path.display(), "the budget ledger could not be closed");
         }
     }
-}
-
-fn encode(epoch: u64, total: u64) -> [u8; RECORD_BYTES] {
-    let mut record = [0; RECORD_BYTES];
-    record[..8].copy_from_slice(&epoch.to_be_bytes());
-    record[8..16].copy_from_slice(&total.to_be_bytes());
-    let check = digest::digest(&digest::SHA256, &record[..16]);
-    record[16..].copy_from_slice(&check.as_ref()[..16]);
-    record
-}
-
-fn decode(record: &[u8; RECORD_BYTES]) -> Option<(u64, u64)> {
-    let (halves, _) = record.as_chunks::<8>();
-    let (epoch, total) = (u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1]));
-    (encode(epoch, total) == *record).then_some((epoch, total))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn z10_a_debit_survives_and_a_crash_wastes_one_block() {
-        let directory = tempfile::tempdir().unwrap();
-        let budget = 3 * BLOCK;
-        let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
-        ledger.debit(10).unwrap();
-        ledger.debit(BLOCK).unwrap();
-        assert_eq!(ledger.remaining(), budget - BLOCK - 10);
-        // A crash: what was reserved stays debited, and two blocks were.
-        ledger.unused = 0;
-        drop(ledger);
-        let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
-        assert_eq!(ledger.remaining(), BLOCK);
-        let error = ledger.debit(BLOCK + 1).unwrap_err();
-        assert_eq!(error.reason(), Reason::QuotaExhausted);
-        ledger.debit(1).unwrap();
-        // An orderly end gives back what was not used.
-        drop(ledger);
-        let mut ledger = Ledger::open(directory.path(), 1, budget).unwrap();
-        assert_eq!(ledger.remaining(), BLOCK - 1);
-        ledger.debit(BLOCK - 1).unwrap();
-        assert_eq!(
-            ledger.debit(1).unwrap_err().reason(),
-            Reason::QuotaExhausted
-        );
-        drop(ledger);
-        // The next epoch has a budget of its own.
-        let ledger = Ledger::open(directory.path(), 2, budget).unwrap();
-        assert_eq!(ledger.remaining(), budget);
-    }
-
-    #[test]
-    fn z10_a_ledger_has_one_user_at_a_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = Ledger::open(directory.path(), 1, BLOCK).unwrap();
-        let error = Ledger::open(directory.path(), 1, BLOCK).err().unwrap();
-        assert_eq!(error.reason(), Reason::RunUnderWay);
-        drop(first);
-        assert!(Ledger::open(directory.path(), 1, BLOCK).is_ok());
-    }
-
-    #[test]
-    fn z10_a_small_budget_is_not_rounded_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(directory.path(), 1, 100).unwrap();
-        ledger.debit(60).unwrap();
-        ledger.debit(40).unwrap();
-        assert_eq!(
-            ledger.debit(1).unwrap_err().reason(),
-            Reason::QuotaExhausted
-        );
-    }
-
-    #[test]
-    fn a_torn_record_is_dropped_and_a_changed_one_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(directory.path(), 1, 1_000_000).unwrap();
-        ledger.debit(BLOCK).unwrap();
-        drop(ledger);
-        let path = directory.path().join(FILE_NAME);
-        let good = std::fs::read(&path).unwrap();
-        std::fs::write(&path, [good.as_slice(), &[1, 2, 3]].concat()).unwrap();
-        let ledger = Ledger::open(directory.path(), 1, 1_000_000).unwrap();
-        assert_eq!(ledger.remaining(), 1_000_000 - BLOCK);
-        drop(ledger);
-        assert_eq!(std::fs::read(&path).unwrap(), good);
-        let mut changed = good;
-        changed[15] ^= 1;
-        std::fs::write(&path, changed).unwrap();
-        let error = Ledger::open(directory.path(), 1, 1_000_000).err().unwrap();
-        assert_eq!(error.reason(), Reason::StorageFailed);
-    }
-}
+mod tests;

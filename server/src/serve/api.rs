@@ -13,8 +13,8 @@ use overlap_proto::{
         partner_info_service_server::PartnerInfoServiceServer,
         partnership_service_server::PartnershipServiceServer,
         program_intelligence_service_server::ProgramIntelligenceServiceServer,
-        program_service_server::ProgramServiceServer, record_service_server::RecordServiceServer,
-        sharing_service_server::SharingServiceServer,
+        program_service_server::ProgramServiceServer, receipt_service_server::ReceiptServiceServer,
+        record_service_server::RecordServiceServer, sharing_service_server::SharingServiceServer,
         timeline_service_server::TimelineServiceServer,
     },
 };
@@ -71,6 +71,7 @@ pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error
         PartnershipServiceServer(partnership::Service::new(Arc::clone(node)));
         SharingServiceServer(sharing::Service::new(Arc::clone(node)));
         MatchServiceServer(matching::Service::new(Arc::clone(node)));
+        ReceiptServiceServer(matching::receipts::Service::new(Arc::clone(node)));
         OverlapServiceServer(overlap::Service::new(Arc::clone(node)));
         AttributionServiceServer(attribution::Service::new(Arc::clone(node)));
         AssetServiceServer(assets::Service::new(Arc::clone(node)));

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_collaboration.sql"),
     include_str!("migrations/0008_run_restarts.sql"),
     include_str!("migrations/0009_dashboard_alerts_pieces.sql"),
+    include_str!("migrations/0010_receipts.sql"),
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -71,6 +71,10 @@ pub fn listings() -> BTreeMap<&'static str, (Value, Value)> {
             (json!({"partner": "Globex"}), json!({"partner": "Initech"})),
         ),
         (
+            "ReceiptService.ListReceipts",
+            (json!({}), json!({"partner": "Globex"})),
+        ),
+        (
             "OverlapService.ListSharedCustomers",
             (
                 json!({"partner": "Globex"}),

@@ -406,6 +406,13 @@ pub fn roles() -> Vec<(&'static str, May, Value, Code)> {
             json!({}),
             Ok,
         ),
+        ("ReceiptService.ListReceipts", Admins, json!({}), Ok),
+        (
+            "ReceiptService.GetReceipt",
+            Admins,
+            json!({"run": "nothing"}),
+            NotFound,
+        ),
         ("RecordService.IngestRecords", Admins, json!({}), Ok),
         (
             "RecordService.ImportRecords",

@@ -21,6 +21,8 @@ use overlap_server::{
             RunSettings, directory, drive,
         },
         failure::Failure,
+        keys,
+        ledger::{Budget, Ledger},
         local_customers::SnapshotLimits,
         progress::Meter,
         records::{self, ResultRecord},
@@ -54,6 +56,15 @@ pub struct TestNode {
 pub const PARTNERSHIP: &str = "prt_test";
 
 impl TestNode {
+    /// The epoch, and what is left in it of a budget of evaluations.
+    pub fn evaluations_left(&self, budget: u64) -> (u64, u64) {
+        let directory = keys::directory(self.directory.path(), PARTNERSHIP);
+        let now = self.clock.now();
+        let mut ledger = Ledger::open(&directory, &self.store, PARTNERSHIP, now).unwrap();
+        ledger.begin(None, budget, 0).unwrap();
+        (ledger.least_epoch(), ledger.remaining(Budget::Queries))
+    }
+
     /// An empty node; nodes with different numbers are different organisations.
     pub fn new(number: u8) -> Self {
         Self::open(number, tempfile::tempdir().unwrap())
@@ -81,6 +92,8 @@ impl TestNode {
                     normaliser_version: NORMALIZER_VERSION,
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
+                max_growth_percent: 100,
+                recording: None,
             },
             pool: POOL.clone(),
         }

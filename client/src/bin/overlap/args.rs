@@ -159,6 +159,9 @@ pub(crate) enum Command {
         /// Your id of the customer
         id: String,
     },
+    /// Show, export and verify what both sides signed of each run
+    #[command(subcommand)]
+    Receipts(crate::commands::Receipts),
     /// Manage who may call the node
     #[command(subcommand)]
     Token(Token),

@@ -31,6 +31,7 @@ mod engagement;
 mod overlap;
 mod partner;
 mod program;
+mod receipts;
 mod records;
 mod runs;
 mod sending;
@@ -48,11 +49,23 @@ use futures::{Stream, TryStreamExt as _};
 use overlap_client::{Client, ClientConfig, Error, ExportFormat, PageRequest};
 use tokio::sync::mpsc;
 
+pub(crate) use receipts::Receipts;
+
 use crate::{
     Failed,
     args::{Command, Format},
     output::Printer,
 };
+
+/// Does what the command line asks without a node, if it is of that kind.
+pub(crate) fn offline(format: Format, command: &Command) -> Option<anyhow::Result<()>> {
+    let Command::Receipts(Receipts::Verify(arguments)) = command else {
+        return None;
+    };
+    let mut printer = Printer::new(format);
+    let verified = receipts::verify(&mut printer, arguments);
+    Some(printer.finish().and(verified))
+}
 
 /// Does what the command line asks.
 pub(crate) async fn run(
@@ -87,6 +100,7 @@ pub(crate) async fn run(
         Command::Changes(command) => changes::run(&mut context, command).await,
         Command::Target(command) => overlap::target(&mut context, command).await,
         Command::Explain { partner, id } => overlap::explain(&mut context, &partner, &id).await,
+        Command::Receipts(command) => receipts::run(&mut context, command).await,
         Command::Token(command) => access::token(&mut context, command).await,
         Command::Audit(command) => access::audit(&mut context, command).await,
     }?;

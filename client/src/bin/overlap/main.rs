@@ -50,6 +50,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Overlap) -> anyhow::Result<()> {
+    if let Some(done) = commands::offline(arguments.global.output, &arguments.command) {
+        return done;
+    }
     let config = node(&arguments.global)?;
     commands::run(config, arguments.global.output, arguments.command).await
 }

@@ -24,8 +24,7 @@ use crate::{
     matching::{
         compute::fresh_rng,
         failure::{Failure, misused},
-        keys,
-        ledger::Ledger,
+        ledger::Budget,
         progress::RunState,
         spool::{Sorted, Sorter},
     },
@@ -48,7 +47,7 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
     let secret = SecretKey::from_bytes(&keys.secret)?;
     let evaluator = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
     let (answering, entries) = tokio::try_join!(
-        answer(&flows, flow, &evaluator, &mut inbox, keys.epoch),
+        answer(&flows, flow, &evaluator, &mut inbox),
         hash_own(&flows, flow, &evaluator),
     )?;
     flows.run.meter.enter(RunState::Tags, flow.tags);
@@ -69,12 +68,8 @@ async fn answer(
     flow: ListFlow,
     evaluator: &Arc<Evaluator>,
     inbox: &mut Inbox,
-    epoch: u64,
 ) -> Result<Answering, Failure> {
     let run = &flows.run;
-    let budget = flows.prepared.my_terms(run)?.max_queries;
-    let directory = keys::directory(&run.node_directory, &run.partnership_id);
-    let ledger = Arc::new(Mutex::new(Ledger::open(&directory, epoch, budget)?));
     let in_flight = run.pool.threads() * 2;
     let mut answering = Answering::new(flow);
     let mut evaluating = FuturesOrdered::new();
@@ -95,11 +90,11 @@ async fn answer(
                     return Err(Fault::UnexpectedFrame.into());
                 }
                 answering.admit(&QueryBody::decode(&frame.payload)?)?;
-                let (evaluator, ledger) = (Arc::clone(evaluator), Arc::clone(&ledger));
+                let (evaluator, there) = (Arc::clone(evaluator), Arc::clone(flows));
                 evaluating.push_back(run.pool.run(move || {
                     let query = QueryBody::decode(&frame.payload)?;
                     let elements = query.elements.len() as u64;
-                    lock(&ledger).debit(elements)?;
+                    lock(&there.prepared.ledger).debit(Budget::Queries, elements)?;
                     let body = evaluator.evaluate(&query, &mut fresh_rng()?)?;
                     Ok::<_, Failure>((body, elements))
                 }));

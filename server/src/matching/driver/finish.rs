@@ -10,7 +10,11 @@ use overlap_crypto::{
     wire::{Flow, FrameKind},
 };
 
-use super::{Flows, count, directory, handshake::flow_names, lock, reports, wire};
+use super::{
+    Flows, count, directory,
+    handshake::{declared, flow_names},
+    lock, reports, wire,
+};
 use crate::{
     customers::rows::scan_searchable,
     error::Error,
@@ -18,7 +22,7 @@ use crate::{
         failure::Failure,
         keys::random,
         progress::RunState,
-        records::{self, ReceiptRecord, ResultRecord, Summary},
+        records::{self, ResultRecord, Summary},
         spool::{Sorted, Sorter},
     },
     overlap::{
@@ -97,12 +101,12 @@ pub(super) async fn run(
     );
     // Remembered before it leaves: a partner that holds a receipt this node knows nothing of takes it for rolled back.
     let signed = SignedReceipt::decode(&own)?;
-    let partnership = run.partnership_id.clone();
+    let (partnership, run_id) = (run.partnership_id.clone(), run.record_id.clone());
     let in_force = Arc::clone(&run.in_force);
     run.store
         .write(move |tx| {
             in_force(tx)?;
-            records::remember_own_receipt(tx, &partnership, &signed)
+            records::remember_own_receipt(tx, &partnership, &run_id, &signed, &commitment_salt)
         })
         .await?;
     flows
@@ -111,16 +115,12 @@ pub(super) async fn run(
         .await?;
     let peer = SignedReceipt::decode(&session_inbox.expect(FrameKind::Receipt).await?)?;
     let receipts = awaiting.receive(peer)?;
-    let receipts = ReceiptRecord {
-        own: receipts.own,
-        peer: receipts.peer,
-        salt: commitment_salt,
-    };
-    complete(flows, received, result, receipts).await
+    complete(flows, received, result, receipts.peer).await
 }
 
-/// Makes shared customers of the matches.
+/// Makes shared customers of the matches. Both sides have what the list flows give: whatever becomes of the run, it counts.
 fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
+    lock(&flows.prepared.ledger).ran(flows.run.now(), declared(&flows.session))?;
     let scratch = flows.directory.scratch();
     let take = |sorter: &std::sync::Mutex<Sorter>| {
         std::mem::replace(&mut *lock(sorter), Sorter::new(&scratch, "unused", 0)).finish()
@@ -233,7 +233,7 @@ async fn complete(
     flows: &Arc<Flows>,
     received: &wire::Received,
     result: ResultRecord,
-    receipts: ReceiptRecord,
+    peer_receipt: SignedReceipt,
 ) -> Result<Completed, Failure> {
     let run = &flows.run;
     let counts = flows.prepared.local.key_counts();
@@ -262,7 +262,7 @@ async fn complete(
         there.directory.keep()?;
         let previous = run.store.write_blocking(|tx| {
             (run.in_force)(tx)?;
-            records::remember_receipts(tx, partnership, &run_id, &receipts)?;
+            records::remember_peer_receipt(tx, partnership, &run_id, &peer_receipt)?;
             records::complete(tx, partnership, &result, &summary)
         });
         let previous = match previous {

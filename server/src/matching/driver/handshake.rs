@@ -15,14 +15,15 @@ use overlap_crypto::{
 };
 use overlap_proto::exchange::v1::Frame;
 
-use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, prepare::Prepared, wire};
+use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, lock, prepare::Prepared, wire};
 use crate::{
+    audit,
     error::{Error, Reason},
     matching::{
         compute::fresh_rng,
         failure::{Failure, misused},
         keys::{self, random},
-        ledger::Ledger,
+        ledger::{Budget, Declared, Ledger},
         records,
     },
 };
@@ -147,14 +148,7 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
 
 /// Checks the session against limits, budgets and history, and remembers what must not change.
 async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), Failure> {
-    let peer = session.peer();
-    let limit = run.settings.limits.max_keys;
-    if peer
-        .list_queries
-        .max(peer.tags)
-        .saturating_add(peer.count_queries)
-        > limit
-    {
+    if set_size(session) > run.settings.limits.max_keys {
         return Err(Fault::SetTooLarge.into());
     }
     let epochs = keys::directory(&run.node_directory, &run.partnership_id);
@@ -165,17 +159,32 @@ async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), 
             "the partner holds a newer receipt of this node: the store was rolled back; its epoch keys are destroyed"
         );
         keys::destroy(&epochs)?;
+        let (partnership, now) = (run.partnership_id.clone(), run.now());
+        let newest = session.peer().peer_receipt;
+        run.store
+            .write(move |tx| {
+                // It is this node's own: the chain of receipts goes on from it.
+                if let Some(newest) = &newest {
+                    records::adopt_own_receipt(tx, &partnership, newest)?;
+                }
+                let details = [("problem", "the partner holds a newer receipt of this node")];
+                audit::record(
+                    tx,
+                    now,
+                    audit::SYSTEM,
+                    "budget.rolled_back",
+                    Some(&partnership),
+                    &details,
+                )
+            })
+            .await?;
         return Err(Error::new(
             Reason::FailedPrecondition,
             "this node's store is older than the partner's receipts: it was restored from a backup. The epoch's keys are destroyed; run again",
         )
         .into());
     }
-    if let (Some(flow), Some(keys)) = (session.evaluating(), &prepared.keys) {
-        let budget = prepared.my_terms(run)?.max_queries;
-        let ledger = Ledger::open(&epochs, keys.epoch, budget)?;
-        ledger.require(flow.queries)?;
-    }
+    require_budgets(run, session, &lock(&prepared.ledger))?;
     let partnership = run.partnership_id.clone();
     let peer_epoch = session.peer_epoch();
     let my_epoch = prepared.keys.as_ref().map(|keys| keys.epoch);
@@ -192,6 +201,37 @@ async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), 
         })
         .await?;
     Ok(())
+}
+
+/// What the partner asks for has to be within its budgets; it is debited as it is used.
+fn require_budgets(run: &Run, session: &Session, ledger: &Ledger) -> Result<(), Error> {
+    let (mine, theirs) = (&run.agreement.mine, &run.agreement.theirs);
+    let least_s = mine.min_interval_s.max(theirs.min_interval_s);
+    ledger.require_interval(run.now(), least_s.into())?;
+    ledger.require_growth(declared(session), run.settings.max_growth_percent)?;
+    if let Some(flow) = session.evaluating() {
+        ledger.require(Budget::Queries, flow.queries)?;
+    }
+    if let Some(flow) = session.receiving() {
+        ledger.require(Budget::Tags, flow.tags)?;
+    }
+    Ok(())
+}
+
+/// Keys that the partner declares, padding included.
+fn set_size(session: &Session) -> u64 {
+    let peer = session.peer();
+    peer.list_queries
+        .max(peer.tags)
+        .saturating_add(peer.count_queries)
+}
+
+/// What the partner brings.
+pub(super) fn declared(session: &Session) -> Declared {
+    match session.peer().mode {
+        Mode::Full => Declared::All(set_size(session)),
+        Mode::Delta => Declared::Changes(set_size(session)),
+    }
 }
 
 async fn send(link: &mut RunLink, frame: Frame) -> Result<(), Failure> {

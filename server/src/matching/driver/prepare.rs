@@ -1,6 +1,9 @@
 //! What a side has ready before it says hello: terms, epoch keys, and a snapshot of its customers.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use overlap_crypto::{
     handshake::ListQuerier,
@@ -26,6 +29,11 @@ use crate::{
     overlap::graph::Handle,
 };
 
+/// How often a run tries to get the budget ledger from the one before.
+const LEDGER_TRIES: u32 = 500;
+/// How long it waits in between.
+const LEDGER_PAUSE: Duration = Duration::from_millis(20);
+
 /// One side's part of a run.
 pub(super) struct Prepared {
     pub(super) terms: RunTerms,
@@ -34,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) own: Arc<OwnLabels>,
     /// Of this node as evaluator; present if it lists any stage.
     pub(super) keys: Option<EpochKeys>,
+    /// What the partner has had of this node; held for the whole run.
+    pub(super) ledger: Mutex<Ledger>,
     pub(super) state: PartnerState,
     pub(super) list_querier: ListQuerier,
 }
@@ -95,11 +105,18 @@ impl Prepared {
             run.parties.partner(),
             &run.settings.rules,
         )?;
+        let mut ledger = open_ledger(run)?;
         let keys = if terms.mine.has(Tier::List) {
-            Some(epoch_keys(run, &terms)?)
+            Some(epoch_keys(run, &terms, ledger.least_epoch())?)
         } else {
             None
         };
+        let mine = terms
+            .terms
+            .side(&run.parties.me())
+            .ok_or_else(|| Error::internal("this organisation is no side of the terms"))?;
+        let epoch = keys.as_ref().map(|keys| (keys.epoch, keys.started_at));
+        ledger.begin(epoch, mine.max_queries, mine.max_tags)?;
         let mut salt = [0; 32];
         random(&mut salt)?;
         run.store.read_blocking(|connection| {
@@ -123,6 +140,7 @@ impl Prepared {
                 local: Arc::new(local),
                 salt,
                 keys,
+                ledger: Mutex::new(ledger),
                 state,
                 list_querier,
                 terms,
@@ -153,10 +171,24 @@ fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
     Ok(())
 }
 
-/// The keys of my epoch: a new one if the terms changed or the old one is too old.
-fn epoch_keys(run: &Run, terms: &RunTerms) -> Result<EpochKeys, Error> {
+/// The partnership's ledger. A run that gave way to this one may still be letting go of it.
+fn open_ledger(run: &Run) -> Result<Ledger, Error> {
     let directory = keys::directory(&run.node_directory, &run.partnership_id);
-    let least_epoch = Ledger::highest_epoch(&directory)?;
+    let mut tries = 0;
+    loop {
+        match Ledger::open(&directory, &run.store, &run.partnership_id, run.now()) {
+            Err(error) if error.reason() == Reason::RunUnderWay && tries < LEDGER_TRIES => {
+                tries += 1;
+                std::thread::sleep(LEDGER_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// The keys of my epoch: a new one if the terms changed or the old one is too old.
+fn epoch_keys(run: &Run, terms: &RunTerms, least_epoch: u64) -> Result<EpochKeys, Error> {
+    let directory = keys::directory(&run.node_directory, &run.partnership_id);
     keys::current_or_new(
         &directory,
         &run.vault,

@@ -29,6 +29,7 @@ use crate::{
     matching::{
         compute::fresh_rng,
         failure::{Failure, misused},
+        ledger::Budget,
         progress::RunState,
         spool::{RecordFile, RecordWriter, Sorted, Sorter},
     },
@@ -162,6 +163,7 @@ async fn take_slices(
             .run(move || {
                 let slice = SliceBody::decode(&payload)?;
                 let prepared = &flows_there.prepared;
+                lock(&prepared.ledger).debit(Budget::Tags, slice.tags.len() as u64)?;
                 let own = matching.entries.take()?;
                 // Fields are read before the tags are looked at, whether or not anything matches.
                 let customers: Vec<u32> = own

@@ -14,6 +14,7 @@ use super::{
         failure::{Failure, abort},
         keys,
         progress::RunState,
+        recording,
         records::{self, RecordedFailure},
     },
     Slot, lock, release, stopped,
@@ -165,5 +166,6 @@ pub fn remove_derived_results(
         });
     }
     records::remove_derived(tx, partnership_id)?;
+    recording::remove(node_directory, partnership_id);
     keys::destroy(&keys::directory(node_directory, partnership_id))
 }

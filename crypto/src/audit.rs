@@ -1,0 +1,408 @@
+//! Checks a recording of a run against both receipts, offline and without a secret (PROTOCOL.md §10.1).
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    backend::{Backend, Encoded},
+    context::{Context, OrganizationId, SessionId},
+    fault::Fault,
+    handshake::{Hello, confirmation},
+    list::slice_commitment,
+    plan::Role,
+    receipt::SignedReceipt,
+    recording::EntryKind,
+    report::SignedReport,
+    signature::verify,
+    suite::derive_truncated,
+    transcript::{Chain, payload_digest, resume_message},
+    voprf::{self, PublicKey, Statement, verify_key},
+    wire::{CommitmentsBody, ConfirmBody, EvaluationBody, Flow, FrameKind, QueryBody, ResumeBody},
+};
+
+/// Problems that are told; whatever follows them is likely their consequence.
+const MAX_PROBLEMS: usize = 20;
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// What is wrong, in the order of the recording; empty if everything is as the receipts say.
+    pub problems: Vec<String>,
+    /// Frames of both chains.
+    pub frames: u64,
+    /// Chunks whose proof verified.
+    pub chunks: u64,
+    /// Evaluated elements in those chunks.
+    pub elements: u64,
+    /// Slices that are what their evaluator had committed to.
+    pub slices: u64,
+    /// Reports whose signature verified.
+    pub reports: u64,
+}
+
+/// An audit under way: entries go in one by one, in the order of the recording. It keeps the queries of the run in memory,
+/// 32 bytes each.
+pub struct Audit {
+    backend: Backend,
+    /// By role, as everything below that has two.
+    keys: [[u8; 32]; 2],
+    receipts: [SignedReceipt; 2],
+    exporter: Option<[u8; 32]>,
+    hellos: [Option<Vec<u8>>; 2],
+    session: Option<SessionId>,
+    chains: Option<[Chain; 2]>,
+    confirmed: [bool; 2],
+    signed: [bool; 2],
+    /// By the number of the list flow less one.
+    lists: [ListRecord; 2],
+    report: AuditReport,
+}
+
+/// What is needed of one list flow.
+#[derive(Default)]
+struct ListRecord {
+    queries: HashMap<u32, Vec<Encoded>>,
+    commitments: Vec<[u8; 32]>,
+    proven: HashSet<u32>,
+    sliced: HashSet<u32>,
+}
+
+const ROLES: [Role; 2] = [Role::Initiator, Role::Acceptor];
+
+const fn index(role: Role) -> usize {
+    role.code() as usize
+}
+
+const fn name(role: Role) -> &'static str {
+    match role {
+        Role::Initiator => "initiator",
+        Role::Acceptor => "acceptor",
+    }
+}
+
+impl Audit {
+    /// An audit of the run of two receipts, the initiator's first, whose signatures were verified with these organisation keys.
+    #[must_use]
+    pub fn new(backend: Backend, keys: [[u8; 32]; 2], receipts: [SignedReceipt; 2]) -> Self {
+        Self {
+            backend,
+            keys,
+            receipts,
+            exporter: None,
+            hellos: [None, None],
+            session: None,
+            chains: None,
+            confirmed: [false; 2],
+            signed: [false; 2],
+            lists: Default::default(),
+            report: AuditReport::default(),
+        }
+    }
+
+    /// Takes the next entry.
+    pub fn entry(&mut self, kind: &EntryKind, body: &[u8]) {
+        match *kind {
+            EntryKind::Connection => match <[u8; 32]>::try_from(body) {
+                Ok(exporter) => self.exporter = Some(exporter),
+                Err(_) => self.problem("a connection's exporter is not 32 bytes".to_owned()),
+            },
+            EntryKind::Stopped => self.problem(
+                "the recording stops early: its limit was reached or it could not be written"
+                    .to_owned(),
+            ),
+            EntryKind::Frame {
+                sender,
+                flow,
+                kind,
+                sequence,
+            } => {
+                let place = format!("{}'s {} {sequence}", name(sender), kind.name());
+                if let Err(problem) = self.frame(sender, flow, kind, sequence, body) {
+                    self.problem(format!("{place} of flow {}: {problem}", flow.name()));
+                }
+            }
+        }
+    }
+
+    /// Whether there is anything after this entry that is worth reading.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.report.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// What was found, once every entry is in.
+    #[must_use]
+    pub fn finish(mut self) -> AuditReport {
+        for role in ROLES {
+            let at = index(role);
+            if self.hellos[at].is_none() {
+                self.problem(format!("the {}'s hello is missing", name(role)));
+            }
+            if !self.confirmed[at] {
+                self.problem(format!("the {}'s confirmation is missing", name(role)));
+            }
+            if !self.signed[at] {
+                self.problem(format!("the {}'s receipt is missing", name(role)));
+            }
+            let stated = *self.receipts[at].receipt.side(role);
+            let Some(chain) = self.chains.as_ref().map(|chains| &chains[at]) else {
+                continue;
+            };
+            let (frames, head) = (chain.frames(), chain.head());
+            self.report.frames += frames;
+            if frames != stated.frames {
+                self.problem(format!(
+                    "the {} sent {} frames by the receipts and {frames} by the recording",
+                    name(role),
+                    stated.frames
+                ));
+            } else if head != stated.head {
+                self.problem(format!(
+                    "the {}'s transcript root is not that of the receipts",
+                    name(role)
+                ));
+            }
+        }
+        self.report
+    }
+
+    fn problem(&mut self, problem: String) {
+        if !self.is_hopeless() {
+            self.report.problems.push(problem);
+        }
+    }
+
+    fn frame(
+        &mut self,
+        sender: Role,
+        flow: Flow,
+        kind: FrameKind,
+        sequence: u64,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        match kind {
+            FrameKind::Hello if sequence != 0 => return Err("number 0 was to come".to_owned()),
+            FrameKind::Hello => return self.hello(sender, payload),
+            FrameKind::Abort => return Err("the run was aborted".to_owned()),
+            // Outside the chain, and binds nobody.
+            FrameKind::Ack => return Ok(()),
+            _ => {}
+        }
+        let (Some(session), Some(chains)) = (self.session, self.chains.as_mut()) else {
+            return Err("comes before both hellos".to_owned());
+        };
+        // Outside the numbering.
+        if kind == FrameKind::Resume {
+            return self.resume(sender, payload);
+        }
+        if self.signed[index(sender)] {
+            return Err("comes after its sender's receipt".to_owned());
+        }
+        let chain = &mut chains[index(sender)];
+        let expected = chain.next_sequence(flow);
+        if sequence != expected {
+            return Err(format!("number {expected} was to come"));
+        }
+        // Both chains end before the receipts.
+        if kind == FrameKind::Receipt {
+            return self.receipt(sender, payload);
+        }
+        chain.absorb(flow, kind, sequence, &payload_digest(payload));
+        let key = &self.keys[index(sender)];
+        let named = |fault: Fault| fault.name().to_owned();
+        match kind {
+            FrameKind::Confirm => {
+                let body = ConfirmBody::decode(payload).map_err(named)?;
+                let message = confirmation(&session, sender);
+                verify(key, &message, &body.signature).map_err(named)?;
+                self.confirmed[index(sender)] = true;
+            }
+            FrameKind::Report => {
+                let report = SignedReport::decode(payload).map_err(named)?;
+                report.verify(&session, sender, key).map_err(named)?;
+                self.report.reports += 1;
+            }
+            FrameKind::Query
+            | FrameKind::Evaluation
+            | FrameKind::Commitments
+            | FrameKind::Slice => {
+                self.list(session, sender, flow, kind, payload)?;
+            }
+            // Nothing more can be said of these without secrets; the chain covers them.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A hello: what the receipts say of its sender is what it said.
+    fn hello(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
+        let at = index(sender);
+        if self.hellos[at].is_some() {
+            return Err("a second hello".to_owned());
+        }
+        self.hellos[at] = Some(payload.to_vec());
+        let hello = Hello::decode(payload).map_err(|fault| fault.name().to_owned())?;
+        let own = self.receipts[at].receipt;
+        let stated = own.side(sender);
+        let peer = OrganizationId::of_key(&self.keys[index(sender.peer())]);
+        let (epoch, public_key) = hello
+            .epoch_key
+            .as_ref()
+            .map_or((0, [0; 32]), |key| (key.epoch, key.public_key));
+        let checks = [
+            (hello.run == own.run, "run"),
+            (hello.sender == stated.organization, "sender"),
+            (hello.receiver == peer, "receiver"),
+            (hello.terms == own.terms, "terms hash"),
+            (epoch == stated.epoch, "epoch"),
+            (public_key == stated.public_key, "VOPRF key"),
+            (hello.list_queries == stated.list_queries, "list queries"),
+            (hello.count_queries == stated.count_queries, "count queries"),
+            (hello.tags == stated.tags, "tags"),
+            (hello.run_counter + 1 == own.run_counter, "run counter"),
+            (hello.receipt_head == own.previous, "previous receipt"),
+        ];
+        for (same, what) in checks {
+            if !same {
+                self.problem(format!(
+                    "{what} of the {}'s hello is not that of its receipt",
+                    name(sender)
+                ));
+            }
+        }
+        if let [Some(initiator), Some(acceptor)] = &self.hellos {
+            let exporter = self.exporter.ok_or("comes before its connection")?;
+            let session = SessionId(derive_truncated(
+                "OVL1/sid",
+                &[initiator, acceptor, &exporter],
+            ));
+            self.session = Some(session);
+            self.chains = Some(ROLES.map(|role| Chain::new(&session, role)));
+            if session != own.session {
+                return Err("the session id of the hellos is not that of the receipts".to_owned());
+            }
+        }
+        if let Some(key) = &hello.epoch_key {
+            let context = Context::new(&hello.sender, &hello.receiver, key.epoch, &key.public_key);
+            PublicKey::decode(&key.public_key)
+                .and_then(|public_key| verify_key(&public_key, &context, &key.proof))
+                .map_err(|fault| fault.name().to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// The frames that the sender does not hold are void and come again.
+    fn resume(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
+        let named = |fault: Fault| fault.name().to_owned();
+        let body = ResumeBody::decode(payload).map_err(named)?;
+        let exporter = self.exporter.ok_or("comes before its connection")?;
+        let message = resume_message(&body, sender, &exporter);
+        verify(&self.keys[index(sender)], &message, &body.signature).map_err(named)?;
+        let session = self.session.map(|session| session.0);
+        let chain = self
+            .chains
+            .as_mut()
+            .map(|chains| &mut chains[index(sender.peer())])
+            .filter(|chain| {
+                session == Some(body.session)
+                    && chain.head_after(body.received) == Some(body.received_head)
+            })
+            .ok_or("resumes where the recording never was")?;
+        chain.rewind(body.received);
+        Ok(())
+    }
+
+    fn receipt(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
+        let at = index(sender);
+        let same = SignedReceipt::decode(payload) == Ok(self.receipts[at]);
+        self.signed[at] = true;
+        if same {
+            Ok(())
+        } else {
+            Err("is not the receipt to be audited".to_owned())
+        }
+    }
+
+    /// Queries, evaluations and slices of a list flow.
+    fn list(
+        &mut self,
+        session: SessionId,
+        sender: Role,
+        flow: Flow,
+        kind: FrameKind,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let named = |fault: Fault| fault.name().to_owned();
+        let querier = match flow {
+            Flow::InitiatorQueries => Role::Initiator,
+            _ => Role::Acceptor,
+        };
+        if (kind == FrameKind::Query) != (sender == querier) {
+            return Err("comes from the wrong side".to_owned());
+        }
+        let record = &mut self.lists[index(querier)];
+        match kind {
+            FrameKind::Query => {
+                let query = QueryBody::decode(payload).map_err(named)?;
+                // A chunk that comes again after a resumption takes the place of the one that was void.
+                record.queries.insert(query.number, query.elements.to_vec());
+            }
+            FrameKind::Evaluation => {
+                let evaluation = EvaluationBody::decode(payload).map_err(named)?;
+                let blinded = record
+                    .queries
+                    .get(&evaluation.number)
+                    .ok_or("answers a chunk that was not asked")?;
+                let key = self.receipts[0].receipt.side(sender).public_key;
+                check_chunk(self.backend, &key, blinded, &evaluation).map_err(named)?;
+                let elements = blinded.len() as u64;
+                // What comes again after a resumption counts once.
+                if record.proven.insert(evaluation.number) {
+                    self.report.chunks += 1;
+                    self.report.elements += elements;
+                }
+            }
+            FrameKind::Commitments => {
+                let body = CommitmentsBody::decode(payload).map_err(named)?;
+                record.commitments = body.hashes.to_vec();
+            }
+            _ => {
+                let body = crate::wire::SliceBody::decode(payload).map_err(named)?;
+                let committed = usize::try_from(body.index)
+                    .ok()
+                    .and_then(|slice| record.commitments.get(slice));
+                let found = slice_commitment(&session, flow, body.index, payload);
+                if committed != Some(&found) {
+                    return Err(Fault::CommitmentMismatch.name().to_owned());
+                }
+                if record.sliced.insert(body.index) {
+                    self.report.slices += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The proof that one chunk was evaluated with the epoch's key.
+fn check_chunk(
+    backend: Backend,
+    public_key: &Encoded,
+    blinded: &[Encoded],
+    evaluation: &EvaluationBody<'_>,
+) -> Result<(), Fault> {
+    let public_key = PublicKey::decode(public_key)?;
+    let statement = Statement {
+        blinded,
+        evaluated: evaluation.elements,
+    };
+    let asked = backend.decode(blinded)?;
+    let answered = backend.decode(evaluation.elements)?;
+    voprf::verify(
+        backend,
+        &public_key,
+        &asked,
+        &answered,
+        statement,
+        &evaluation.proof,
+    )
+}

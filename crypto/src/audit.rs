@@ -51,7 +51,8 @@ pub struct Audit {
     session: Option<SessionId>,
     chains: Option<[Chain; 2]>,
     confirmed: [bool; 2],
-    signed: [bool; 2],
+    /// Frames and head of the chain before the receipt, once that has come.
+    roots: [Option<(u64, [u8; 32])>; 2],
     /// By the number of the list flow less one.
     lists: [ListRecord; 2],
     report: AuditReport,
@@ -92,7 +93,7 @@ impl Audit {
             session: None,
             chains: None,
             confirmed: [false; 2],
-            signed: [false; 2],
+            roots: [None; 2],
             lists: Default::default(),
             report: AuditReport::default(),
         }
@@ -140,14 +141,11 @@ impl Audit {
             if !self.confirmed[at] {
                 self.problem(format!("the {}'s confirmation is missing", name(role)));
             }
-            if !self.signed[at] {
+            let Some((frames, head)) = self.roots[at] else {
                 self.problem(format!("the {}'s receipt is missing", name(role)));
-            }
-            let stated = *self.receipts[at].receipt.side(role);
-            let Some(chain) = self.chains.as_ref().map(|chains| &chains[at]) else {
                 continue;
             };
-            let (frames, head) = (chain.frames(), chain.head());
+            let stated = *self.receipts[at].receipt.side(role);
             self.report.frames += frames;
             if frames != stated.frames {
                 self.problem(format!(
@@ -194,19 +192,21 @@ impl Audit {
         if kind == FrameKind::Resume {
             return self.resume(sender, payload);
         }
-        if self.signed[index(sender)] {
+        if self.roots[index(sender)].is_some() {
             return Err("comes after its sender's receipt".to_owned());
         }
         let chain = &mut chains[index(sender)];
+        let root = (chain.frames(), chain.head());
         let expected = chain.next_sequence(flow);
         if sequence != expected {
             return Err(format!("number {expected} was to come"));
         }
-        // Both chains end before the receipts.
+        chain.absorb(flow, kind, sequence, &payload_digest(payload));
+        // What the receipts state ends before them.
         if kind == FrameKind::Receipt {
+            self.roots[index(sender)] = Some(root);
             return self.receipt(sender, payload);
         }
-        chain.absorb(flow, kind, sequence, &payload_digest(payload));
         let key = &self.keys[index(sender)];
         let named = |fault: Fault| fault.name().to_owned();
         match kind {
@@ -308,14 +308,15 @@ impl Audit {
             })
             .ok_or("resumes where the recording never was")?;
         chain.rewind(body.received);
+        let root = &mut self.roots[index(sender.peer())];
+        if root.is_some_and(|(frames, _)| body.received <= frames) {
+            *root = None;
+        }
         Ok(())
     }
 
-    fn receipt(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
-        let at = index(sender);
-        let same = SignedReceipt::decode(payload) == Ok(self.receipts[at]);
-        self.signed[at] = true;
-        if same {
+    fn receipt(&self, sender: Role, payload: &[u8]) -> Result<(), String> {
+        if SignedReceipt::decode(payload) == Ok(self.receipts[index(sender)]) {
             Ok(())
         } else {
             Err("is not the receipt to be audited".to_owned())

@@ -243,7 +243,9 @@ fn z09_whatever_is_changed_in_a_recording_is_noticed(
     assert!(audit(recording).valid);
     let entries = entries(recording);
     let kind = |entry: &Range<usize>| recording[entry.start + 2];
-    for entry in &entries {
+    // Acknowledgements are outside the chains and bind nobody.
+    const ACK: u8 = 7;
+    for entry in entries.iter().filter(|entry| kind(entry) != ACK) {
         let body = entry.start + 15;
         // Sender, flow, kind, number; the first, a middle and the last byte of the body.
         let last = entry.end - 1;

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a connection that takes no more frames may still say why.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a connection that another one replaces may still deliver what has arrived.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(100);
 /// How long the end of a good run waits for the partner to end its direction.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the partner may take to answer a resumption.
@@ -280,7 +282,10 @@ impl Line {
         tokio::pin!(reading);
         tokio::select! {
             biased;
-            rejoined = reconnect.rejoined() => Ended::Rejoined(rejoined),
+            rejoined = reconnect.rejoined() => match timeout(DRAIN_PATIENCE, reading).await {
+                Ok(Ended::Over(failure)) => Ended::Over(failure),
+                _ => Ended::Rejoined(rejoined),
+            },
             ended = &mut reading => ended,
             ended = writing => match ended {
                 // The partner may have said why it takes nothing more.
@@ -518,6 +523,7 @@ async fn write(
                 return Ended::Well;
             }
             tokio::select! {
+                biased;
                 () = outgoing.due.notified() => {}
                 () = sleep_until(ack_at) => {}
                 () = frames.closed() => return Ended::Lost(closed()),

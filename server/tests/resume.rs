@@ -152,7 +152,7 @@ async fn connections_that_break_after_every_few_frames_change_nothing_and_cost_n
         let (done_a, done_b) = run_over((&a, &side_a), (&b, &side_b), network.links()).await;
         done_a.unwrap_or_else(|failure| panic!("every {every}: {failure:?}"));
         done_b.unwrap_or_else(|failure| panic!("every {every}: {failure:?}"));
-        assert!(network.connections() > 3, "{}", network.connections());
+        assert!(network.connections() >= 3, "{}", network.connections());
         assert_eq!(a.view(), view(&side_a, &side_b).without_hidden());
         let after = [&a, &b].map(remaining);
         for node in 0..2 {

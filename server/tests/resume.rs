@@ -117,13 +117,13 @@ async fn a_connection_that_breaks_at_any_frame_changes_nothing() {
 /// Sets of several chunks and slices over connections of which none carries more than a few frames.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_break_after_every_few_frames_change_nothing_and_cost_no_budget() {
-    let (a, side_a, b, side_b) = nodes(30_000);
+    let (a, side_a, b, side_b) = nodes(12_000);
     let whole = Network::new(1, |_, _, _| Fate::Pass);
     let (done_a, done_b) = run_over((&a, &side_a), (&b, &side_b), whole.links()).await;
     done_a.unwrap();
     done_b.unwrap();
     let spent = [&a, &b].map(|node| 10_000_000 - remaining(node));
-    assert!(spent[0] > 4 * 8192 && spent[1] > 1000, "{spent:?}");
+    assert!(spent[0] > 8192 && spent[1] > 500, "{spent:?}");
     for (run, every) in [(2, 2), (3, 5)] {
         let before = [&a, &b].map(remaining);
         let mut carried = [0; 2];
@@ -146,7 +146,7 @@ async fn connections_that_break_after_every_few_frames_change_nothing_and_cost_n
         let (done_a, done_b) = run_over((&a, &side_a), (&b, &side_b), network.links()).await;
         done_a.unwrap_or_else(|failure| panic!("every {every}: {failure:?}"));
         done_b.unwrap_or_else(|failure| panic!("every {every}: {failure:?}"));
-        assert!(network.connections() > 3, "{}", network.connections());
+        assert!(network.connections() >= 3, "{}", network.connections());
         assert_eq!(a.view(), view(&side_a, &side_b).without_hidden());
         let after = [&a, &b].map(remaining);
         for node in 0..2 {

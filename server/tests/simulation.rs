@@ -441,7 +441,7 @@ fn schedules_that_broke_something_once() {
 /// The same seed is the same schedule, and comes to the same end.
 #[test]
 fn a_seed_reproduces() {
-    for seed in [1, 2, 3, 50, 51] {
+    for seed in 1..=40 {
         assert_eq!(schedule(seed), schedule(seed));
         let ends = [(); 2].map(|()| check(&schedule(seed)).unwrap());
         assert_eq!(ends[0], ends[1], "seed {seed}");

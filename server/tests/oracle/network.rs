@@ -215,6 +215,7 @@ impl Network {
                 false
             };
             let cut = tokio::select! {
+                biased;
                 cut = carry => cut,
                 _ = end.wait_for(|broken| *broken) => true,
             };

@@ -78,6 +78,7 @@ async fn answer(
             return Ok(answering);
         }
         tokio::select! {
+            biased;
             Some(answered) = evaluating.next() => {
                 let (body, elements): (Vec<u8>, u64) = answered?;
                 flows.outgoing.send(flow.flow, FrameKind::Evaluation, body).await?;

@@ -95,6 +95,7 @@ async fn query(
             break;
         }
         tokio::select! {
+            biased;
             Some(blinded) = blinding.next() => {
                 let (blinded, body) = blinded?;
                 sent.push_back(blinded);

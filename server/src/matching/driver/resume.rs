@@ -180,6 +180,8 @@ pub(super) struct Line {
     outgoing: Arc<Outgoing>,
     received: Arc<Received>,
     senders: Senders,
+    /// A frame that has arrived and is not admitted.
+    arrived: Option<Frame>,
     /// A frame that was received and has not reached its inbox.
     undelivered: Option<(usize, Incoming)>,
     ended: Option<oneshot::Sender<()>>,
@@ -218,6 +220,7 @@ impl Line {
             outgoing,
             received,
             senders,
+            arrived: None,
             undelivered: None,
             ended: None,
             reconnections: 0,
@@ -243,6 +246,9 @@ impl Line {
                 Ended::Rejoined(Rejoined::Superseded) => return Err(superseded()),
                 Ended::Rejoined(Rejoined::Connection(connection)) => (closed(), Some(connection)),
             };
+            if let Some(failure) = self.drain().await {
+                return Err(failure);
+            }
             if self.outgoing.is_settled() && self.received.is_settled() {
                 // Each side holds all of the other's frames: no connection is needed any more.
                 while !self.outgoing.is_done() {
@@ -261,6 +267,7 @@ impl Line {
     async fn converse(&mut self, reconnect: &mut Reconnect) -> Ended {
         let Self {
             link,
+            arrived,
             undelivered,
             senders,
             outgoing,
@@ -270,7 +277,7 @@ impl Line {
         } = self;
         let reading = read(
             &mut link.incoming,
-            undelivered,
+            (arrived, undelivered),
             senders,
             outgoing,
             received,
@@ -289,6 +296,24 @@ impl Line {
                     .unwrap_or(Ended::Lost(failure)),
                 ended => ended,
             },
+        }
+    }
+
+    /// Takes what the last connection has delivered, so that each connection carries the run further.
+    async fn drain(&mut self) -> Option<Failure> {
+        self.link.incoming.close();
+        let ended = read(
+            &mut self.link.incoming,
+            (&mut self.arrived, &mut self.undelivered),
+            &self.senders,
+            &self.outgoing,
+            &self.received,
+            self.idle,
+        )
+        .await;
+        match ended {
+            Ended::Over(failure) => Some(failure),
+            _ => None,
         }
     }
 
@@ -436,7 +461,7 @@ fn of_link(error: Error) -> Ended {
 /// Sorts the partner's frames by flow.
 async fn read(
     incoming: &mut mpsc::Receiver<Result<Frame, Error>>,
-    undelivered: &mut Option<(usize, Incoming)>,
+    (arrived, undelivered): (&mut Option<Frame>, &mut Option<(usize, Incoming)>),
     senders: &Senders,
     outgoing: &Outgoing,
     received: &Received,
@@ -453,7 +478,11 @@ async fn read(
                 permit.send(frame);
             }
         }
-        let frame = match timeout(idle, incoming.recv()).await {
+        let next = match arrived.take() {
+            Some(frame) => Ok(Some(Ok(frame))),
+            None => timeout(idle, incoming.recv()).await,
+        };
+        let frame = match next {
             Err(_) => return Ended::Lost(Failure::deadline("a frame", idle.as_secs())),
             Ok(None) => return Ended::Lost(closed()),
             Ok(Some(Err(error))) => return of_link(error),
@@ -468,7 +497,11 @@ async fn read(
             }
             continue;
         }
-        match received.admit(frame).await {
+        // Kept until it is admitted: hashing it may take longer than its connection lasts.
+        *arrived = Some(frame.clone());
+        let admitted = received.admit(frame).await;
+        *arrived = None;
+        match admitted {
             Ok(admitted) => *undelivered = Some(admitted),
             Err(failure) => return Ended::Over(failure),
         }
@@ -518,6 +551,7 @@ async fn write(
                 return Ended::Well;
             }
             tokio::select! {
+                biased;
                 () = outgoing.due.notified() => {}
                 () = sleep_until(ack_at) => {}
                 () = frames.closed() => return Ended::Lost(closed()),

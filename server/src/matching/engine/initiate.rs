@@ -374,9 +374,15 @@ async fn open(
     patience: Option<Duration>,
 ) -> Result<Link, Failure> {
     let Some(patience) = patience else {
-        return exchange::open_run(node, partnership)
-            .await
-            .map_err(Failure::link);
+        // A connection that broke just while it was made is no node that is away.
+        return match exchange::open_run(node, partnership).await {
+            Err(error) if error.reason() == Reason::PartnerUnreachable => {
+                tokio::time::sleep(PAUSE / 4).await;
+                exchange::open_run(node, partnership).await
+            }
+            opened => opened,
+        }
+        .map_err(Failure::link);
     };
     let opening = persist(|| async {
         let partnership = reachable(node, &partnership.id).await?;

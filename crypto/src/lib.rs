@@ -13,6 +13,7 @@ pub mod list;
 pub mod plan;
 pub mod receipt;
 pub mod report;
+pub mod secrets;
 pub mod session;
 pub mod signature;
 pub mod suite;

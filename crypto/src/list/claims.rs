@@ -6,6 +6,7 @@ use super::{LabelFormat, StageSet, label::Label};
 use crate::{
     fault::{Fault, Misuse},
     item::{Entry, PADDING},
+    secrets::Secrets,
     wire::ClaimsBody,
 };
 
@@ -13,15 +14,15 @@ use crate::{
 pub struct Claims {
     format: LabelFormat,
     claims: Vec<[u8; 16]>,
-    labels: Vec<u8>,
+    labels: Secrets<u8>,
 }
 
 impl Claims {
-    pub(super) const fn new(format: LabelFormat) -> Self {
+    pub(super) fn new(format: LabelFormat) -> Self {
         Self {
             format,
             claims: Vec::new(),
-            labels: Vec::new(),
+            labels: Secrets::default(),
         }
     }
 

@@ -12,11 +12,11 @@ use overlap_crypto::{
     item::{Derived, Entry, Items, PADDING},
     list::{ListFlow, SliceLayout},
     plan::Queries,
+    secrets::Secrets,
     terms::Tier,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
-use zeroize::Zeroizing;
 
 use crate::{
     error::Error,
@@ -165,8 +165,8 @@ impl EntrySlices {
     }
 
     /// The entries of the next slice.
-    pub(super) fn take(&mut self) -> Result<Zeroizing<Vec<Entry>>, Error> {
-        let mut entries = Zeroizing::new(Vec::new());
+    pub(super) fn take(&mut self) -> Result<Secrets<Entry>, Error> {
+        let mut entries = Secrets::default();
         loop {
             if self.ahead.is_none() {
                 self.ahead = self.stream.next_record()?.map(parse_entry).transpose()?;

@@ -6,7 +6,7 @@ mod build;
 pub(crate) mod merge;
 mod stages;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{path::Path, sync::Arc};
 

@@ -6,6 +6,8 @@
 
 mod edge;
 mod join;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

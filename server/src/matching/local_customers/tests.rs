@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     error::Reason,
+    identity::Vault,
+    matching::keys,
     sharing::policy::{Policy, Stage, StageCategory},
 };
 
-fn tiers() -> StageTiers {
+pub(crate) fn tiers() -> StageTiers {
     let stage = |id: &str, ordinal| Stage {
         id: id.to_owned(),
         label: String::new(),
@@ -123,4 +125,60 @@ fn a_set_over_the_limit_is_refused() {
         .collect();
     let error = builder.push("a", "Prospect", &keys).unwrap_err();
     assert_eq!(error.reason(), Reason::SetTooLarge);
+}
+
+#[test]
+fn a_key_carries_the_handle_of_the_row_that_names_its_customer() {
+    let base = tempfile::tempdir().unwrap();
+    let vault = Vault::sealing([9; 32]);
+    let now = jiff::Timestamp::from_second(1_000).unwrap();
+    let keys = keys::current_or_new(base.path(), &vault, &[1; 32], now, 0, || {
+        Ok(zeroize::Zeroizing::new([1; 32]))
+    })
+    .unwrap();
+    let handles = keys.handle_key();
+    // a and b share y, and so do d and e share v; e is counted, and its stage is the higher.
+    let rows = [
+        ("a", "Prospect", &["x", "y"][..]),
+        ("b", "Prospect", &["y", "z"]),
+        ("c", "Prospect", &["w"]),
+        ("d", "Prospect", &["u", "v"]),
+        ("e", "Customer", &["v"]),
+    ];
+    let mut builder = Builder::new(tiers(), Some(&handles), base.path(), [7; 32], LIMITS).unwrap();
+    for (id, stage, emails) in rows {
+        let keys: Vec<_> = emails
+            .iter()
+            .map(|email| (KeyType::Email, (*email).to_owned()))
+            .collect();
+        builder.push(id, stage, &keys).unwrap();
+    }
+    let snapshot = builder.finish().unwrap();
+    let mut found = BTreeMap::new();
+    let mut previous = [0; GROUP_BYTES];
+    let mut reader = snapshot.keys().unwrap();
+    while let Some(key) = reader.next_key().unwrap() {
+        assert_eq!(*key.hash, key_hash(&[7; 32], key.key_type, key.value));
+        assert!(
+            previous < *key.hash,
+            "keys come in the order of their hashes"
+        );
+        previous = *key.hash;
+        let reference = key.reference();
+        assert_eq!(
+            KeyRef::from_bytes(&reference.to_bytes()).unwrap(),
+            reference
+        );
+        found.insert(key.value.to_owned(), (key.customer, key.stage, key.handle));
+    }
+    let (a, c) = (handles.handle("a"), handles.handle("c"));
+    let expected = [
+        ("u", (4, 1, [0; 16])),
+        ("v", (4, 1, [0; 16])),
+        ("w", (2, 0, c)),
+        ("x", (0, 0, a)),
+        ("y", (0, 0, a)),
+        ("z", (0, 0, a)),
+    ];
+    assert_eq!(found, expected.map(|(v, k)| (v.to_owned(), k)).into());
 }

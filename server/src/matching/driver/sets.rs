@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// Bytes of a spooled entry.
+const ENTRY_BYTES: usize = 16 + 16 + 32 + KeyRef::BYTES;
+
 /// Items and the keys they were made of: an item's owner is the position of its key.
 pub(super) struct Batch {
     pub(super) items: Items,
@@ -140,7 +143,12 @@ pub(super) fn push_entries(
             keys[entry.owner as usize].to_bytes()
         };
         let derived = &entry.derived;
-        sorter.push(&[&derived.tag, &derived.claim, &derived.master, &key])?;
+        let mut record = [0; ENTRY_BYTES];
+        record[..16].copy_from_slice(&derived.tag);
+        record[16..32].copy_from_slice(&derived.claim);
+        record[32..64].copy_from_slice(&derived.master);
+        record[64..].copy_from_slice(&key);
+        sorter.push(&[&record])?;
     }
     Ok(())
 }

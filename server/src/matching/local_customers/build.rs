@@ -15,7 +15,11 @@ use crate::{
         keys::HandleKey,
         spool::{RecordWriter, Sorter},
     },
+    overlap::graph::HANDLE_BYTES,
 };
+
+/// Bytes of a key record before the value: hash, row, type, handle.
+const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + HANDLE_BYTES;
 
 /// Merges rows that are handed in by ascending id.
 pub struct Builder<'a> {
@@ -80,14 +84,13 @@ impl<'a> Builder<'a> {
             Some(handles) if self.tiers.tier(stage) == Tier::List => handles.handle(id),
             _ => [0; 16],
         };
+        let mut head = [0; KEY_HEAD_BYTES];
+        head[GROUP_BYTES..][..4].copy_from_slice(&row.to_be_bytes());
+        head[GROUP_BYTES + 5..].copy_from_slice(&handle);
         for (key_type, value) in keys {
-            self.grouped.push(&[
-                &key_hash(&self.salt, *key_type, value),
-                &row.to_be_bytes(),
-                &[key_type.code()],
-                &handle,
-                value.as_bytes(),
-            ])?;
+            head[..GROUP_BYTES].copy_from_slice(&key_hash(&self.salt, *key_type, value));
+            head[GROUP_BYTES + 4] = key_type.code();
+            self.grouped.push(&[&head, value.as_bytes()])?;
         }
         if self.grouped.len() > self.limits.max_keys {
             return Err(self.too_large());

@@ -17,6 +17,10 @@ const INDEX_BYTES: usize = 2 * size_of::<Place>();
 const PARTS_BITS: u32 = 10;
 /// Fewer places than this are sorted without.
 const MIN_PARTED: usize = 1 << 13;
+/// Records that are fetched from memory together.
+const FETCHED: usize = 32;
+/// Bytes of a line of the cache.
+const LINE_BYTES: usize = 64;
 
 /// Leading eight bytes of a record and where it stands; its length stands before it.
 type Place = (u64, u32);
@@ -115,8 +119,10 @@ impl Sorter {
             .directory
             .join(format!("{}.{}", self.name, self.spilled.len()));
         let mut file = RecordWriter::create(&path)?;
-        for &(_, at) in &self.held.places {
-            file.push(&[self.held.at(at)])?;
+        for number in 0..self.held.places.len() {
+            if let Some(record) = self.held.nth(number) {
+                file.push(&[record])?;
+            }
         }
         self.spilled.push(file.finish()?);
         self.held.bytes.clear();
@@ -141,6 +147,27 @@ impl Held {
         let at = at as usize;
         let length = usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]));
         &self.bytes[at + 2..at + 2 + length]
+    }
+
+    /// Record number `number` in sorted order.
+    #[inline]
+    fn nth(&self, number: usize) -> Option<&[u8]> {
+        if number.is_multiple_of(FETCHED) {
+            self.fetch(number + FETCHED);
+        }
+        self.places.get(number).map(|&(_, at)| self.at(at))
+    }
+
+    /// Brings the records from `number` on into the cache. They lie anywhere: read one by one, each would be waited for.
+    #[inline(never)]
+    fn fetch(&self, number: usize) {
+        let mut sum = 0;
+        for (_, at) in self.places.iter().skip(number).take(FETCHED) {
+            let start = *at as usize;
+            let end = (start + LINE_BYTES).min(self.bytes.len() - 1);
+            sum ^= self.bytes[start] ^ self.bytes[end];
+        }
+        std::hint::black_box(sum);
     }
 
     fn sort(&mut self) {
@@ -276,10 +303,8 @@ impl SortedStream {
     #[inline]
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, Error> {
         if self.runs.0.spilled.is_empty() {
-            let held = &self.runs.0.held;
-            let place = held.places.get(self.next);
             self.next += 1;
-            return Ok(place.map(|&(_, at)| held.at(at)));
+            return Ok(self.runs.0.held.nth(self.next - 1));
         }
         // The reader on top holds the record handed out last.
         if self.started

@@ -190,6 +190,9 @@ impl Graph {
     }
 }
 
+/// A shared customer, my handle of its naming customer, and the partner's fields.
+pub type Described<'a> = (Component, &'a Handle, &'a [u8]);
+
 /// Streams shared customers.
 pub struct ComponentReader(RecordReader);
 
@@ -198,7 +201,7 @@ impl ComponentReader {
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn next_component(&mut self) -> Result<Option<(Component, &Handle, &[u8])>, Error> {
+    pub fn next_component(&mut self) -> Result<Option<Described<'_>>, Error> {
         let Some(record) = self.0.next_record()? else {
             return Ok(None);
         };

@@ -10,7 +10,6 @@ pub use exchange::{
 };
 
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
 
 use crate::{
     backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar},
@@ -19,6 +18,7 @@ use crate::{
     handshake::Session,
     item::{push_derivation, value_prefix},
     plan::Role,
+    secrets::Secrets,
     suite::COUNT_HASH_TO_GROUP_DST,
     terms::{KeyType, Terms, Tier},
     voprf::{SecretKey, random_scalars},
@@ -216,7 +216,7 @@ impl Party {
 
 /// Padding of one group: `a*z` and `(a*z)*G`.
 pub struct PaddingElements {
-    scalars: Zeroizing<Vec<Scalar>>,
+    scalars: Secrets<Scalar>,
     elements: Vec<Encoded>,
 }
 

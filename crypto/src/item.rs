@@ -4,12 +4,12 @@ use std::fmt;
 
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     backend::{Backend, Messages},
     context::Context,
     fault::Misuse,
+    secrets::{Blank, Secrets},
     terms::KeyType,
 };
 
@@ -83,14 +83,13 @@ impl Items {
     }
 
     /// The entries of the items that are not padding, in the order of the items.
-    pub(crate) fn entries(&self, backend: Backend, outputs: &[[u8; 64]]) -> Zeroizing<Vec<Entry>> {
+    pub(crate) fn entries(&self, backend: Backend, outputs: &[[u8; 64]]) -> Secrets<Entry> {
         let mut messages = Messages::with_capacity(outputs.len(), 4 + 9 + 4 + 16 + 4 + 64);
         for output in outputs {
             push_derivation(&mut messages, "OVL1/keys", &[&self.context.0, output]);
         }
-        let keys = Zeroizing::new(backend.sha512(&messages));
-        // At its full size from the start: a vector that grows leaves copies behind.
-        let mut entries = Zeroizing::new(Vec::with_capacity(outputs.len()));
+        let keys = Secrets::new(backend.sha512(&messages));
+        let mut entries = Secrets::with_capacity(outputs.len());
         for (key, &owner) in keys.iter().zip(&self.owners) {
             if owner != PADDING {
                 let derived = Derived::of_output(key);
@@ -158,14 +157,6 @@ impl PartialEq for Derived {
 
 impl Eq for Derived {}
 
-impl Zeroize for Derived {
-    fn zeroize(&mut self) {
-        self.tag.zeroize();
-        self.claim.zeroize();
-        self.master.zeroize();
-    }
-}
-
 impl fmt::Debug for Derived {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Derived(..)")
@@ -193,11 +184,15 @@ impl Entry {
     }
 }
 
-impl Zeroize for Entry {
-    fn zeroize(&mut self) {
-        self.owner.zeroize();
-        self.derived.zeroize();
-    }
+impl Blank for Entry {
+    const BLANK: Self = Self {
+        owner: 0,
+        derived: Derived {
+            tag: [0; 16],
+            claim: [0; 16],
+            master: [0; 32],
+        },
+    };
 }
 
 /// Appends the message whose SHA-512 is [`crate::suite::derive`] of the same arguments, at most three fields.

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod receipt;
 pub mod recording;
 pub mod report;
+pub mod secrets;
 pub mod session;
 pub mod signature;
 pub mod suite;

@@ -10,11 +10,14 @@ use crate::{
     wire::{Flow, Frame, FrameKind, ResumeBody},
 };
 
-/// SHA-512 of a payload: computed wherever the payload is at hand, so that the chain itself stays short.
+/// SHA-256 of a payload.
+pub type PayloadDigest = [u8; 32];
+
+/// Hashes a payload: wherever it is at hand, so that the chain itself stays short.
 #[must_use]
-pub fn payload_digest(payload: &[u8]) -> [u8; 64] {
-    let mut digest = [0; 64];
-    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA512, payload).as_ref());
+pub fn payload_digest(payload: &[u8]) -> PayloadDigest {
+    let mut digest = PayloadDigest::default();
+    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, payload).as_ref());
     digest
 }
 
@@ -76,7 +79,13 @@ impl Chain {
     }
 
     /// Adds a frame.
-    pub(crate) fn absorb(&mut self, flow: Flow, kind: FrameKind, sequence: u64, digest: &[u8; 64]) {
+    pub(crate) fn absorb(
+        &mut self,
+        flow: Flow,
+        kind: FrameKind,
+        sequence: u64,
+        digest: &PayloadDigest,
+    ) {
         let head = derive_truncated(
             "OVL1/chain",
             &[
@@ -129,7 +138,7 @@ impl Outbound {
         flow: Flow,
         kind: FrameKind,
         payload: &'a [u8],
-        digest: &[u8; 64],
+        digest: &PayloadDigest,
     ) -> Result<Frame<'a>, Misuse> {
         if !kind.belongs_to(flow) {
             return Err(Misuse::OutOfOrder);
@@ -192,7 +201,7 @@ impl Inbound {
         &mut self,
         run: &[u8],
         frame: &Frame<'_>,
-        digest: &[u8; 64],
+        digest: &PayloadDigest,
     ) -> Result<(), Fault> {
         if run != self.run.0 {
             return Err(Fault::WrongRun);

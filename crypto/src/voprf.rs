@@ -12,10 +12,8 @@ use crate::{
     backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar},
     context::Context,
     fault::{Fault, Misuse},
-    suite::{
-        DERIVE_KEY_PAIR_DST, HASH_TO_SCALAR_DST, KEY_PROOF_DST, SEED_DST, SUITE_NAME, absorb,
-        derive,
-    },
+    secrets::Secrets,
+    suite::{DERIVE_KEY_PAIR_DST, HASH_TO_SCALAR_DST, KEY_PROOF_DST, SEED_DST, SUITE_NAME, derive},
 };
 
 #[cfg(test)]
@@ -151,12 +149,24 @@ pub(crate) fn random_scalar(rng: &mut impl CryptoRng) -> Scalar {
 }
 
 /// `count` uniform scalars.
-pub(crate) fn random_scalars(rng: &mut impl CryptoRng, count: usize) -> Zeroizing<Vec<Scalar>> {
-    Zeroizing::new((0..count).map(|_| random_scalar(rng)).collect())
+pub(crate) fn random_scalars(rng: &mut impl CryptoRng, count: usize) -> Secrets<Scalar> {
+    let mut wide = Secrets::<[u8; 64]>::with_capacity(count);
+    wide.fill_up(count);
+    let mut scalars = Secrets::with_capacity(count);
+    for wide in wide.iter_mut() {
+        rng.fill_bytes(wide);
+        let scalar = Scalar::from_bytes_mod_order_wide(wide);
+        scalars.push(if scalar == Scalar::ZERO {
+            random_scalar(rng)
+        } else {
+            scalar
+        });
+    }
+    scalars
 }
 
 /// A nonce that stays unpredictable if either the randomness or the secrecy of the statement fails.
-fn hedged_nonce(key: &Scalar, statement: &[u8; 64], rng: &mut impl CryptoRng) -> Zeroizing<Scalar> {
+fn hedged_nonce(key: &Scalar, statement: &[u8], rng: &mut impl CryptoRng) -> Zeroizing<Scalar> {
     let mut fresh = Zeroizing::new([0_u8; 64]);
     rng.fill_bytes(fresh.as_mut());
     let key = Zeroizing::new(key.to_bytes());
@@ -275,39 +285,55 @@ pub fn prove(
     statement: Statement<'_>,
     rng: &mut impl CryptoRng,
 ) -> Proof {
-    let mut transcript = Sha512::new();
-    absorb(&mut transcript, &public_key.encoded);
-    absorb(&mut transcript, statement.blinded.as_flattened());
-    absorb(&mut transcript, statement.evaluated.as_flattened());
-    let nonce = hedged_nonce(&key.0, &transcript.finalize().into(), rng);
-    prove_with_nonce(backend, key, public_key, blinded, statement, &nonce)
+    let composites = Composites::new(backend, key, public_key, blinded, statement);
+    // What the challenge depends on besides the nonce: M stands for the whole batch, since every weight hashes an element of
+    // it, and the same M, Z and nonce give the same proof.
+    let mut statement = [0; 96];
+    statement[..32].copy_from_slice(&public_key.encoded);
+    statement[32..64].copy_from_slice(composites.blinded.compress().as_bytes());
+    statement[64..].copy_from_slice(composites.evaluated.compress().as_bytes());
+    let nonce = hedged_nonce(&key.0, &statement, rng);
+    composites.prove(key, public_key, &nonce)
 }
 
-fn prove_with_nonce(
-    backend: Backend,
-    key: &SecretKey,
-    public_key: &PublicKey,
-    blinded: &Points,
-    statement: Statement<'_>,
-    nonce: &Scalar,
-) -> Proof {
-    assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
-    assert_eq!(statement.blinded.len(), statement.evaluated.len());
-    let weights = weights(backend, public_key, statement);
-    let composite_blinded = backend.vartime_multiscalar(&weights, blinded);
-    let composite_evaluated = composite_blinded * key.0;
-    let challenge = challenge(
-        public_key,
-        [
-            &composite_blinded,
-            &composite_evaluated,
-            &RistrettoPoint::mul_base(nonce),
-            &(composite_blinded * nonce),
-        ],
-    );
-    Proof {
-        challenge,
-        response: nonce - challenge * key.0,
+/// The composites `M` and `Z` of a batch, by the holder of the key (RFC 9497 §2.2.1 "ComputeCompositesFast").
+struct Composites {
+    blinded: RistrettoPoint,
+    evaluated: RistrettoPoint,
+}
+
+impl Composites {
+    fn new(
+        backend: Backend,
+        key: &SecretKey,
+        public_key: &PublicKey,
+        blinded: &Points,
+        statement: Statement<'_>,
+    ) -> Self {
+        assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
+        assert_eq!(statement.blinded.len(), statement.evaluated.len());
+        let weights = weights(backend, public_key, statement);
+        let blinded = backend.vartime_multiscalar(&weights, blinded);
+        Self {
+            blinded,
+            evaluated: blinded * key.0,
+        }
+    }
+
+    fn prove(&self, key: &SecretKey, public_key: &PublicKey, nonce: &Scalar) -> Proof {
+        let challenge = challenge(
+            public_key,
+            [
+                &self.blinded,
+                &self.evaluated,
+                &RistrettoPoint::mul_base(nonce),
+                &(self.blinded * nonce),
+            ],
+        );
+        Proof {
+            challenge,
+            response: nonce - challenge * key.0,
+        }
     }
 }
 

@@ -95,8 +95,8 @@ fn an_answer_of_another_evaluator_is_refused() {
         .unwrap();
     let evaluation = EvaluationBody::decode(&answer).unwrap();
     assert_eq!(
-        blinded.finish(&receiver, &evaluation),
-        Err(Fault::ProofInvalid)
+        blinded.finish(&receiver, &evaluation).unwrap_err(),
+        Fault::ProofInvalid
     );
 }
 

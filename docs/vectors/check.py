@@ -30,6 +30,10 @@ def sha512(data):
     return hashlib.sha512(data).digest()
 
 
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
 def field(data):
     return struct.pack(">I", len(data)) + data
 
@@ -323,14 +327,14 @@ def check_handshake():
             bytes([frame["flow"]]),
             bytes([frame["kind"]]),
             struct.pack(">Q", frame["sequence"]),
-            sha512(unhex(frame["payload"])),
+            sha256(unhex(frame["payload"])),
         )[:32]
         same("chain head", head, unhex(frame["head"]))
     result = derive(b"OVL1/result", unhex(v["result_salt"]), unhex(v["result"]))[:32]
     same("result commitment", result, unhex(v["result_commitment"]))
     confirm = unhex(v["sides"][1]["confirm"])
     peer_head = derive(
-        b"OVL1/chain", unhex(v["sides"][1]["chain_start"]), b"\x00", b"\x02", struct.pack(">Q", 1), sha512(confirm)
+        b"OVL1/chain", unhex(v["sides"][1]["chain_start"]), b"\x00", b"\x02", struct.pack(">Q", 1), sha256(confirm)
     )[:32]
     for role, side in enumerate(v["sides"]):
         body = bytes([role]) + bytes([7] * 16) + session + terms_hash
@@ -377,9 +381,8 @@ def check_list_flow():
     # EVALUATION and its proof
     evaluated = [multiply(secret, m) for m in blinded]
     (fresh,) = map(unhex, v["proof_randomness"])
-    statement = sha512(field(public) + field(b"".join(blinded)) + field(b"".join(evaluated)))
-    nonce = int.from_bytes(derive(b"OVL1/nonce", scalar(secret), fresh, statement), "little") % L
     m, z = composites(public, blinded, evaluated)
+    nonce = int.from_bytes(derive(b"OVL1/nonce", scalar(secret), fresh, public + m + z), "little") % L
     same("composite", multiply(secret, m), z)
     c = challenge(public, m, z, base(nonce), multiply(nonce, m))
     s = (nonce - c * secret) % L
@@ -416,7 +419,7 @@ def check_list_flow():
     tags = [entry[1] for entry in entries]
     slice_body = struct.pack(">IIH", 0, len(tags), len(sealed[0])) + b"".join(tags) + b"".join(sealed)
     same("slice", slice_body, unhex(v["slice"]))
-    commitment = derive(b"OVL1/slice", session, bytes([v["flow"]]), struct.pack(">I", 0), slice_body)[:32]
+    commitment = derive(b"OVL1/slice", session, bytes([v["flow"]]), struct.pack(">I", 0), sha256(slice_body))[:32]
     same("commitments", struct.pack(">QB", len(tags), 0) + commitment, unhex(v["commitments"]))
 
     # CLAIMS: the receiver's matches, opened only afterwards

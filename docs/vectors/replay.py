@@ -37,6 +37,7 @@ from check import (
     multiply,
     same,
     scalar,
+    sha256,
     sha512,
     sub,
     unhex,
@@ -361,7 +362,6 @@ class Replay:
 
     def proof(self, evaluator, blinded, evaluated, sent):
         public, secret = evaluator.voprf_public, evaluator.secret
-        statement = sha512(field(public) + field(b"".join(blinded)) + field(b"".join(evaluated)))
         m, z = composites(public, blinded, evaluated)
         same("composite", multiply(secret, m), z)
 
@@ -373,7 +373,7 @@ class Replay:
         c, s = (int.from_bytes(sent[i : i + 32], "little") for i in (0, 32))
         t2, t3 = add(base(s), multiply(c, public)), add(multiply(s, m), multiply(c, z))
         same("challenge", challenge(public, m, z, t2, t3), c)
-        return of(self.nonce("a proof", secret, statement, lambda t: of(t) == sent))
+        return of(self.nonce("a proof", secret, public + m + z, lambda t: of(t) == sent))
 
     def slices(self, flow, receiver, evaluator, by_tag, entries):
         """COMMITMENTS, SLICE and CLAIMS, and what both sides learn."""
@@ -386,7 +386,8 @@ class Replay:
         while (1 << prefix_bits) * each < total and prefix_bits < 14:
             prefix_bits += 1
         hashes = [
-            derive(b"OVL1/slice", self.session, bytes([flow]), u32(index), body)[:32] for index, body in enumerate(slices)
+            derive(b"OVL1/slice", self.session, bytes([flow]), u32(index), sha256(body))[:32]
+            for index, body in enumerate(slices)
         ]
         same("commitments", u64(total) + bytes([prefix_bits]) + b"".join(hashes), commitments)
         same("slices", len(slices), 1 << prefix_bits)
@@ -550,7 +551,7 @@ class Replay:
                 if frame.kind in (HELLO, RECEIPT):
                     continue
                 numbers = bytes([frame.flow]), bytes([frame.kind]), u64(frame.sequence)
-                head = derive(b"OVL1/chain", head, *numbers, sha512(frame.payload))[:32]
+                head = derive(b"OVL1/chain", head, *numbers, sha256(frame.payload))[:32]
                 count += 1
             same("last frame", frames[-1].kind, RECEIPT)
             chains.append((head, count))

@@ -3,6 +3,7 @@
 //! A run reads one snapshot of the disclosed customers ([`local_customers`]) and drives the protocol's flows over a link
 //! ([`driver`]). What it found is handed to [`crate::overlap`].
 
+pub(crate) mod bits;
 pub mod compute;
 pub mod driver;
 pub mod engine;

@@ -90,8 +90,9 @@ impl Store {
         let mut reader = match idle {
             Some(reader) => reader,
             None => {
-                let reader =
-                    Connection::open_with_flags(&self.0.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                // A connection is used by one thread at a time: no lock for each value read.
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let reader = Connection::open_with_flags(&self.0.path, flags)?;
                 prepare(&reader)?;
                 reader
             }

@@ -171,11 +171,12 @@ fn hash_to_group(cpu: Cpu, dst: &[u8], messages: &Messages) -> Points {
         if uniform.len() == BLOCK {
             map_block(cpu, &uniform, &mut groups[mapped..mapped + BLOCK]);
             mapped += BLOCK;
-            uniform.zeroize();
+            uniform.iter_mut().zeroize();
+            uniform.clear();
         }
     });
     map_block(cpu, &uniform, &mut groups[mapped..]);
-    uniform.zeroize();
+    uniform.iter_mut().zeroize();
     Points {
         groups,
         len: messages.len(),
@@ -285,7 +286,7 @@ fn multiply_encode(cpu: Cpu, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
         multiply_each(cpu, &scalar, groups, products);
         encode_doubled(cpu, products, encoded);
     }
-    products.zeroize();
+    products.iter_mut().zeroize();
     encoded
 }
 

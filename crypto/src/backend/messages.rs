@@ -1,11 +1,11 @@
 //! Many byte strings in one allocation.
 
-use zeroize::Zeroize;
+use crate::secrets::Secrets;
 
 /// A batch of messages to hash, back to back in one buffer. Zeroized on drop: they may be customers' identifiers.
 #[derive(Default)]
 pub struct Messages {
-    bytes: Vec<u8>,
+    bytes: Secrets<u8>,
     ends: Vec<usize>,
 }
 
@@ -14,7 +14,7 @@ impl Messages {
     #[must_use]
     pub fn with_capacity(count: usize, bytes_each: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(count * bytes_each),
+            bytes: Secrets::with_capacity(count * bytes_each),
             ends: Vec::with_capacity(count),
         }
     }
@@ -52,11 +52,5 @@ impl Messages {
     /// The messages in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.at(index))
-    }
-}
-
-impl Drop for Messages {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
     }
 }

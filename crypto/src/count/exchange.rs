@@ -3,7 +3,6 @@
 use curve25519_dalek::ristretto::RistrettoBasepointTable;
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha512};
-use zeroize::Zeroizing;
 
 use super::{Group, MAX_ELEMENTS, MIN_PADDING, Party};
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     fault::{Fault, Misuse},
     list::MAX_CHUNK,
     plan::Role,
+    secrets::Secrets,
     suite::derive_truncated,
     voprf::decode_element,
     wire::{CountCommitBody, CountElementsBody, CountOpenBody, CountReturnsBody},
@@ -48,7 +48,7 @@ pub struct Committed {
     sizes: Vec<u32>,
     /// Every group's elements, group by group, sorted within each.
     elements: Vec<Encoded>,
-    padding: Vec<Zeroizing<Vec<Scalar>>>,
+    padding: Vec<Secrets<Scalar>>,
 }
 
 impl Committed {

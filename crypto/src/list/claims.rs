@@ -6,6 +6,7 @@ use super::{LabelFormat, StageSet, label::Label};
 use crate::{
     fault::{Fault, Misuse},
     item::{Entry, PADDING},
+    secrets::Secrets,
     wire::ClaimsBody,
 };
 
@@ -13,15 +14,15 @@ use crate::{
 pub struct Claims {
     format: LabelFormat,
     claims: Vec<[u8; 16]>,
-    labels: Vec<u8>,
+    labels: Secrets<u8>,
 }
 
 impl Claims {
-    pub(super) const fn new(format: LabelFormat) -> Self {
+    pub(super) fn new(format: LabelFormat) -> Self {
         Self {
             format,
             claims: Vec::new(),
-            labels: Vec::new(),
+            labels: Secrets::default(),
         }
     }
 
@@ -67,8 +68,11 @@ pub(super) fn look_up<'a>(
     if body.claims.len() > entries.len() {
         return Err(Fault::WrongCount);
     }
+    // One comparison of whole words, in constant time.
     let same = |entry: &Entry, claim: &[u8; 16]| {
-        entry.owner != PADDING && bool::from(entry.derived.claim.ct_eq(claim))
+        let (own, claimed) = (entry.derived.claim, *claim);
+        let is_equal = u128::from_ne_bytes(own).ct_eq(&u128::from_ne_bytes(claimed));
+        entry.owner != PADDING && bool::from(is_equal)
     };
     let mut next = 0;
     let mut found = Vec::with_capacity(body.claims.len());

@@ -1,7 +1,6 @@
 //! The evaluator's side of the list flow.
 
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
 
 use super::{Claimed, Labels, ListFlow, SLICE_WINDOW, SealedSlice, SliceLayout, claims::look_up};
 use crate::{
@@ -9,6 +8,7 @@ use crate::{
     fault::{Fault, Misuse},
     handshake::Mode,
     item::{Entry, Items},
+    secrets::Secrets,
     voprf::{SecretKey, Statement, finalize, prove},
     wire::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, TagsBody},
 };
@@ -73,15 +73,15 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`Misuse::StoredState`] if the items were made for another context.
-    pub fn derive(&self, items: &Items) -> Result<Zeroizing<Vec<Entry>>, Misuse> {
+    pub fn derive(&self, items: &Items) -> Result<Secrets<Entry>, Misuse> {
         if items.context() != &self.flow.context {
             return Err(Misuse::StoredState);
         }
         let points = self
             .backend
             .hash_to_group(crate::suite::HASH_TO_GROUP_DST, items.inputs());
-        let evaluated = Zeroizing::new(self.backend.multiply_encode(self.key.scalar(), &points));
-        let outputs = Zeroizing::new(finalize(self.backend, items.inputs(), &evaluated));
+        let evaluated = Secrets::new(self.backend.multiply_encode(self.key.scalar(), &points));
+        let outputs = Secrets::new(finalize(self.backend, items.inputs(), &evaluated));
         Ok(items.entries(self.backend, &outputs))
     }
 

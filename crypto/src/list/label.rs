@@ -1,7 +1,6 @@
 //! Labels: stage, pseudonym and permitted fields at one fixed length per run (PROTOCOL.md §7.4).
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
-use zeroize::{Zeroize, Zeroizing};
 
 use super::{MAX_LABEL_BYTES, SealedMatches};
 use crate::{
@@ -9,6 +8,7 @@ use crate::{
     context::{Context, SessionId},
     fault::Misuse,
     item::push_derivation,
+    secrets::{Secrets, wipe},
 };
 
 /// What one side tells the other about a shared customer.
@@ -63,15 +63,15 @@ impl LabelFormat {
         self.plain_bytes() + Self::SEAL_BYTES
     }
 
-    pub(super) fn append(self, label: &Label<'_>, out: &mut Vec<u8>) -> Result<(), Misuse> {
-        let filler = self
-            .field_bytes()
-            .checked_sub(label.fields.len())
-            .ok_or(Misuse::FieldsTooLong)?;
+    pub(super) fn append(self, label: &Label<'_>, out: &mut Secrets<u8>) -> Result<(), Misuse> {
+        if label.fields.len() > self.field_bytes() {
+            return Err(Misuse::FieldsTooLong);
+        }
+        let end = out.len() + self.plain_bytes();
         out.push(label.stage);
         out.extend_from_slice(&label.pseudonym);
         out.extend_from_slice(label.fields);
-        out.extend(std::iter::repeat_n(0, filler));
+        out.fill_up(end);
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl LabelFormat {
 /// Labels back to back, one for each entry of a slice.
 pub struct Labels {
     format: LabelFormat,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Secrets<u8>,
     count: usize,
 }
 
@@ -99,7 +99,7 @@ impl Labels {
     pub fn with_capacity(format: LabelFormat, count: usize) -> Self {
         Self {
             format,
-            bytes: Zeroizing::new(Vec::with_capacity(count * format.plain_bytes())),
+            bytes: Secrets::with_capacity(count * format.plain_bytes()),
             count: 0,
         }
     }
@@ -116,8 +116,8 @@ impl Labels {
 
     /// Appends the label of a padding entry: nobody can open it.
     pub fn push_padding(&mut self) {
-        let length = self.bytes.len() + self.format.plain_bytes();
-        self.bytes.resize(length, 0);
+        self.bytes
+            .fill_up(self.bytes.len() + self.format.plain_bytes());
         self.count += 1;
     }
 
@@ -179,7 +179,7 @@ pub(super) fn label_keys<'a>(
     context: &Context,
     session: &SessionId,
     masters: impl ExactSizeIterator<Item = &'a [u8; 32]>,
-) -> Zeroizing<Vec<[u8; 64]>> {
+) -> Secrets<[u8; 64]> {
     let mut messages = Messages::with_capacity(masters.len(), 106);
     for master in masters {
         push_derivation(
@@ -188,7 +188,7 @@ pub(super) fn label_keys<'a>(
             &[&context.0, &session.0, master],
         );
     }
-    Zeroizing::new(backend.sha512(&messages))
+    Secrets::new(backend.sha512(&messages))
 }
 
 fn key(bytes: &[u8; 64]) -> Result<LessSafeKey, Misuse> {
@@ -252,7 +252,7 @@ pub struct LabelsOpened {
     stages: StageSet,
     /// `owner, tag, plain` of each match; `plain` starts at a multiple of the sealed length.
     heads: Vec<(u32, [u8; 16], bool)>,
-    plain: Zeroizing<Vec<u8>>,
+    plain: Secrets<u8>,
 }
 
 impl LabelsOpened {
@@ -266,14 +266,14 @@ impl LabelsOpened {
     ) -> Self {
         let keys = label_keys(backend, context, session, matches.masters());
         let mut heads = Vec::with_capacity(matches.len());
-        let mut plain = Zeroizing::new(Vec::with_capacity(matches.len() * format.sealed_bytes()));
+        let mut plain = Secrets::with_capacity(matches.len() * format.sealed_bytes());
         for (index, key) in keys.iter().enumerate() {
             let (owner, tag, sealed) = matches.at(index);
             let start = plain.len();
             plain.extend_from_slice(sealed);
             let opened = open(key, tag, &mut plain[start..]).is_some();
             if !opened {
-                plain[start..].zeroize();
+                wipe(&mut plain[start..]);
             }
             heads.push((owner, *tag, opened));
         }

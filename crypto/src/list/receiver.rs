@@ -1,7 +1,6 @@
 //! The receiver's side of the list flow.
 
 use rand_core::{CryptoRng, Rng};
-use zeroize::Zeroizing;
 
 use super::{
     Claims, Label, LabelFormat, LabelsOpened, ListFlow, SliceLayout,
@@ -12,6 +11,7 @@ use crate::{
     backend::{Backend, Encoded, FixedBase, Points, Scalar},
     fault::{Error, Fault, Misuse},
     item::{Entry, Items},
+    secrets::Secrets,
     suite::HASH_TO_GROUP_DST,
     voprf::{GENERATOR, Statement, finalize, random_scalars, verify},
     wire::{CommitmentsBody, EvaluationBody, QueryBody, SliceBody, TagsBody},
@@ -72,7 +72,7 @@ impl Receiver {
 /// A chunk that was sent, with what it takes to use the answer.
 pub struct BlindedChunk {
     items: Items,
-    blinds: Zeroizing<Vec<Scalar>>,
+    blinds: Secrets<Scalar>,
     points: Points,
     encoded: Vec<Encoded>,
 }
@@ -105,7 +105,7 @@ impl BlindedChunk {
         mut self,
         receiver: &Receiver,
         evaluation: &EvaluationBody<'_>,
-    ) -> Result<Zeroizing<Vec<Entry>>, Fault> {
+    ) -> Result<Secrets<Entry>, Fault> {
         let backend = receiver.backend;
         if evaluation.elements.len() != self.encoded.len() {
             return Err(Fault::WrongCount);
@@ -126,8 +126,8 @@ impl BlindedChunk {
             *blind = -*blind;
         }
         backend.offset(&mut evaluated, &receiver.public_base, &self.blinds);
-        let unblinded = Zeroizing::new(backend.encode(&evaluated));
-        let outputs = Zeroizing::new(finalize(backend, self.items.inputs(), &unblinded));
+        let unblinded = Secrets::new(backend.encode(&evaluated));
+        let outputs = Secrets::new(finalize(backend, self.items.inputs(), &unblinded));
         Ok(self.items.entries(backend, &outputs))
     }
 }
@@ -445,7 +445,7 @@ impl SliceTicket {
 /// Matches whose labels are still sealed: records of `owner(4) || tag(16) || master(32) || sealed label`, back to back.
 pub struct SealedMatches {
     format: LabelFormat,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Secrets<u8>,
 }
 
 impl SealedMatches {
@@ -454,9 +454,7 @@ impl SealedMatches {
     fn with_capacity(format: LabelFormat, count: usize) -> Self {
         Self {
             format,
-            bytes: Zeroizing::new(Vec::with_capacity(
-                count * (Self::HEAD_BYTES + format.sealed_bytes()),
-            )),
+            bytes: Secrets::with_capacity(count * (Self::HEAD_BYTES + format.sealed_bytes())),
         }
     }
 
@@ -467,7 +465,7 @@ impl SealedMatches {
     pub fn from_bytes(format: LabelFormat, bytes: Vec<u8>) -> Result<Self, Misuse> {
         let matches = Self {
             format,
-            bytes: Zeroizing::new(bytes),
+            bytes: Secrets::new(bytes),
         };
         if matches.bytes.len().is_multiple_of(matches.stride()) {
             Ok(matches)

@@ -10,6 +10,7 @@ use crate::{
     fault::{Fault, Misuse},
     item::Entry,
     suite::derive_truncated,
+    transcript::payload_digest,
     wire::{Flow, SliceBody},
 };
 
@@ -69,7 +70,12 @@ impl SliceLayout {
 pub(crate) fn commitment(session: &SessionId, flow: Flow, index: u32, payload: &[u8]) -> [u8; 32] {
     derive_truncated(
         "OVL1/slice",
-        &[&session.0, &[flow.code()], &index.to_be_bytes(), payload],
+        &[
+            &session.0,
+            &[flow.code()],
+            &index.to_be_bytes(),
+            &payload_digest(payload),
+        ],
     )
 }
 

@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove, prove_key,
-    prove_with_nonce, random_scalars, verify, verify_key,
+    Composites, GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove, prove_key,
+    random_scalars, verify, verify_key,
 };
 use crate::{
     backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar},
@@ -96,14 +96,8 @@ fn rfc_9497_voprf_vectors() {
                 blinded: &blinded,
                 evaluated: &evaluated,
             };
-            let proof = prove_with_nonce(
-                backend,
-                &key,
-                &public_key,
-                &blinded_points,
-                statement,
-                &scalar(&vector.proof.r),
-            );
+            let proof = Composites::new(backend, &key, &public_key, &blinded_points, statement)
+                .prove(&key, &public_key, &scalar(&vector.proof.r));
             assert_eq!(hex::encode(proof.encode()), vector.proof.proof);
             let evaluated_points = backend.decode(&evaluated).unwrap();
             verify(

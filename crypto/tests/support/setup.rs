@@ -178,7 +178,7 @@ pub fn forge(setup: &Setup, tags: &[[u8; 16]], labels: &[u8], label_bytes: u16) 
             &setup.flow.session.0,
             &[setup.flow.flow.code()],
             &0_u32.to_be_bytes(),
-            &payload,
+            &overlap_crypto::transcript::payload_digest(&payload),
         ],
     );
     SealedSlice {

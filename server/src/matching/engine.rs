@@ -43,7 +43,7 @@ pub use end::{recover, remove_derived_results};
 pub use initiate::{StartRequest, restart_interrupted, start};
 
 /// Bytes of a sorter's buffer.
-const SORT_BYTES: usize = 32 << 20;
+const SORT_BYTES: usize = 16 << 20;
 /// How long the partner may take to read its customers.
 const HANDSHAKE_S: u64 = 15 * 60;
 /// How long a run that gave way waits for the one that it gave way to.

@@ -137,7 +137,7 @@ fn side_json(node: &TestNode, seed: u8, side: &Side) -> Value {
         .iter()
         .map(|shared| json!([shared.id, shared.mine, shared.theirs]))
         .collect();
-    let frames = fs::read(recording::path(folder, PARTNERSHIP, "run_0")).unwrap();
+    let frames = fs::read(recording::path(folder, PARTNERSHIP, &record.run_id)).unwrap();
     json!({
         "ed25519_seed": hex::encode([seed; 32]),
         "epoch": keys.epoch,

@@ -184,8 +184,15 @@ impl Merged {
             .map_err(|error| crate::matching::spool::disk(node_directory, &error))?;
         let mut salt = [0; 32];
         random(&mut salt)?;
-        let local =
-            LocalCustomers::read(connection, agreement, agreed, scratch.path(), salt, limits)?;
+        let local = LocalCustomers::read(
+            connection,
+            agreement,
+            agreed,
+            None,
+            scratch.path(),
+            salt,
+            limits,
+        )?;
         let mut customer = None;
         let mut ids = local.ids()?;
         let mut row = 0;

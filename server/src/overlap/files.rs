@@ -14,7 +14,6 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -23,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Reason},
-    matching::spool::{Checksum, disk, new_file},
+    matching::spool::{BlockWriter, disk},
 };
 
 /// What the database keeps of one file.
@@ -35,47 +34,37 @@ pub(crate) struct FileEntry {
 }
 
 pub(crate) struct FileWriter {
-    path: PathBuf,
-    file: BufWriter<File>,
-    entry: FileEntry,
-    checksum: Checksum,
+    name: String,
+    file: BlockWriter,
 }
 
 impl FileWriter {
     pub(crate) fn create(directory: &Path, name: &str) -> Result<Self, Error> {
-        let path = directory.join(name);
         Ok(Self {
-            file: BufWriter::with_capacity(1 << 16, new_file(&path)?),
-            path,
-            entry: FileEntry {
-                name: name.to_owned(),
-                bytes: 0,
-                checksum: 0,
-            },
-            checksum: Checksum::new(),
+            file: BlockWriter::create(&directory.join(name))?,
+            name: name.to_owned(),
         })
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.checksum.update(bytes);
-        self.entry.bytes += bytes.len() as u64;
-        self.file
-            .write_all(bytes)
-            .map_err(|error| disk(&self.path, &error))
+        self.file.push(bytes)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.entry.bytes
+        self.file.bytes()
     }
 
     /// Makes the file durable.
-    pub(crate) fn finish(mut self) -> Result<FileEntry, Error> {
-        self.file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .map_err(|error| disk(&self.path, &error))?;
-        self.entry.checksum = self.checksum.value();
-        Ok(self.entry)
+    pub(crate) fn finish(self) -> Result<FileEntry, Error> {
+        let bytes = self.file.bytes();
+        let (file, path, checksum) = self.file.finish()?;
+        file.sync_all().map_err(|error| disk(&path, &error))?;
+        Ok(FileEntry {
+            name: self.name,
+            bytes,
+            checksum,
+        })
     }
 }
 

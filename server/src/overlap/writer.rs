@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     files::{FileEntry, FileWriter},
-    graph::{Graph, Handle},
+    graph::Graph,
     reader::ResultSet,
 };
 use crate::{
@@ -60,8 +60,6 @@ pub struct Found<'a> {
     pub matched_keys: &'a Sorted,
     /// The salt of the run's key hashes.
     pub salt: &'a [u8; 32],
-    /// My handle of each local customer.
-    pub handle: &'a (dyn Fn(u32) -> Handle + Sync),
     /// The names to show and to search.
     pub names: &'a dyn Names,
     /// The last good result, for the time of first match.
@@ -89,28 +87,17 @@ impl Found<'_> {
         files.push(spread.members.finish()?);
         files.push(spread.member_offsets.finish()?);
 
-        let mut handles = Sorter::new(scratch, "handles", self.sort_bytes);
-        let partners = self.spread_partners(scratch, &mut handles)?;
         files.extend(self.gather(
             directory,
             spread.main.finish()?.reader()?,
             spread.extras.finish()?.stream()?,
-            partners.stream()?,
-            &mut handles,
         )?);
-
-        let mut file = FileWriter::create(directory, "handles")?;
-        let handles = handles.finish()?;
-        let mut stream = handles.stream()?;
-        while let Some(record) = stream.next_record()? {
-            file.push(record)?;
-        }
-        files.push(file.finish()?);
-        files.push(self.write_matched_keys(directory, scratch)?);
+        files.push(self.write_handles(directory)?);
+        files.push(self.write_matched_keys(directory)?);
         sync_directory(directory)?;
         Ok(Manifest {
             files,
-            shared: self.graph.components().len() as u64,
+            shared: self.graph.len().into(),
             salt: hex::encode(self.salt),
         })
     }
@@ -134,7 +121,7 @@ impl Found<'_> {
                 Some(previous) => previous.first_matched(&cursor.id)?,
                 None => None,
             };
-            let naming = self.graph.components()[position as usize].customer == cursor.row();
+            let naming = self.graph.is_naming(cursor.row());
             spread.row(
                 position,
                 (!naming).then(|| cursor.row()),
@@ -163,28 +150,12 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Brings what the partner said of each shared customer into the order of positions.
-    fn spread_partners(&self, scratch: &Path, handles: &mut Sorter) -> Result<Sorted, Error> {
-        let mut partners = Sorter::new(scratch, "by_position", self.sort_bytes);
-        self.graph
-            .visit_partners(|partner, handle, position, fields| {
-                handles.push(&[&handle, &position.to_be_bytes()])?;
-                if self.graph.components()[position as usize].partner == partner {
-                    partners.push(&[&position.to_be_bytes(), fields])?;
-                }
-                Ok(())
-            })?;
-        partners.finish()
-    }
-
-    /// Merges rows, further rows and the partner's side, all by position.
+    /// Merges rows, further rows and shared customers, all by position.
     fn gather(
         &self,
         directory: &Path,
         mut main: RecordReader,
         mut extras: SortedStream,
-        mut partners: SortedStream,
-        handles: &mut Sorter,
     ) -> Result<Vec<FileEntry>, Error> {
         let mut columns = FileWriter::create(directory, "columns")?;
         let mut offsets = FileWriter::create(directory, "offsets")?;
@@ -192,7 +163,9 @@ impl Found<'_> {
         let mut search = FileWriter::create(directory, "search")?;
         let mut extra = extras.next_record()?.map(<[u8]>::to_vec);
         let (mut record, mut text) = (Vec::new(), Vec::new());
-        for (position, component) in (0_u32..).zip(self.graph.components()) {
+        let mut components = self.graph.components()?;
+        let mut position = 0_u32;
+        while let Some((component, own_handle, their_fields)) = components.next_component()? {
             let row = main.next_record()?.ok_or_else(incomplete)?;
             let row = Row::parse(row).ok_or_else(incomplete)?;
             let mut first_matched = row.first_matched;
@@ -214,13 +187,6 @@ impl Found<'_> {
                 }
                 extra = extras.next_record()?.map(<[u8]>::to_vec);
             }
-            let partner = partners.next_record()?.ok_or_else(incomplete)?;
-            if partner[..4] != position.to_be_bytes() {
-                return Err(incomplete());
-            }
-            let own_handle = (self.handle)(component.customer);
-            handles.push(&[&own_handle, &position.to_be_bytes()])?;
-
             offsets.push(&shared.bytes().to_be_bytes())?;
             offsets.push(&search.bytes().to_be_bytes())?;
             columns.push(&[
@@ -231,13 +197,14 @@ impl Found<'_> {
             ])?;
             columns.push(&first_matched.to_be_bytes())?;
             record.clear();
-            record.extend_from_slice(&own_handle);
+            record.extend_from_slice(own_handle);
             push_text(&mut record, row.name);
             record.extend_from_slice(&count.to_be_bytes());
             record.extend_from_slice(&ids);
-            record.extend_from_slice(&partner[4..]);
+            record.extend_from_slice(their_fields);
             shared.push(&record)?;
             search.push(&text)?;
+            position += 1;
         }
         offsets.push(&shared.bytes().to_be_bytes())?;
         offsets.push(&search.bytes().to_be_bytes())?;
@@ -247,8 +214,23 @@ impl Found<'_> {
             .collect()
     }
 
-    fn write_matched_keys(&self, directory: &Path, scratch: &Path) -> Result<FileEntry, Error> {
-        let mut hashes = Sorter::new(scratch, "matched_hashes", self.sort_bytes);
+    fn write_handles(&self, directory: &Path) -> Result<FileEntry, Error> {
+        let mut file = FileWriter::create(directory, "handles")?;
+        let mut stream = self.graph.handles().stream()?;
+        let mut last = Vec::new();
+        while let Some(record) = stream.next_record()? {
+            if record != last {
+                file.push(record)?;
+                last.clear();
+                last.extend_from_slice(record);
+            }
+        }
+        file.finish()
+    }
+
+    /// Keys are in the order of their hashes.
+    fn write_matched_keys(&self, directory: &Path) -> Result<FileEntry, Error> {
+        let mut file = FileWriter::create(directory, "matched_keys")?;
         let mut keys = self.local.keys()?;
         let mut matched = self.matched_keys.stream()?;
         let mut next = next_number(&mut matched)?;
@@ -256,18 +238,12 @@ impl Found<'_> {
             let Some(key) = keys.next_key()? else { break };
             match key.index.cmp(&wanted) {
                 Ordering::Less => {}
-                Ordering::Equal => hashes.push(&[&self.local.key_hash(key.key_type, key.value)])?,
+                Ordering::Equal => file.push(key.hash)?,
                 Ordering::Greater => return Err(incomplete()),
             }
             while next == Some(key.index) {
                 next = next_number(&mut matched)?;
             }
-        }
-        let mut file = FileWriter::create(directory, "matched_keys")?;
-        let hashes = hashes.finish()?;
-        let mut stream = hashes.stream()?;
-        while let Some(record) = stream.next_record()? {
-            file.push(record)?;
         }
         file.finish()
     }

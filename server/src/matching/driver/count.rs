@@ -145,7 +145,7 @@ fn items(
     let mut sorter = Sorter::new(scratch, "count_items", sort_bytes);
     let mut keys = local.keys()?;
     while let Some(key) = keys.next_key()? {
-        if key.key_type == key_type && local.tier(key.customer) == Tier::Count {
+        if key.key_type == key_type && local.tiers().tier(key.stage) == Tier::Count {
             sorter.push(&[&key.customer.to_be_bytes(), key.value.as_bytes()])?;
         }
     }

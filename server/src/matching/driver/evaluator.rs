@@ -16,7 +16,9 @@ use overlap_crypto::{
 
 use super::{
     Flows, lock,
-    sets::{EntrySlices, ItemSource, SliceFile, SliceWriter, is_padding, push_entry},
+    sets::{
+        EntrySlices, ItemSource, SliceEntries, SliceFile, SliceWriter, is_padding, push_entries,
+    },
     wire::Inbox,
 };
 use crate::{
@@ -132,12 +134,9 @@ async fn hash_own(
             let (evaluator, source) = (Arc::clone(evaluator), Arc::clone(&source));
             let entries = Arc::clone(&entries);
             hashing.push(run.pool.run(move || {
-                let items = lock(&source).take(OWN_CHUNK)?;
-                let derived = evaluator.derive(&items)?;
-                let mut entries = lock(&entries);
-                for entry in derived.iter() {
-                    push_entry(&mut entries, entry)?;
-                }
+                let batch = lock(&source).take(OWN_CHUNK)?;
+                let derived = evaluator.derive(&batch.items)?;
+                push_entries(&mut lock(&entries), &derived, &batch.keys)?;
                 Ok::<_, Failure>(derived.len() as u64)
             }));
         }
@@ -153,7 +152,7 @@ async fn hash_own(
                 .ok_or_else(|| Error::internal("entries are still in use"))?;
             let mut rng = fresh_rng()?;
             for _ in real..flow.tags {
-                push_entry(&mut sorter, &Entry::padding(&mut rng))?;
+                push_entries(&mut sorter, &[Entry::padding(&mut rng)], &[])?;
             }
             Ok::<_, Failure>(sorter.finish()?)
         })
@@ -189,8 +188,8 @@ async fn seal(
             next += 1;
             sealing.push_back(run.pool.run(move || {
                 let labels = labels(&flows, flow, &slice)?;
-                let sealed = evaluator.seal_slice(index, &slice, &labels)?;
-                Ok::<_, Failure>((sealed, slice.len() as u64))
+                let sealed = evaluator.seal_slice(index, &slice.entries, &labels)?;
+                Ok::<_, Failure>((sealed, slice.entries.len() as u64))
             }));
         }
         if let Some(sealed) = sealing.next().await {
@@ -210,27 +209,20 @@ async fn seal(
 }
 
 /// The labels of a slice's entries.
-fn labels(flows: &Flows, flow: ListFlow, entries: &[Entry]) -> Result<Labels, Failure> {
-    let prepared = &flows.prepared;
-    let real = || entries.iter().filter(|entry| !is_padding(entry));
-    let areas = prepared
-        .own
-        .fields()
-        .areas(real().map(|entry| prepared.local.customer_of_key(entry.owner)))?;
-    let mut labels = Labels::with_capacity(flow.evaluator_labels, entries.len());
-    let mut place = 0;
-    for entry in entries {
+fn labels(flows: &Flows, flow: ListFlow, slice: &SliceEntries) -> Result<Labels, Failure> {
+    let own = &flows.prepared.own;
+    let areas = own.areas(&slice.keys)?;
+    let mut labels = Labels::with_capacity(flow.evaluator_labels, slice.entries.len());
+    for entry in slice.entries.iter() {
         if is_padding(entry) {
             labels.push_padding();
             continue;
         }
-        let customer = prepared.local.customer_of_key(entry.owner);
-        let label = prepared
-            .own
-            .label(&prepared.local, customer, areas.at(place))
+        let place = entry.owner as usize;
+        let label = own
+            .label(&slice.keys[place], areas.at(place))
             .ok_or_else(|| Error::internal("a customer that is not listed has a tag"))?;
         labels.push(&label).map_err(misused)?;
-        place += 1;
     }
     Ok(labels)
 }
@@ -269,26 +261,21 @@ async fn release(
             .run(move || {
                 let slice = claimed.take()?;
                 let body = ClaimsBody::decode(&payload)?;
-                let found = releasing.admit_claims(&body, &slice)?;
+                let found = releasing.admit_claims(&body, &slice.entries)?;
                 let mut edges = lock(&flows_there.edges);
                 let mut matched_keys = lock(&flows_there.matched_keys);
                 for claim in found {
-                    let prepared = &flows_there.prepared;
-                    let edge = Edge::from_label(
-                        &prepared.terms,
-                        &prepared.local,
-                        claim.owner,
-                        &claim.label,
-                    );
-                    let Some(edge) = edge else {
+                    let key = &slice.keys[claim.owner as usize];
+                    let terms = &flows_there.prepared.terms;
+                    let Some(edge) = Edge::from_label(terms, key, &claim.label) else {
                         flows_there.note_bad_label();
                         continue;
                     };
                     edge.push_to(&mut edges)?;
-                    matched_keys.push(&[&claim.owner.to_be_bytes()])?;
+                    matched_keys.push(&[&key.index.to_be_bytes()])?;
                 }
                 drop((edges, matched_keys));
-                Ok::<_, Failure>((releasing, claimed, slice.len() as u64))
+                Ok::<_, Failure>((releasing, claimed, slice.entries.len() as u64))
             })
             .await?;
         (releasing, claimed) = (releasing_back, claimed_back);

@@ -6,7 +6,6 @@ use overlap_crypto::{
     receipt::{SignedReceipt, commit_result},
     report::SignedReport,
     session::{AfterReports, ReportPhase},
-    terms::Tier,
     wire::{Flow, FrameKind},
 };
 
@@ -82,7 +81,7 @@ pub(super) async fn run(
         .pool
         .run(move || {
             let sources = CellSources {
-                listed: listed(&graph),
+                listed: graph.cells().clone(),
                 reported,
                 count_flow,
             };
@@ -133,6 +132,7 @@ fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
         &edges,
         prepared.terms.theirs.len(),
         &scratch,
+        flows.run.settings.limits.sort_bytes,
     )?;
     Ok((graph, matched_keys))
 }
@@ -166,17 +166,6 @@ async fn exchange_reports(
     Ok(reports::reported(terms, &report.report)?)
 }
 
-/// How many shared customers are listed, by cell.
-fn listed(graph: &Graph) -> BTreeMap<(u8, u8), u64> {
-    let mut counts = BTreeMap::new();
-    for component in graph.components() {
-        *counts
-            .entry((component.mine, component.theirs))
-            .or_insert(0) += 1;
-    }
-    counts
-}
-
 /// Writes the files of the result, and commits to it.
 fn write_result(
     flows: &Flows,
@@ -201,13 +190,6 @@ fn write_result(
         graph,
         matched_keys,
         salt: &prepared.salt,
-        handle: &|customer| {
-            if prepared.local.tier(customer) == Tier::List {
-                prepared.own.handle(customer)
-            } else {
-                [0; 16]
-            }
-        },
         names: &StoreNames(&run.store),
         previous: previous.as_ref(),
         now,

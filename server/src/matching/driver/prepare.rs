@@ -13,7 +13,10 @@ use overlap_crypto::{
 };
 use rusqlite::Connection;
 
-use super::{Run, RunDirectory, sets::FieldStore};
+use super::{
+    Run, RunDirectory,
+    sets::{FieldAreas, FieldStore},
+};
 use crate::{
     customers::rows::scan_fields,
     error::{Error, Reason},
@@ -22,11 +25,10 @@ use crate::{
         failure::misused,
         keys::{self, EpochKeys, random},
         ledger::Ledger,
-        local_customers::LocalCustomers,
+        local_customers::{KeyRef, LocalCustomers},
         records::{self, PartnerState},
         terms::RunTerms,
     },
-    overlap::graph::Handle,
 };
 
 /// How often a run tries to get the budget ledger from the one before.
@@ -50,41 +52,28 @@ pub(super) struct Prepared {
 
 /// What I say of my listed customers.
 pub(super) struct OwnLabels {
-    handles: Vec<Handle>,
     fields: FieldStore,
-    /// By my stage's index: its number on the wire.
-    wire_codes: Vec<Option<u8>>,
+    /// By my stage's index: its number on the wire if it is listed.
+    listed_codes: Vec<Option<u8>>,
 }
 
 impl OwnLabels {
-    /// My handle of a local customer; zeros unless it is listed.
-    pub(super) fn handle(&self, customer: u32) -> Handle {
-        self.handles
-            .get(customer as usize)
-            .copied()
-            .unwrap_or_default()
-    }
-
-    pub(super) fn fields(&self) -> &FieldStore {
-        &self.fields
-    }
-
-    /// The label of a listed customer.
-    pub(super) fn label<'a>(
-        &self,
-        local: &LocalCustomers,
-        customer: u32,
-        fields: &'a [u8],
-    ) -> Option<Label<'a>> {
-        if local.tier(customer) != Tier::List {
-            return None;
-        }
-        let stage = self.wire_codes[usize::from(local.stage(customer))]?;
+    /// The label of the customer that a key stands for, if it is listed.
+    pub(super) fn label<'a>(&self, key: &KeyRef, fields: &'a [u8]) -> Option<Label<'a>> {
+        let stage = self.listed_codes[usize::from(key.stage)]?;
         Some(Label {
             stage,
-            pseudonym: self.handle(customer),
+            pseudonym: key.handle,
             fields,
         })
+    }
+
+    /// The disclosed fields of the customers that keys stand for; zeros for those that are not listed.
+    pub(super) fn areas(&self, keys: &[KeyRef]) -> Result<FieldAreas, Error> {
+        self.fields.areas(
+            keys.iter()
+                .map(|key| self.listed_codes[usize::from(key.stage)].map(|_| key.customer)),
+        )
     }
 }
 
@@ -125,16 +114,18 @@ impl Prepared {
                 Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
+            let handles = keys.as_ref().map(EpochKeys::handle_key);
             let local = LocalCustomers::read(
                 connection,
                 &run.agreement,
                 &terms.terms.key_types(),
+                handles.as_ref(),
                 &directory.scratch(),
                 salt,
                 run.settings.limits,
             )?;
             refuse_empty(&terms, &local)?;
-            let own = own_labels(run, connection, &terms, keys.as_ref(), &local, directory)?;
+            let own = own_labels(run, connection, &terms, &local, directory)?;
             Ok(Self {
                 own: Arc::new(own),
                 local: Arc::new(local),
@@ -203,39 +194,22 @@ fn own_labels(
     run: &Run,
     connection: &Connection,
     terms: &RunTerms,
-    keys: Option<&EpochKeys>,
     local: &LocalCustomers,
     directory: &RunDirectory,
 ) -> Result<OwnLabels, Error> {
-    let wire_codes = terms
+    let listed_codes = terms
         .mine
         .iter()
-        .map(|(index, _, _)| terms.mine.wire_code(index))
+        .map(|(index, _, tier)| terms.mine.wire_code(index).filter(|_| tier == Tier::List))
         .collect();
-    let Some(keys) = keys else {
-        return Ok(OwnLabels {
-            handles: Vec::new(),
-            fields: FieldStore::empty(),
-            wire_codes,
-        });
+    let fields = if terms.mine.has(Tier::List) {
+        own_fields(run, connection, terms, local, directory)?
+    } else {
+        FieldStore::empty()
     };
-    let handle_key = keys.handle_key();
-    let mut handles = vec![[0; 16]; local.rows()];
-    let mut ids = local.ids()?;
-    for (row, handle) in (0_u32..).zip(&mut handles) {
-        let id = ids
-            .next_record()?
-            .ok_or_else(|| Error::internal("there are fewer ids than rows"))?;
-        if local.customer(row) == row && local.tier(row) == Tier::List {
-            let id = std::str::from_utf8(id).map_err(|_| Error::internal("an id is no text"))?;
-            *handle = handle_key.handle(id);
-        }
-    }
-    drop(ids);
     Ok(OwnLabels {
-        handles,
-        fields: own_fields(run, connection, terms, local, directory)?,
-        wire_codes,
+        fields,
+        listed_codes,
     })
 }
 

@@ -15,13 +15,12 @@ use overlap_crypto::{
         AwaitingSlices, BlindedChunk, LabelFormat, ListFlow, Querying, Receiver, SealedMatches,
         SlicesComplete,
     },
-    terms::Tier,
     wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
 };
 
 use super::{
     Flows, WINDOW, lock,
-    sets::{EntrySlices, ItemSource, push_entry},
+    sets::{EntrySlices, ItemSource, push_entries},
     wire::Inbox,
 };
 use crate::{
@@ -30,6 +29,7 @@ use crate::{
         compute::fresh_rng,
         failure::{Failure, misused},
         ledger::Budget,
+        local_customers::KeyRef,
         progress::RunState,
         spool::{RecordFile, RecordWriter, Sorted, Sorter},
     },
@@ -77,7 +77,7 @@ async fn query(
     )));
     let mut querying = Querying::new(flow);
     let mut blinding = FuturesOrdered::new();
-    let mut sent: VecDeque<BlindedChunk> = VecDeque::new();
+    let mut sent: VecDeque<(BlindedChunk, Vec<KeyRef>)> = VecDeque::new();
     let mut finishing = FuturesUnordered::new();
     loop {
         while blinding.len() + sent.len() + finishing.len() < WINDOW
@@ -85,10 +85,12 @@ async fn query(
         {
             let (receiver, source) = (Arc::clone(&receiver), Arc::clone(&source));
             blinding.push_back(run.pool.run(move || {
-                let items = lock(&source).take(chunk.count)?;
-                let blinded = receiver.blind(items, &mut fresh_rng()?).map_err(misused)?;
+                let batch = lock(&source).take(chunk.count)?;
+                let blinded = receiver
+                    .blind(batch.items, &mut fresh_rng()?)
+                    .map_err(misused)?;
                 let body = blinded.encode(chunk.number);
-                Ok::<_, Failure>((blinded, body))
+                Ok::<_, Failure>(((blinded, batch.keys), body))
             }));
         }
         if blinding.is_empty() && sent.is_empty() && finishing.is_empty() {
@@ -110,16 +112,13 @@ async fn query(
                     return Err(Fault::UnexpectedFrame.into());
                 }
                 querying.admit(&EvaluationBody::decode(&frame.payload)?)?;
-                let blinded = sent.pop_front().ok_or(Fault::UnexpectedFrame)?;
+                let (blinded, keys) = sent.pop_front().ok_or(Fault::UnexpectedFrame)?;
                 let (receiver, entries) = (Arc::clone(&receiver), Arc::clone(&entries));
                 finishing.push(run.pool.run(move || {
                     let evaluation = EvaluationBody::decode(&frame.payload)?;
                     let elements = evaluation.elements.len() as u64;
                     let finished = blinded.finish(&receiver, &evaluation)?;
-                    let mut entries = lock(&entries);
-                    for entry in finished.iter() {
-                        push_entry(&mut entries, entry)?;
-                    }
+                    push_entries(&mut lock(&entries), &finished, &keys)?;
                     Ok::<_, Failure>(elements)
                 }));
             }
@@ -165,34 +164,19 @@ async fn take_slices(
                 let slice = SliceBody::decode(&payload)?;
                 let prepared = &flows_there.prepared;
                 lock(&prepared.ledger).debit(Budget::Tags, slice.tags.len() as u64)?;
+                let labels = &prepared.own;
                 let own = matching.entries.take()?;
                 // Fields are read before the tags are looked at, whether or not anything matches.
-                let customers: Vec<u32> = own
-                    .iter()
-                    .map(|entry| prepared.local.customer_of_key(entry.owner))
-                    .collect();
-                let listed = |customer: &u32| prepared.local.tier(*customer) == Tier::List;
-                let areas = prepared
-                    .own
-                    .fields()
-                    .areas(customers.iter().copied().filter(listed))?;
-                let mut labels = std::collections::HashMap::new();
-                let mut place = 0;
-                for (entry, customer) in own.iter().zip(&customers) {
-                    if listed(customer) {
-                        labels.insert(entry.owner, (*customer, place));
-                        place += 1;
-                    }
-                }
-                let outcome = ticket.match_own(&slice, &own, |owner| {
-                    let (customer, place) = labels.get(&owner)?;
-                    prepared
-                        .own
-                        .label(&prepared.local, *customer, areas.at(*place))
+                let areas = labels.areas(&own.keys)?;
+                let outcome = ticket.match_own(&slice, &own.entries, |owner| {
+                    let place = owner as usize;
+                    labels.label(&own.keys[place], areas.at(place))
                 })?;
                 let stride = outcome.matches.stride();
-                for record in outcome.matches.as_bytes().chunks_exact(stride) {
-                    matching.matches.push(&[record])?;
+                let records = outcome.matches.as_bytes().chunks_exact(stride);
+                for (record, owner) in records.zip(outcome.matches.owners()) {
+                    let key = own.keys[owner as usize].to_bytes();
+                    matching.matches.push(&[&key, record])?;
                 }
                 let tags = slice.tags.len() as u64;
                 Ok::<_, Failure>((matching, outcome, tags))
@@ -229,17 +213,14 @@ async fn open_labels(
         .run(move || {
             let format = flow.evaluator_labels;
             let mut reader = matches.reader()?;
-            let mut batch = Vec::new();
-            let mut count = 0;
+            let mut batch = MatchBatch::default();
             while let Some(record) = reader.next_record()? {
-                batch.extend_from_slice(record);
-                count += 1;
-                if count == OPEN_BATCH {
-                    open_batch(&flows_there, format, std::mem::take(&mut batch), &complete)?;
-                    count = 0;
+                batch.push(record)?;
+                if batch.keys.len() == OPEN_BATCH {
+                    std::mem::take(&mut batch).open(&flows_there, format, &complete)?;
                 }
             }
-            open_batch(&flows_there, format, batch, &complete)?;
+            batch.open(&flows_there, format, &complete)?;
             Ok(complete)
         })
         .await
@@ -248,31 +229,44 @@ async fn open_labels(
 /// Labels opened in one go.
 const OPEN_BATCH: usize = 8192;
 
-fn open_batch(
-    flows: &Flows,
-    format: LabelFormat,
-    batch: Vec<u8>,
-    complete: &SlicesComplete,
-) -> Result<(), Failure> {
-    let matches = SealedMatches::from_bytes(format, batch)?;
-    let opened = complete.open(flows.run.settings.backend, &matches)?;
-    let mut edges = lock(&flows.edges);
-    let mut matched_keys = lock(&flows.matched_keys);
-    for found in opened.iter() {
-        let edge = found.label.and_then(|label| {
-            Edge::from_label(
-                &flows.prepared.terms,
-                &flows.prepared.local,
-                found.owner,
-                &label,
-            )
-        });
-        let Some(edge) = edge else {
-            flows.note_bad_label();
-            continue;
-        };
-        edge.push_to(&mut edges)?;
-        matched_keys.push(&[&found.owner.to_be_bytes()])?;
+/// Matches whose labels are opened together, and the keys that matched.
+#[derive(Default)]
+struct MatchBatch {
+    keys: Vec<KeyRef>,
+    sealed: Vec<u8>,
+}
+
+impl MatchBatch {
+    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
+        let (key, sealed) = record
+            .split_first_chunk()
+            .ok_or_else(|| Error::internal("a match record is malformed"))?;
+        self.keys.push(KeyRef::from_bytes(key)?);
+        self.sealed.extend_from_slice(sealed);
+        Ok(())
     }
-    Ok(())
+
+    fn open(
+        self,
+        flows: &Flows,
+        format: LabelFormat,
+        complete: &SlicesComplete,
+    ) -> Result<(), Failure> {
+        let matches = SealedMatches::from_bytes(format, self.sealed)?;
+        let opened = complete.open(flows.run.settings.backend, &matches)?;
+        let mut edges = lock(&flows.edges);
+        let mut matched_keys = lock(&flows.matched_keys);
+        for (found, key) in opened.iter().zip(&self.keys) {
+            let edge = found
+                .label
+                .and_then(|label| Edge::from_label(&flows.prepared.terms, key, &label));
+            let Some(edge) = edge else {
+                flows.note_bad_label();
+                continue;
+            };
+            edge.push_to(&mut edges)?;
+            matched_keys.push(&[&key.index.to_be_bytes()])?;
+        }
+        Ok(())
+    }
 }

@@ -64,11 +64,11 @@ fn members(
     let mut members: BTreeMap<Cell, Vec<Member>> = BTreeMap::new();
     let mut ids = local.ids()?;
     let mut row = 0_u32;
-    for component in graph
-        .components()
-        .iter()
-        .filter(|component| !component.mutual)
-    {
+    let mut components = graph.components()?;
+    while let Some((component, _, _)) = components.next_component()? {
+        if component.mutual {
+            continue;
+        }
         // Components come by ascending customer, ids by ascending row.
         let id = loop {
             let id = ids

@@ -5,35 +5,40 @@ use std::{
     io::{BufWriter, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use overlap_crypto::{
     item::{Derived, Entry, Items, PADDING},
     list::{ListFlow, SliceLayout},
     plan::Queries,
+    secrets::Secrets,
     terms::Tier,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
-use zeroize::Zeroizing;
 
 use crate::{
     error::Error,
     matching::{
         compute::fresh_rng,
         failure::misused,
-        local_customers::{KeyReader, LocalCustomers},
+        local_customers::{KeyReader, KeyRef, LocalCustomers, StageTiers},
         spool::{SortedStream, Sorter, disk, new_file},
     },
 };
 
 /// Bytes of a spooled entry.
-const ENTRY_BYTES: usize = 16 + 16 + 32 + 4;
+const ENTRY_BYTES: usize = 16 + 16 + 32 + KeyRef::BYTES;
+
+/// Items and the keys they were made of: an item's owner is the position of its key.
+pub(super) struct Batch {
+    pub(super) items: Items,
+    pub(super) keys: Vec<KeyRef>,
+}
 
 /// Reads the keys a flow is about, chunk by chunk.
 pub(super) struct ItemSource {
-    local: Arc<LocalCustomers>,
+    tiers: StageTiers,
     keys: KeyReader,
     list: bool,
     count: bool,
@@ -48,7 +53,7 @@ pub(super) struct ItemSource {
 impl ItemSource {
     /// What this side queries, padding strewn in at random. The keys themselves come in the run's random order.
     pub(super) fn queries(
-        local: &Arc<LocalCustomers>,
+        local: &LocalCustomers,
         flow: ListFlow,
         queries: Queries,
         normaliser_version: u16,
@@ -57,7 +62,7 @@ impl ItemSource {
         let real = u64::from(queries.list) * counts.list + u64::from(queries.count) * counts.count;
         Ok(Self {
             keys: local.keys()?,
-            local: Arc::clone(local),
+            tiers: local.tiers().clone(),
             list: queries.list,
             count: queries.count,
             real,
@@ -70,13 +75,13 @@ impl ItemSource {
 
     /// What this side publishes: the keys of its listed customers.
     pub(super) fn own(
-        local: &Arc<LocalCustomers>,
+        local: &LocalCustomers,
         flow: ListFlow,
         normaliser_version: u16,
     ) -> Result<Self, Error> {
         Ok(Self {
             keys: local.keys()?,
-            local: Arc::clone(local),
+            tiers: local.tiers().clone(),
             list: true,
             count: false,
             real: local.key_counts().list,
@@ -93,8 +98,9 @@ impl ItemSource {
     }
 
     /// The next `count` items; fewer only at the end.
-    pub(super) fn take(&mut self, count: usize) -> Result<Items, Error> {
+    pub(super) fn take(&mut self, count: usize) -> Result<Batch, Error> {
         let mut items = Items::with_capacity(self.flow.context, self.normaliser_version, count);
+        let mut keys = Vec::with_capacity(count);
         while items.len() < count && self.left() > 0 {
             if self.padding > 0 && self.rng.next_u64() % self.left() < self.padding {
                 items.push_padding(&mut self.rng);
@@ -104,53 +110,86 @@ impl ItemSource {
             let Some(key) = self.keys.next_key()? else {
                 return Err(Error::internal("there are fewer keys than were counted"));
             };
-            let wanted = match self.local.tier(key.customer) {
+            let wanted = match self.tiers.tier(key.stage) {
                 Tier::List => self.list,
                 Tier::Count => self.count,
                 Tier::Hidden => false,
             };
             if wanted {
+                let position =
+                    u32::try_from(keys.len()).map_err(|_| Error::internal("a long batch"))?;
                 items
-                    .push(key.index, key.key_type, key.value.as_bytes())
+                    .push(position, key.key_type, key.value.as_bytes())
                     .map_err(misused)?;
+                keys.push(key.reference());
                 self.real -= 1;
             }
         }
-        Ok(items)
+        Ok(Batch { items, keys })
     }
 }
 
-/// Spools an entry so that sorting brings it into the order of tags.
-pub(super) fn push_entry(sorter: &mut Sorter, entry: &Entry) -> Result<(), Error> {
-    sorter.push(&[
-        &entry.derived.tag,
-        &entry.derived.claim,
-        &entry.derived.master,
-        &entry.owner.to_be_bytes(),
-    ])
+/// Spools entries so that sorting brings them into the order of tags: `tag || claim || master || key`, and ones in place of
+/// the key of padding.
+pub(super) fn push_entries(
+    sorter: &mut Sorter,
+    entries: &[Entry],
+    keys: &[KeyRef],
+) -> Result<(), Error> {
+    for entry in entries {
+        let key = if is_padding(entry) {
+            [0xff; KeyRef::BYTES]
+        } else {
+            keys[entry.owner as usize].to_bytes()
+        };
+        let derived = &entry.derived;
+        let mut record = [0; ENTRY_BYTES];
+        record[..16].copy_from_slice(&derived.tag);
+        record[16..32].copy_from_slice(&derived.claim);
+        record[32..64].copy_from_slice(&derived.master);
+        record[64..].copy_from_slice(&key);
+        sorter.push(&[&record])?;
+    }
+    Ok(())
 }
 
-fn parse_entry(record: &[u8]) -> Result<Entry, Error> {
-    let record: &[u8; ENTRY_BYTES] = record
-        .try_into()
-        .map_err(|_| Error::internal("a spooled entry is malformed"))?;
-    let mut derived = Derived {
-        tag: [0; 16],
-        claim: [0; 16],
-        master: [0; 32],
-    };
-    derived.tag.copy_from_slice(&record[..16]);
-    derived.claim.copy_from_slice(&record[16..32]);
-    derived.master.copy_from_slice(&record[32..64]);
-    let owner = u32::from_be_bytes(record[64..].try_into().expect("four bytes"));
-    Ok(Entry { owner, derived })
+/// The entries of a slice and the keys they were made of: an entry's owner is the position of its key, or padding.
+#[derive(Default)]
+pub(super) struct SliceEntries {
+    pub(super) entries: Secrets<Entry>,
+    pub(super) keys: Vec<KeyRef>,
+}
+
+impl SliceEntries {
+    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
+        let (tag, rest) = record.split_first_chunk().ok_or_else(malformed)?;
+        let (claim, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+        let (master, key) = rest.split_first_chunk().ok_or_else(malformed)?;
+        let key: &[u8; KeyRef::BYTES] = key.try_into().map_err(|_| malformed())?;
+        let owner = if key == &[0xff; KeyRef::BYTES] {
+            PADDING
+        } else {
+            self.keys.push(KeyRef::from_bytes(key)?);
+            u32::try_from(self.keys.len() - 1).map_err(|_| malformed())?
+        };
+        self.entries.push(Entry {
+            owner,
+            derived: Derived {
+                tag: *tag,
+                claim: *claim,
+                master: *master,
+            },
+        });
+        Ok(())
+    }
 }
 
 /// Cuts entries in the order of tags into slices.
 pub(super) struct EntrySlices {
     stream: SortedStream,
     layout: SliceLayout,
-    ahead: Option<Entry>,
+    /// The first record of a later slice.
+    ahead: Secrets<u8>,
     next: u32,
 }
 
@@ -159,29 +198,43 @@ impl EntrySlices {
         Self {
             stream,
             layout,
-            ahead: None,
+            ahead: Secrets::default(),
             next: 0,
         }
     }
 
     /// The entries of the next slice.
-    pub(super) fn take(&mut self) -> Result<Zeroizing<Vec<Entry>>, Error> {
-        let mut entries = Zeroizing::new(Vec::new());
-        loop {
-            if self.ahead.is_none() {
-                self.ahead = self.stream.next_record()?.map(parse_entry).transpose()?;
-            }
-            match &self.ahead {
-                Some(entry) if self.layout.slice_of(&entry.derived.tag) == self.next => {
-                    entries.push(*entry);
-                    self.ahead = None;
-                }
-                _ => break,
-            }
-        }
+    pub(super) fn take(&mut self) -> Result<SliceEntries, Error> {
+        let mut slice = SliceEntries::default();
+        let number = self.next;
         self.next += 1;
-        Ok(entries)
+        if !self.ahead.is_empty() {
+            if self.slice_of(&self.ahead)? != number {
+                return Ok(slice);
+            }
+            slice.push(&self.ahead)?;
+            self.ahead.clear();
+        }
+        while let Some(record) = self.stream.next_record()? {
+            let tag = record.first_chunk().ok_or_else(malformed)?;
+            if self.layout.slice_of(tag) != number {
+                self.ahead.extend_from_slice(record);
+                break;
+            }
+            slice.push(record)?;
+        }
+        Ok(slice)
     }
+
+    fn slice_of(&self, record: &[u8]) -> Result<u32, Error> {
+        Ok(self
+            .layout
+            .slice_of(record.first_chunk().ok_or_else(malformed)?))
+    }
+}
+
+fn malformed() -> Error {
+    Error::internal("a spooled entry is malformed")
 }
 
 /// Padding entries have no customer.
@@ -285,13 +338,17 @@ impl FieldStore {
         })
     }
 
-    /// The areas of some rows, back to back.
-    pub(super) fn areas(&self, rows: impl Iterator<Item = u32>) -> Result<FieldAreas, Error> {
+    /// The areas of some rows, back to back; zeros where there is no row.
+    pub(super) fn areas(
+        &self,
+        rows: impl Iterator<Item = Option<u32>>,
+    ) -> Result<FieldAreas, Error> {
         let mut bytes = Vec::new();
         if let Some(file) = &self.file {
             for row in rows {
                 let start = bytes.len();
                 bytes.resize(start + self.area_bytes, 0);
+                let Some(row) = row else { continue };
                 file.read_exact_at(&mut bytes[start..], u64::from(row) * self.area_bytes as u64)
                     .map_err(|error| disk(&self.path, &error))?;
             }

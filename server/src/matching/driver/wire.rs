@@ -15,7 +15,7 @@ use bytes::Bytes;
 use overlap_crypto::{
     fault::Fault,
     plan::Role,
-    transcript::{Chain, Inbound, Outbound, payload_digest},
+    transcript::{Chain, Inbound, Outbound, PayloadDigest, payload_digest},
     wire::{AbortBody, AckBody, Flow, Frame as WireFrame, FrameKind},
 };
 use overlap_proto::exchange::v1::Frame;
@@ -235,7 +235,7 @@ pub(super) fn closed() -> Failure {
     Failure::network("the connection to the partner's node ended")
 }
 
-async fn digest(pool: &Pool, payload: &Bytes) -> Result<[u8; 64], Failure> {
+async fn digest(pool: &Pool, payload: &Bytes) -> Result<PayloadDigest, Failure> {
     if payload.len() <= SMALL_BYTES {
         return Ok(payload_digest(payload));
     }

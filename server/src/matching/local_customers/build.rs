@@ -1,0 +1,237 @@
+//! Reads rows and merges those that share a key.
+
+use std::path::{Path, PathBuf};
+
+use overlap_crypto::terms::{KeyType, Tier};
+
+use super::{
+    GROUP_BYTES, KeyCounts, LocalCustomers, MAX_ROWS_A_KEY, RowTable, SnapshotLimits, StageTiers,
+    key_hash, merge::MergedRows,
+};
+use crate::{
+    error::{Error, Reason},
+    matching::{
+        bits::Bits,
+        keys::HandleKey,
+        spool::{RecordWriter, Sorter},
+    },
+    overlap::graph::HANDLE_BYTES,
+};
+
+/// Bytes of a key record before the value: hash, row, type, handle.
+const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + HANDLE_BYTES;
+
+/// Merges rows that are handed in by ascending id.
+pub struct Builder<'a> {
+    tiers: StageTiers,
+    handles: Option<&'a HandleKey>,
+    directory: PathBuf,
+    salt: [u8; 32],
+    limits: SnapshotLimits,
+    stage_of_row: Vec<u8>,
+    ids: RecordWriter,
+    grouped: Sorter,
+    last_id: String,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts with no rows; files go to `directory`. Without `handles`, customers have none.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn new(
+        tiers: StageTiers,
+        handles: Option<&'a HandleKey>,
+        directory: &Path,
+        salt: [u8; 32],
+        limits: SnapshotLimits,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            tiers,
+            handles,
+            directory: directory.to_owned(),
+            salt,
+            limits,
+            stage_of_row: Vec::new(),
+            ids: RecordWriter::create(&directory.join("ids"))?,
+            grouped: Sorter::new(directory, "grouped", limits.sort_bytes),
+            last_id: String::new(),
+        })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// `SET_TOO_LARGE`; what the file system reports; `INTERNAL` if the row is hidden or out of order.
+    pub fn push(&mut self, id: &str, stage: &str, keys: &[(KeyType, String)]) -> Result<(), Error> {
+        let stage = self
+            .tiers
+            .index_of(stage)
+            .filter(|&stage| self.tiers.tier(stage) != Tier::Hidden)
+            .ok_or_else(|| Error::internal("a row of a hidden stage was read"))?;
+        if !self.stage_of_row.is_empty() && id <= self.last_id.as_str() {
+            return Err(Error::internal("rows were not read in the order of ids"));
+        }
+        self.last_id.clear();
+        self.last_id.push_str(id);
+        let row = u32::try_from(self.stage_of_row.len()).map_err(|_| self.too_large())?;
+        self.stage_of_row.push(stage);
+        self.ids.push(&[id.as_bytes()])?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let handle = match self.handles {
+            Some(handles) if self.tiers.tier(stage) == Tier::List => handles.handle(id),
+            _ => [0; 16],
+        };
+        let mut head = [0; KEY_HEAD_BYTES];
+        head[GROUP_BYTES..][..4].copy_from_slice(&row.to_be_bytes());
+        head[GROUP_BYTES + 5..].copy_from_slice(&handle);
+        for (key_type, value) in keys {
+            head[..GROUP_BYTES].copy_from_slice(&key_hash(&self.salt, *key_type, value));
+            head[GROUP_BYTES + 4] = key_type.code();
+            self.grouped.push(&[&head, value.as_bytes()])?;
+        }
+        if self.grouped.len() > self.limits.max_keys {
+            return Err(self.too_large());
+        }
+        Ok(())
+    }
+
+    fn too_large(&self) -> Error {
+        Error::new(
+            Reason::SetTooLarge,
+            format!(
+                "more than {} keys are disclosed: raise the node's limit or disclose fewer stages or key types",
+                self.limits.max_keys
+            ),
+        )
+        .with("max_keys", self.limits.max_keys)
+    }
+
+    /// Merges the rows that share a key.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn finish(self) -> Result<LocalCustomers, Error> {
+        let mut groups = Groups {
+            keys: RecordWriter::create(&self.directory.join("keys"))?,
+            pairs: Vec::new(),
+            ambiguous: 0,
+            rows: Vec::with_capacity(MAX_ROWS_A_KEY + 1),
+            first: Vec::new(),
+        };
+        let sorted = self.grouped.finish()?;
+        let mut stream = sorted.stream()?;
+        while let Some(record) = stream.next_record()? {
+            groups.push(record)?;
+        }
+        groups.end()?;
+        drop((stream, sorted));
+
+        let merged = MergedRows::join(&groups.pairs, &self.stage_of_row);
+        let mut snapshot = LocalCustomers {
+            table: RowTable {
+                stage_of_row: self.stage_of_row,
+                merged,
+            }
+            .into(),
+            ids: self.ids.finish()?,
+            keys: groups.keys.finish()?,
+            salt: self.salt,
+            counts: KeyCounts::default(),
+            customers_by_stage: vec![0; self.tiers.len()],
+            ambiguous_keys: groups.ambiguous,
+            tiers: self.tiers,
+        };
+        snapshot.name_merged(self.handles)?;
+        snapshot.count()?;
+        Ok(snapshot)
+    }
+}
+
+/// Groups the sorted (hash, row, type, handle, value) records.
+struct Groups {
+    keys: RecordWriter,
+    /// Rows that share a key: the first of the key, and each other.
+    pairs: Vec<(u32, u32)>,
+    ambiguous: u64,
+    rows: Vec<u32>,
+    /// The first record of the group.
+    first: Vec<u8>,
+}
+
+impl Groups {
+    fn push(&mut self, record: &[u8]) -> Result<(), Error> {
+        let (hash, rest) = record.split_at(GROUP_BYTES);
+        if self.rows.is_empty() || hash != &self.first[..GROUP_BYTES] {
+            self.end()?;
+            self.first.clear();
+            self.first.extend_from_slice(record);
+        }
+        let row = u32::from_be_bytes(rest[..4].try_into().expect("four bytes"));
+        // Rows of a group come in ascending order.
+        if self.rows.last() != Some(&row) && self.rows.len() <= MAX_ROWS_A_KEY {
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        if self.rows.len() > MAX_ROWS_A_KEY {
+            self.ambiguous += 1;
+        } else if let Some((first, others)) = self.rows.split_first() {
+            self.pairs
+                .extend(others.iter().map(|other| (*first, *other)));
+            self.keys.push(&[&self.first])?;
+        }
+        self.rows.clear();
+        Ok(())
+    }
+}
+
+impl LocalCustomers {
+    /// Makes the handles of customers that several rows make up: that of the naming row counts, whichever row has a key.
+    fn name_merged(&mut self, handles: Option<&HandleKey>) -> Result<(), Error> {
+        let table = std::sync::Arc::get_mut(&mut self.table).expect("nobody reads keys yet");
+        let Some(handles) = handles.filter(|_| !table.merged.is_empty()) else {
+            return Ok(());
+        };
+        let mut ids = self.ids.reader()?;
+        let mut read = 0;
+        for (row, handle) in table.merged.handles_mut() {
+            if self.tiers.tier(table.stage_of_row[row as usize]) != Tier::List {
+                continue;
+            }
+            let id = loop {
+                let id = ids
+                    .next_record()?
+                    .ok_or_else(|| Error::internal("there are fewer ids than rows"))?;
+                read += 1;
+                if read == row + 1 {
+                    break id;
+                }
+            };
+            let id = std::str::from_utf8(id).map_err(|_| Error::internal("an id is no text"))?;
+            *handle = handles.handle(id);
+        }
+        Ok(())
+    }
+
+    /// Counts keys by tier, and customers with a key by stage.
+    fn count(&mut self) -> Result<(), Error> {
+        let mut with_key = Bits::new(self.rows());
+        let mut keys = self.keys()?;
+        while let Some(key) = keys.next_key()? {
+            match self.tiers.tier(key.stage) {
+                Tier::List => self.counts.list += 1,
+                Tier::Count => self.counts.count += 1,
+                Tier::Hidden => return Err(Error::internal("a hidden row was read")),
+            }
+            if with_key.insert(key.customer) {
+                self.customers_by_stage[usize::from(key.stage)] += 1;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,408 @@
+//! Joins edges into shared customers by sorting them twice: by the partner's customers, then by mine.
+//!
+//! Most shared customers are one edge: one customer of mine and one of the partner's that match nobody else. These only pass
+//! by. Edges that share a customer with another edge are held in memory, about 20 bytes each.
+
+use std::{collections::BTreeMap, path::Path};
+
+use overlap_crypto::terms::Tier;
+
+use super::{Component, Edge, Graph, HANDLE_BYTES, Handle, KeyTypes};
+use crate::{
+    error::Error,
+    matching::{
+        bits::Bits,
+        local_customers::{LocalCustomers, StageTiers, merge::DisjointSets},
+        spool::{RecordWriter, Sorted, Sorter},
+    },
+};
+
+/// Bytes of a [`Link`] before the fields.
+const LINK_BYTES: usize = 4 + 4 + 1 + 1 + 1 + 1 + 2 * HANDLE_BYTES;
+
+/// One of my customers and one of the partner's: what all keys that match between them make.
+#[derive(Clone, Copy)]
+struct Link {
+    customer: u32,
+    /// The partner's customer: its position by ascending handle.
+    partner: u32,
+    /// Whether the partner's customer matches others of mine too.
+    is_shared: bool,
+    mine: u8,
+    theirs: u8,
+    key_types: KeyTypes,
+    my_handle: Handle,
+    handle: Handle,
+}
+
+impl Link {
+    fn to_bytes(self) -> [u8; LINK_BYTES] {
+        let mut bytes = [0; LINK_BYTES];
+        bytes[..4].copy_from_slice(&self.customer.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.partner.to_be_bytes());
+        bytes[8] = self.is_shared.into();
+        bytes[9] = self.mine;
+        bytes[10] = self.theirs;
+        bytes[11] = self.key_types.bits();
+        bytes[12..28].copy_from_slice(&self.my_handle);
+        bytes[28..].copy_from_slice(&self.handle);
+        bytes
+    }
+
+    fn parse(record: &[u8]) -> Result<(Self, &[u8]), Error> {
+        let (head, fields) = record
+            .split_first_chunk::<LINK_BYTES>()
+            .ok_or_else(|| Error::internal("a link record is malformed"))?;
+        let number =
+            |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let link = Self {
+            customer: number(0),
+            partner: number(4),
+            is_shared: head[8] != 0,
+            mine: head[9],
+            theirs: head[10],
+            key_types: KeyTypes::from_bits(head[11]),
+            my_handle: head[12..28].try_into().expect("sixteen bytes"),
+            handle: head[28..].try_into().expect("sixteen bytes"),
+        };
+        Ok((link, fields))
+    }
+}
+
+/// What the edges say, by my customers.
+struct Links {
+    sorted: Sorted,
+    mutual_partners_by_stage: Vec<u64>,
+    disagreeing: u64,
+}
+
+impl Graph {
+    /// Joins the edges. Memory: two bits a row, three sorters, and about 20 bytes for each edge that shares a customer with
+    /// another.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn join(
+        local: &LocalCustomers,
+        edges: &Sorted,
+        their_stages: usize,
+        directory: &Path,
+        sort_bytes: usize,
+    ) -> Result<Self, Error> {
+        let sorter = |name| Sorter::new(directory, name, sort_bytes);
+        let links = link(local.tiers(), edges, their_stages, sorter("links"))?;
+        let mut naming = Bits::new(local.rows());
+        let mut knots = Knots::find(local.tiers(), &links.sorted, &mut naming)?;
+        let their_fields = knots.look_up(&links.sorted, sorter("knot_fields"))?;
+        let mut their_fields = their_fields.stream()?;
+        let naming = naming.ranked();
+
+        let mut components = RecordWriter::create(&directory.join("components"))?;
+        let mut handles = sorter("handles");
+        let mut cells = BTreeMap::new();
+        let mut stream = links.sorted.stream()?;
+        let mut last = None;
+        while let Some(record) = stream.next_record()? {
+            let (link, fields) = Link::parse(record)?;
+            let knot = knots.of_customer(link.customer);
+            let names = knot.map_or(link.customer, |knot| knot.component.customer);
+            let position = naming.position(names).to_be_bytes();
+            handles.push(&[&link.handle, &position])?;
+            // Only the first link of a naming customer.
+            if names != link.customer || last == Some(link.customer) {
+                continue;
+            }
+            last = Some(link.customer);
+            let (component, my_handle) = match knot {
+                Some(knot) => (knot.component, knot.my_handle),
+                None => (link.component(local.tiers()), link.my_handle),
+            };
+            if local.tiers().tier(component.mine) == Tier::List {
+                handles.push(&[&my_handle, &position])?;
+            }
+            *cells.entry((component.mine, component.theirs)).or_insert(0) += 1;
+            let head = component.to_bytes();
+            if knot.is_some() {
+                let fields = their_fields.next_record()?.and_then(|r| r.get(4..));
+                let fields = fields.ok_or_else(|| Error::internal("a knot has no fields"))?;
+                components.push(&[&head, &my_handle, fields])?;
+            } else {
+                components.push(&[&head, &my_handle, fields])?;
+            }
+        }
+        Ok(Self {
+            components: components.finish()?,
+            positions_of_knots: knots.positions(&naming),
+            naming,
+            handles: handles.finish()?,
+            cells,
+            mutual_partners_by_stage: links.mutual_partners_by_stage,
+            disagreeing: links.disagreeing,
+        })
+    }
+}
+
+/// Numbers the partner's customers and sorts what is known of them by mine.
+fn link(
+    tiers: &StageTiers,
+    edges: &Sorted,
+    their_stages: usize,
+    mut sorter: Sorter,
+) -> Result<Links, Error> {
+    let mut mutual_partners_by_stage = vec![0_u64; their_stages];
+    let mut disagreeing = 0;
+    // The last link of the current partner customer, and what it says.
+    let mut current: Option<Link> = None;
+    let mut fields = Vec::new();
+    let mut is_mutual = false;
+    let mut stream = edges.stream()?;
+    while let Some(record) = stream.next_record()? {
+        let edge = Edge::parse(record)?;
+        let mut next = Link {
+            customer: edge.customer,
+            partner: 0,
+            is_shared: false,
+            mine: edge.my_stage,
+            theirs: edge.their_stage,
+            key_types: KeyTypes::default(),
+            my_handle: edge.my_handle,
+            handle: edge.handle,
+        };
+        next.key_types.insert(edge.key_type);
+        match &mut current {
+            Some(link) if link.handle == edge.handle => {
+                // A partner that says two things of one customer is not believed the second time.
+                if link.theirs != edge.their_stage || fields != edge.fields {
+                    disagreeing += 1;
+                    continue;
+                }
+                // The edges of one partner customer come by ascending customer of mine.
+                if link.customer == edge.customer {
+                    link.key_types.insert(edge.key_type);
+                    continue;
+                }
+                link.is_shared = true;
+                sorter.push(&[&link.to_bytes(), &fields])?;
+                (next.partner, next.is_shared) = (link.partner, true);
+            }
+            _ => {
+                if let Some(link) = &current {
+                    sorter.push(&[&link.to_bytes(), &fields])?;
+                    next.partner = link.partner.checked_add(1).ok_or_else(overflow)?;
+                }
+                fields.clear();
+                fields.extend_from_slice(edge.fields);
+                is_mutual = false;
+            }
+        }
+        if tiers.tier(edge.my_stage) == Tier::List && !is_mutual {
+            is_mutual = true;
+            mutual_partners_by_stage[usize::from(edge.their_stage)] += 1;
+        }
+        current = Some(next);
+    }
+    if let Some(link) = &current {
+        sorter.push(&[&link.to_bytes(), &fields])?;
+    }
+    Ok(Links {
+        sorted: sorter.finish()?,
+        mutual_partners_by_stage,
+        disagreeing,
+    })
+}
+
+fn overflow() -> Error {
+    Error::internal("more than 2^32 customers")
+}
+
+impl Link {
+    /// The shared customer that the link makes if it shares no customer with another link.
+    fn component(&self, tiers: &StageTiers) -> Component {
+        Component {
+            customer: self.customer,
+            mine: self.mine,
+            theirs: self.theirs,
+            key_types: self.key_types,
+            // Every link leads to a listed customer of the partner's, so mine being listed makes it mutual.
+            mutual: tiers.tier(self.mine) == Tier::List,
+        }
+    }
+}
+
+/// The shared customers of more than one link.
+struct Knots {
+    knots: Vec<Knot>,
+    /// The knot of each of my customers in them, by ascending customer.
+    of_customer: Vec<(u32, u32)>,
+}
+
+struct Knot {
+    component: Component,
+    /// The partner's customer of highest stage (ties: smallest handle).
+    partner: u32,
+    my_handle: Handle,
+    is_looked_up: bool,
+}
+
+/// What a link says, without the handles.
+struct Tie {
+    customer: u32,
+    partner: u32,
+    mine: u8,
+    theirs: u8,
+    key_types: KeyTypes,
+}
+
+impl From<&Link> for Tie {
+    fn from(link: &Link) -> Self {
+        Self {
+            customer: link.customer,
+            partner: link.partner,
+            mine: link.mine,
+            theirs: link.theirs,
+            key_types: link.key_types,
+        }
+    }
+}
+
+impl Knots {
+    /// Finds them, and marks the customers that name a shared customer, those of a single link included.
+    fn find(tiers: &StageTiers, links: &Sorted, naming: &mut Bits) -> Result<Self, Error> {
+        let mut ties: Vec<Tie> = Vec::new();
+        let mut stream = links.stream()?;
+        let mut held: Option<Link> = None;
+        while let Some(record) = stream.next_record()? {
+            let (mut next, _) = Link::parse(record)?;
+            if let Some(link) = &mut held {
+                if link.customer == next.customer {
+                    (link.is_shared, next.is_shared) = (true, true);
+                }
+                keep(link, naming, &mut ties);
+            }
+            held = Some(next);
+        }
+        if let Some(link) = &held {
+            keep(link, naming, &mut ties);
+        }
+        let knots = Self::tie(tiers, &ties);
+        for knot in &knots.knots {
+            naming.insert(knot.component.customer);
+        }
+        Ok(knots)
+    }
+
+    fn tie(tiers: &StageTiers, ties: &[Tie]) -> Self {
+        let mut customers: Vec<u32> = ties.iter().map(|tie| tie.customer).collect();
+        let mut partners: Vec<u32> = ties.iter().map(|tie| tie.partner).collect();
+        for numbers in [&mut customers, &mut partners] {
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+        let place = |numbers: &[u32], number: u32| {
+            let place = numbers.binary_search(&number).expect("it was collected");
+            u32::try_from(place).expect("not more than 2^32 customers")
+        };
+        // My customers, then the partner's: so the root of a set is one of mine.
+        let mut sets = DisjointSets::new(customers.len() + partners.len());
+        let first_partner = u32::try_from(customers.len()).expect("not more than 2^32 customers");
+        for tie in ties {
+            sets.union(
+                place(&customers, tie.customer),
+                first_partner + place(&partners, tie.partner),
+            );
+        }
+        const NONE: u32 = u32::MAX;
+        let mut knot_of_root = vec![NONE; customers.len()];
+        let mut knots: Vec<Knot> = Vec::new();
+        let mut of_customer: Vec<(u32, u32)> = Vec::with_capacity(customers.len());
+        for tie in ties {
+            let root = sets.find(place(&customers, tie.customer)) as usize;
+            if knot_of_root[root] == NONE {
+                knot_of_root[root] = u32::try_from(knots.len()).expect("not more than 2^32 knots");
+                knots.push(Knot {
+                    component: Component {
+                        customer: tie.customer,
+                        mine: tie.mine,
+                        theirs: tie.theirs,
+                        key_types: KeyTypes::default(),
+                        mutual: false,
+                    },
+                    partner: tie.partner,
+                    my_handle: [0; HANDLE_BYTES],
+                    is_looked_up: false,
+                });
+            }
+            if of_customer.last().map(|(customer, _)| *customer) != Some(tie.customer) {
+                of_customer.push((tie.customer, knot_of_root[root]));
+            }
+            let knot = &mut knots[knot_of_root[root] as usize];
+            let component = &mut knot.component;
+            // Ascending customers: the first of a stage stays.
+            if tie.mine > component.mine {
+                (component.mine, component.customer) = (tie.mine, tie.customer);
+            }
+            if tie.theirs > component.theirs
+                || (tie.theirs == component.theirs && tie.partner < knot.partner)
+            {
+                (component.theirs, knot.partner) = (tie.theirs, tie.partner);
+            }
+            component.key_types = component.key_types.with(tie.key_types);
+            component.mutual |= tiers.tier(tie.mine) == Tier::List;
+        }
+        Self { knots, of_customer }
+    }
+
+    fn of_customer(&self, customer: u32) -> Option<&Knot> {
+        self.number(customer).map(|number| &self.knots[number])
+    }
+
+    fn number(&self, customer: u32) -> Option<usize> {
+        let place = self
+            .of_customer
+            .binary_search_by_key(&customer, |(customer, _)| *customer);
+        place.ok().map(|place| self.of_customer[place].1 as usize)
+    }
+
+    /// Looks up my handle of each, and what the partner says of its customer: its fields behind the naming customer, by
+    /// ascending naming customer.
+    fn look_up(&mut self, links: &Sorted, mut fields_of: Sorter) -> Result<Sorted, Error> {
+        if !self.knots.is_empty() {
+            let mut stream = links.stream()?;
+            while let Some(record) = stream.next_record()? {
+                let (link, fields) = Link::parse(record)?;
+                let Some(number) = self.number(link.customer) else {
+                    continue;
+                };
+                let knot = &mut self.knots[number];
+                if link.customer == knot.component.customer {
+                    knot.my_handle = link.my_handle;
+                }
+                if link.partner == knot.partner && !knot.is_looked_up {
+                    knot.is_looked_up = true;
+                    fields_of.push(&[&knot.component.customer.to_be_bytes(), fields])?;
+                }
+            }
+        }
+        fields_of.finish()
+    }
+
+    /// The position of the shared customer that each of my customers is part of, by ascending customer.
+    fn positions(&self, naming: &crate::matching::bits::RankedBits) -> Vec<(u32, u32)> {
+        self.of_customer
+            .iter()
+            .map(|(customer, number)| {
+                let names = self.knots[*number as usize].component.customer;
+                (*customer, naming.position(names))
+            })
+            .collect()
+    }
+}
+
+/// A link by itself names a shared customer; others are tied together later.
+fn keep(link: &Link, naming: &mut Bits, ties: &mut Vec<Tie>) {
+    if link.is_shared {
+        ties.push(link.into());
+    } else {
+        naming.insert(link.customer);
+    }
+}

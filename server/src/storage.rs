@@ -3,13 +3,13 @@
 mod migrations;
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{Error, Reason};
 
@@ -167,6 +167,16 @@ pub fn examine(directory: &Path) -> Result<String, Error> {
     ))
 }
 
+thread_local! {
+    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on [`blocking`] work that this thread asks for is done in place. For simulations: when they drop a run, nothing of
+/// it goes on in another thread.
+pub fn block_in_place() {
+    IN_PLACE.set(true);
+}
+
 /// Runs blocking work off the asynchronous runtime.
 ///
 /// # Errors
@@ -174,8 +184,7 @@ pub fn examine(directory: &Path) -> Result<String, Error> {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    // A runtime of one thread is that of a test, which must not depend on how threads are scheduled.
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+    if IN_PLACE.get() {
         return work();
     }
     tokio::task::spawn_blocking(work)

@@ -155,12 +155,14 @@ async fn z09_a_run_over_several_connections_is_one_recording() {
             tokio::spawn(drive(a.run(&b, agreement(&side_a, &side_b)), link_a)),
             tokio::spawn(drive(b.run(&a, agreement(&side_b, &side_a)), link_b))
         );
-        done_a.unwrap().unwrap();
-        done_b.unwrap().unwrap();
+        let (run_a, run_b) = (
+            done_a.unwrap().unwrap().run_id,
+            done_b.unwrap().unwrap().run_id,
+        );
         assert_eq!(a.view(), oracle::view(&side_a, &side_b));
         resumed += usize::from(dialled.load(Ordering::SeqCst) > 1);
-        for (node, partner) in [(&a, &b), (&b, &a)] {
-            let path = recording::path(node.directory.path(), PARTNERSHIP, "run_0");
+        for (node, partner, run) in [(&a, &b, &run_a), (&b, &a, &run_b)] {
+            let path = recording::path(node.directory.path(), PARTNERSHIP, run);
             let verdict = receipts(node, partner)
                 .verify_frames(
                     &node.signer.public_key(),

@@ -162,6 +162,7 @@ fn from_template(number: u8, name: &str) -> TestNode {
 
 /// One thread, and time that passes when nobody has anything to do.
 fn runtime() -> tokio::runtime::Runtime {
+    overlap_server::storage::block_in_place();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)

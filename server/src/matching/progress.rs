@@ -169,15 +169,18 @@ impl Meter {
         }
     }
 
-    /// Seconds spent in each state that was left.
+    /// Seconds spent in each state so far.
     #[must_use]
     pub fn spent_s(&self) -> BTreeMap<String, f64> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
+        let mut spent_s: BTreeMap<String, f64> = inner
             .spent_s
             .iter()
             .map(|(name, seconds)| ((*name).to_owned(), *seconds))
-            .collect()
+            .collect();
+        *spent_s.entry(inner.state.name().to_owned()).or_default() +=
+            inner.since.elapsed().as_secs_f64();
+        spent_s
     }
 
     fn publish(&self, inner: &Inner) {
@@ -232,6 +235,6 @@ mod tests {
         assert_eq!(progress.state, RunState::Tags);
         assert_eq!((progress.items_done, progress.items_total), (4, 10));
         assert!(progress.eta_s.is_some());
-        assert_eq!(meter.spent_s().keys().collect::<Vec<_>>(), ["PLANNED"]);
+        assert_eq!(meter.spent_s().keys().collect::<Vec<_>>(), ["PLANNED", "TAGS"]);
     }
 }

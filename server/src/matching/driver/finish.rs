@@ -220,7 +220,6 @@ async fn complete(
     let run = &flows.run;
     let counts = flows.prepared.local.key_counts();
     let peer = flows.session.peer();
-    run.meter.enter(RunState::Done, 0);
     let summary = Summary {
         my_keys: counts.list + counts.count,
         their_keys: peer.list_queries.max(peer.tags) + peer.count_queries,
@@ -263,6 +262,8 @@ async fn complete(
         Ok(())
     })
     .await?;
+    // Told only now: whoever reads that the run is done finds its result.
+    run.meter.enter(RunState::Done, 0);
     Ok(completed)
 }
 

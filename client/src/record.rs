@@ -220,10 +220,20 @@ impl Client {
         let messages = records
             .map(|record| record.0)
             .chunks(BATCH)
-            .map(|records| Ok(v1::IngestRecordsRequest { records }));
+            .map(|records| {
+                Ok(v1::IngestRecordsRequest {
+                    records,
+                    last: false,
+                })
+            })
+            .chain(stream::once(future::ready(Ok(v1::IngestRecordsRequest {
+                records: Vec::new(),
+                last: true,
+            }))));
         // A record of no kind is refused.
         let refused = v1::IngestRecordsRequest {
             records: vec![v1::Record::default()],
+            last: false,
         };
         let (request, cause) = self.upload(messages, refused);
         async move {
@@ -262,10 +272,20 @@ impl Client {
         });
         let parts = stream::once(future::ready(Ok(header())))
             .chain(chunks)
-            .map(|part| Ok(v1::ImportRecordsRequest { part: Some(part?) }));
+            .map(|part| {
+                Ok(v1::ImportRecordsRequest {
+                    part: Some(part?),
+                    last: false,
+                })
+            })
+            .chain(stream::once(future::ready(Ok(v1::ImportRecordsRequest {
+                part: None,
+                last: true,
+            }))));
         // A second header is refused.
         let refused = v1::ImportRecordsRequest {
             part: Some(header()),
+            last: false,
         };
         let (request, cause) = self.upload(parts, refused);
         async move {

@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|records| {
                 v1::IngestRecordsRequest {
                     records: records.to_vec(),
+                    last: false,
                 }
                 .encode_to_vec()
             })
@@ -120,6 +121,7 @@ fn single(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
         );
         let message = v1::IngestRecordsRequest {
             records: vec![record],
+            last: false,
         };
         let begin = Instant::now();
         take(store, &[message.encode_to_vec()])?;

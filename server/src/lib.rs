@@ -35,5 +35,6 @@ pub mod records;
 pub mod serve;
 pub mod sharing;
 pub mod storage;
+mod streams;
 pub mod telemetry;
 pub mod timeline;

@@ -299,7 +299,10 @@ async fn k29_program_alerts_are_told_once_each() {
 }
 
 async fn take_in(node: &TestNode, records: Vec<v1::Record>) {
-    let request = v1::IngestRecordsRequest { records };
+    let request = v1::IngestRecordsRequest {
+        records,
+        last: true,
+    };
     RecordServiceClient::new(node.api().await)
         .ingest_records(tokio_stream::once(request))
         .await

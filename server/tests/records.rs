@@ -157,7 +157,10 @@ async fn g07_unknown_kinds_are_refused() {
 async fn records_by_role() {
     let node = Node::start(NOW).await;
     for role in Role::ALL {
-        let stream = futures::stream::iter([v1::IngestRecordsRequest::default()]);
+        let stream = futures::stream::iter([v1::IngestRecordsRequest {
+            records: Vec::new(),
+            last: true,
+        }]);
         let taken = node.records(role).ingest_records(stream).await;
         let may = matches!(role, Role::Admin | Role::PartnerAdmin);
         assert_eq!(taken.is_ok(), may, "{role:?}");
@@ -361,6 +364,7 @@ async fn a_file_without_header_is_refused() {
     let node = Node::start(NOW).await;
     let parts = futures::stream::iter([v1::ImportRecordsRequest {
         part: Some(v1::import_records_request::Part::Chunk(b"id\n".to_vec())),
+        last: true,
     }]);
     let refused = node
         .records(Role::Admin)
@@ -383,6 +387,7 @@ async fn a_stream_that_breaks_off_stores_nothing() {
     for at in 0..3 {
         let message = v1::IngestRecordsRequest {
             records: vec![room(&format!("r{at}"), "Room", "2026-01-01")],
+            last: false,
         };
         sender.send(message).await.expect("taken");
     }
@@ -391,6 +396,38 @@ async fn a_stream_that_breaks_off_stores_nothing() {
     let _ = call.await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(title(&node, "r0").await, None);
+}
+
+/// A stream that ends without its last message was cut off on its way.
+#[tokio::test]
+async fn a_stream_without_its_last_message_stores_nothing() {
+    let node = Node::start(NOW).await;
+    let cut = v1::IngestRecordsRequest {
+        records: vec![room("r0", "Room", "2026-01-01")],
+        last: false,
+    };
+    let refused = node
+        .records(Role::Admin)
+        .ingest_records(futures::stream::iter([cut]))
+        .await
+        .expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::Aborted);
+    assert_eq!(title(&node, "r0").await, None);
+    let header = v1::ImportRecordsHeader {
+        file_name: "rooms.csv".to_owned(),
+        format: v1::RecordFileFormat::Csv as i32,
+        kind: Kind::Room as i32,
+    };
+    let cut = v1::ImportRecordsRequest {
+        part: Some(v1::import_records_request::Part::Header(header)),
+        last: false,
+    };
+    let refused = node
+        .records(Role::Admin)
+        .import_records(futures::stream::iter([cut]))
+        .await
+        .expect_err("refused");
+    assert!(refused.message().contains("cut off"), "{refused}");
 }
 
 /// Records are found by the customer they are about, for its timeline.

@@ -212,7 +212,12 @@ fn records_go_up_in_batches() {
         assert_eq!(report.inserted, 1201);
     });
     let messages = &node.requests("ingest_records")[0];
-    assert_eq!(messages.matches("IngestRecordsRequest").count(), 3);
+    assert_eq!(
+        messages.matches("IngestRecordsRequest").count(),
+        4,
+        "and the end"
+    );
+    assert_eq!(messages.matches("last: true").count(), 1);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl CustomerService for Customers {
     ) -> Result<Response<UpsertCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let summary = streams::run(request.into_inner(), move |messages| {
+        let summary = crate::streams::run(request.into_inner(), move |messages| {
             streams::upsert(&service, messages)
         })
         .await?;
@@ -93,7 +93,7 @@ impl CustomerService for Customers {
     ) -> Result<Response<ImportCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let summary = streams::run(request.into_inner(), move |messages| {
+        let summary = crate::streams::run(request.into_inner(), move |messages| {
             streams::import(&service, messages)
         })
         .await?;
@@ -113,7 +113,7 @@ impl CustomerService for Customers {
     ) -> Result<Response<DeleteCustomersResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
         let service = self.clone();
-        let deleted = streams::run(request.into_inner(), move |messages| {
+        let deleted = crate::streams::run(request.into_inner(), move |messages| {
             streams::delete(&service, messages)
         })
         .await?;

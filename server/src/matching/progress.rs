@@ -235,6 +235,9 @@ mod tests {
         assert_eq!(progress.state, RunState::Tags);
         assert_eq!((progress.items_done, progress.items_total), (4, 10));
         assert!(progress.eta_s.is_some());
-        assert_eq!(meter.spent_s().keys().collect::<Vec<_>>(), ["PLANNED", "TAGS"]);
+        assert_eq!(
+            meter.spent_s().keys().collect::<Vec<_>>(),
+            ["PLANNED", "TAGS"]
+        );
     }
 }

@@ -17,13 +17,12 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use super::{
     batch::{Batch, Refusals},
     kind::Kind,
-    service::Messages,
     store::Outcome,
     times::Nanos,
 };
 #[cfg(not(feature = "parquet"))]
 use crate::error::Reason;
-use crate::{error::Error, storage::Store};
+use crate::{error::Error, storage::Store, streams::Messages};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(overlap_proto::DESCRIPTORS).expect("compiled from our own .proto files")
@@ -40,10 +39,10 @@ fn message(name: &str) -> MessageDescriptor {
 /// Every wrong field with file, line and column.
 pub(super) fn import(
     mut messages: Messages<v1::ImportRecordsRequest>,
-    store: Store,
+    store: &Store,
     now: Nanos,
 ) -> Result<Outcome, Refusals> {
-    let first = messages.next_message()?;
+    let first = messages.next()?;
     let Some(Part::Header(header)) = first.and_then(|message| message.part) else {
         return Err(Error::invalid("header", "must come first").into());
     };
@@ -84,7 +83,7 @@ pub(super) fn import(
             return Err(Error::invalid("header.format", "must be CSV, NDJSON or Parquet").into());
         }
     }
-    batch.store(&store)
+    batch.store(store)
 }
 
 /// The file's bytes, as they arrive.
@@ -101,10 +100,12 @@ impl Read for Chunks {
             if self.ended {
                 return Ok(0);
             }
-            match self.messages.next_message().map_err(io::Error::other)? {
+            match self.messages.next().map_err(io::Error::other)? {
                 None => self.ended = true,
+                Some(v1::ImportRecordsRequest { part: None, .. }) => {}
                 Some(v1::ImportRecordsRequest {
                     part: Some(Part::Chunk(chunk)),
+                    ..
                 }) => (self.chunk, self.at) = (chunk, 0),
                 Some(_) => return Err(io::Error::other("a header after the first message")),
             }

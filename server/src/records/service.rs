@@ -3,28 +3,18 @@
 use std::sync::Arc;
 
 use overlap_proto::v1::{self, record_service_server::RecordService};
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    batch::{Batch, Refusals},
-    import,
-    kind::Kind,
-    paging::Page,
-    store::{self, Outcome},
-    times,
-};
+use super::{batch::Batch, import, kind::Kind, paging::Page, store, times};
 use crate::{
     auth::{Caller, Role},
     clock::Clock,
-    error::{Error, Reason},
+    error::Error,
     storage::Store,
+    streams::{self, Closing},
 };
 
 crate::paged!(v1::ListRecordsRequest);
-
-/// Messages read ahead of the one being checked.
-const READ_AHEAD: usize = 4;
 
 /// The service over a store.
 pub struct Records {
@@ -38,75 +28,17 @@ impl Records {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
+}
 
-    /// Hands a stream's messages to `work`, which runs off the asynchronous runtime.
-    async fn take<T: Send + 'static>(
-        &self,
-        mut stream: Streaming<T>,
-        work: impl FnOnce(Messages<T>, Store, times::Nanos) -> Result<Outcome, Refusals>
-        + Send
-        + 'static,
-    ) -> Result<Outcome, Status> {
-        let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let (store, now) = (self.store.clone(), times::of(self.clock.now()));
-        let working = tokio::task::spawn_blocking(move || work(Messages(receiver), store, now));
-        // If the caller goes away, this future is dropped without sending the end, and nothing is stored.
-        let broken = loop {
-            let message = stream.message().await;
-            if matches!(message, Ok(None)) {
-                // A reset by the caller looks like the end of the stream; waiting once lets the server see the reset and
-                // drop this future.
-                tokio::task::yield_now().await;
-            }
-            let is_last = !matches!(message, Ok(Some(_)));
-            let (part, broken) = match message {
-                Ok(Some(message)) => (Some(Part::Message(message)), None),
-                Ok(None) => (Some(Part::End), None),
-                Err(status) => (None, Some(status)),
-            };
-            if let Some(part) = part
-                && sender.send(part).await.is_err()
-            {
-                // It found something wrong and says so below.
-                break None;
-            }
-            if is_last {
-                break broken;
-            }
-        };
-        drop(sender);
-        let outcome = working.await.map_err(|error| {
-            Error::internal(format!("taking records in ended abnormally: {error}"))
-        })?;
-        match broken {
-            Some(status) => Err(status),
-            None => outcome.map_err(Status::from),
-        }
+impl Closing for v1::IngestRecordsRequest {
+    fn is_last(&self) -> bool {
+        self.last
     }
 }
 
-enum Part<T> {
-    Message(T),
-    End,
-}
-
-/// A stream's messages.
-pub(super) struct Messages<T>(mpsc::Receiver<Part<T>>);
-
-impl<T> Messages<T> {
-    /// The next message, nothing after the last one. Blocks.
-    ///
-    /// # Errors
-    /// `CANCELLED` if the stream broke off.
-    pub(super) fn next_message(&mut self) -> Result<Option<T>, Error> {
-        match self.0.blocking_recv() {
-            Some(Part::Message(message)) => Ok(Some(message)),
-            Some(Part::End) => Ok(None),
-            None => Err(Error::new(
-                Reason::Cancelled,
-                "the stream broke off: nothing was stored",
-            )),
-        }
+impl Closing for v1::ImportRecordsRequest {
+    fn is_last(&self) -> bool {
+        self.last
     }
 }
 
@@ -117,17 +49,18 @@ impl RecordService for Records {
         request: Request<Streaming<v1::IngestRecordsRequest>>,
     ) -> Result<Response<v1::IngestRecordsResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
-        let outcome = self
-            .take(request.into_inner(), |mut messages, store, now| {
-                let mut batch = Batch::new(now);
-                while let Some(message) = messages.next_message()? {
-                    for record in message.records {
-                        batch.push(record, |index, field| format!("records[{index}].{field}"))?;
-                    }
+        let (store, now) = (self.store.clone(), times::of(self.clock.now()));
+        let outcome = streams::run(request.into_inner(), move |mut messages| {
+            let mut batch = Batch::new(now);
+            while let Some(message) = messages.next()? {
+                let message: v1::IngestRecordsRequest = message;
+                for record in message.records {
+                    batch.push(record, |index, field| format!("records[{index}].{field}"))?;
                 }
-                batch.store(&store)
-            })
-            .await?;
+            }
+            batch.store(&store)
+        })
+        .await?;
         Ok(Response::new(v1::IngestRecordsResponse {
             inserted: outcome.inserted,
             updated: outcome.updated,
@@ -140,7 +73,11 @@ impl RecordService for Records {
         request: Request<Streaming<v1::ImportRecordsRequest>>,
     ) -> Result<Response<v1::ImportRecordsResponse>, Status> {
         Caller::of(&request)?.require(&Role::ADMINS)?;
-        let outcome = self.take(request.into_inner(), import::import).await?;
+        let (store, now) = (self.store.clone(), times::of(self.clock.now()));
+        let outcome = streams::run(request.into_inner(), move |messages| {
+            import::import(messages, &store, now)
+        })
+        .await?;
         Ok(Response::new(v1::ImportRecordsResponse {
             inserted: outcome.inserted,
             updated: outcome.updated,

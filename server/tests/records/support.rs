@@ -170,7 +170,12 @@ impl Node {
             .chunks(1000)
             .map(|records| v1::IngestRecordsRequest {
                 records: records.to_vec(),
+                last: false,
             })
+            .chain([v1::IngestRecordsRequest {
+                records: Vec::new(),
+                last: true,
+            }])
             .collect();
         let answer = self
             .records(Role::Admin)
@@ -207,7 +212,14 @@ impl Node {
         let chunks = contents.chunks(7).map(|chunk| Part::Chunk(chunk.to_vec()));
         let parts: Vec<_> = std::iter::once(header)
             .chain(chunks)
-            .map(|part| v1::ImportRecordsRequest { part: Some(part) })
+            .map(|part| v1::ImportRecordsRequest {
+                part: Some(part),
+                last: false,
+            })
+            .chain([v1::ImportRecordsRequest {
+                part: None,
+                last: true,
+            }])
             .collect();
         let answer = self
             .records(Role::Admin)

@@ -6,7 +6,7 @@ use crate::{
     backend::{Backend, Encoded},
     context::{Context, OrganizationId, SessionId},
     fault::Fault,
-    handshake::{Hello, confirmation},
+    handshake::{Hello, Mode, confirmation},
     list::slice_commitment,
     plan::Role,
     receipt::SignedReceipt,
@@ -37,6 +37,9 @@ pub struct AuditReport {
     pub slices: u64,
     /// Reports whose signature verified.
     pub reports: u64,
+    /// Whether the run matched changes only: that its removals, earlier claims and withdrawals are as the chains have them is
+    /// checked, and not what they refer to, which earlier runs published.
+    pub delta: bool,
 }
 
 /// An audit under way: entries go in one by one, in the order of the recording. It keeps the queries of the run in memory,
@@ -47,7 +50,8 @@ pub struct Audit {
     keys: [[u8; 32]; 2],
     receipts: [SignedReceipt; 2],
     exporter: Option<[u8; 32]>,
-    hellos: [Option<Vec<u8>>; 2],
+    /// The hellos and their modes.
+    hellos: [Option<(Vec<u8>, Mode)>; 2],
     session: Option<SessionId>,
     chains: Option<[Chain; 2]>,
     confirmed: [bool; 2],
@@ -233,15 +237,51 @@ impl Audit {
         Ok(())
     }
 
-    /// A hello: what the receipts say of its sender is what it said.
+    /// The hellos. An initiator that asked for a delta run says hello again if the acceptor answers with that of a full one.
     fn hello(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
-        let at = index(sender);
-        if self.hellos[at].is_some() {
+        let hello = Hello::decode(payload).map_err(|fault| fault.name().to_owned())?;
+        let modes = [0, 1].map(|at: usize| self.hellos[at].as_ref().map(|(_, mode)| *mode));
+        let again = sender == Role::Initiator
+            && modes == [Some(Mode::Delta), Some(Mode::Full)]
+            && hello.mode == Mode::Full;
+        let own = &mut self.hellos[index(sender)];
+        if own.is_some() && !again {
             return Err("a second hello".to_owned());
         }
-        self.hellos[at] = Some(payload.to_vec());
-        let hello = Hello::decode(payload).map_err(|fault| fault.name().to_owned())?;
-        let own = self.receipts[at].receipt;
+        *own = Some((payload.to_vec(), hello.mode));
+        let [Some((initiator, wanted)), Some((acceptor, settled))] = &self.hellos else {
+            return Ok(());
+        };
+        if wanted != settled {
+            return if *wanted == Mode::Delta {
+                Ok(())
+            } else {
+                Err("wants a delta run, and its partner a full one".to_owned())
+            };
+        }
+        let hellos = [initiator.clone(), acceptor.clone()];
+        let exporter = self.exporter.ok_or("comes before its connection")?;
+        let session = SessionId(derive_truncated(
+            "OVL1/sid",
+            &[&hellos[0], &hellos[1], &exporter],
+        ));
+        self.report.delta = *settled == Mode::Delta;
+        self.session = Some(session);
+        self.chains = Some(ROLES.map(|role| Chain::new(&session, role)));
+        if session != self.receipts[0].receipt.session {
+            return Err("the session id of the hellos is not that of the receipts".to_owned());
+        }
+        for (role, payload) in ROLES.into_iter().zip(&hellos) {
+            self.agreed_hello(role, payload)
+                .map_err(|fault| fault.name().to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// A hello that counts: what the receipts say of its sender is what it said.
+    fn agreed_hello(&mut self, sender: Role, payload: &[u8]) -> Result<(), Fault> {
+        let hello = Hello::decode(payload)?;
+        let own = self.receipts[index(sender)].receipt;
         let stated = own.side(sender);
         let peer = OrganizationId::of_key(&self.keys[index(sender.peer())]);
         let (epoch, public_key) = hello
@@ -269,23 +309,10 @@ impl Audit {
                 ));
             }
         }
-        if let [Some(initiator), Some(acceptor)] = &self.hellos {
-            let exporter = self.exporter.ok_or("comes before its connection")?;
-            let session = SessionId(derive_truncated(
-                "OVL1/sid",
-                &[initiator, acceptor, &exporter],
-            ));
-            self.session = Some(session);
-            self.chains = Some(ROLES.map(|role| Chain::new(&session, role)));
-            if session != own.session {
-                return Err("the session id of the hellos is not that of the receipts".to_owned());
-            }
-        }
         if let Some(key) = &hello.epoch_key {
             let context = Context::new(&hello.sender, &hello.receiver, key.epoch, &key.public_key);
             PublicKey::decode(&key.public_key)
-                .and_then(|public_key| verify_key(&public_key, &context, &key.proof))
-                .map_err(|fault| fault.name().to_owned())?;
+                .and_then(|public_key| verify_key(&public_key, &context, &key.proof))?;
         }
         Ok(())
     }

@@ -4,12 +4,13 @@ use std::fmt;
 
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
 
 use crate::{
     backend::{Backend, Messages},
     context::Context,
     fault::Misuse,
-    secrets::{Blank, Secrets},
+    secrets::{Blank, Secrets, wipe},
     terms::KeyType,
 };
 
@@ -181,6 +182,12 @@ impl Entry {
             owner: PADDING,
             derived: Derived::of_output(&output),
         }
+    }
+}
+
+impl Zeroize for Entry {
+    fn zeroize(&mut self) {
+        wipe(std::slice::from_mut(self));
     }
 }
 

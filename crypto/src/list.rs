@@ -9,7 +9,7 @@ mod label;
 mod receiver;
 mod slice;
 
-pub use claims::{Claimed, Claims};
+pub use claims::{Claimed, Claims, EarlierClaims};
 pub use evaluator::{Answering, Committing, Evaluator, Releasing};
 pub use label::{Label, LabelFormat, Labels, LabelsOpened, OpenedMatch, StageSet, fields};
 pub use receiver::{

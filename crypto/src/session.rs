@@ -49,6 +49,7 @@ pub const fn allowed(phase: Phase, kind: FrameKind) -> Result<(), Fault> {
         | FrameKind::Slice
         | FrameKind::Claims
         | FrameKind::Removals
+        | FrameKind::EarlierClaims
         | FrameKind::Withdrawals => matches!(phase, Phase::Lists),
         FrameKind::CountCommit
         | FrameKind::CountOpen

@@ -8,7 +8,9 @@ mod list;
 mod session;
 
 pub(crate) use codec::{Reader, Writer};
-pub use list::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, SliceBody, TagsBody};
+pub use list::{
+    ClaimsBody, CommitmentsBody, EarlierClaimsBody, EvaluationBody, QueryBody, SliceBody, TagsBody,
+};
 pub use session::{
     AbortBody, AckBody, ConfirmBody, CountCommitBody, CountElementsBody, CountOpenBody,
     CountReturnsBody, ResumeBody,
@@ -80,7 +82,8 @@ codes! {
         19 Slice "SLICE" "Tags with sealed labels.";
         20 Claims "CLAIMS" "The receiver's list-tier matches of a slice.";
         21 Removals "REMOVALS" "Tags that are void from now on (delta runs).";
-        22 Withdrawals "WITHDRAWALS" "Claims that are void from now on (delta runs).";
+        22 Withdrawals "WITHDRAWALS" "Tags whose claims are void from now on (delta runs).";
+        23 EarlierClaims "EARLIER_CLAIMS" "Claims on tags of earlier runs of the epoch (delta runs).";
         32 CountCommit "COUNT_COMMIT" "A commitment to all elements of the sender.";
         33 CountOpen "COUNT_OPEN" "What opens the commitment, apart from the elements.";
         34 CountElements "COUNT_ELEMENTS" "Blinded elements of one group.";
@@ -162,6 +165,7 @@ pub enum Message<'a> {
     Claims(ClaimsBody<'a>),
     Removals(TagsBody<'a>),
     Withdrawals(TagsBody<'a>),
+    EarlierClaims(EarlierClaimsBody<'a>),
     CountCommit(CountCommitBody),
     CountOpen(CountOpenBody),
     CountElements(CountElementsBody<'a>),
@@ -191,6 +195,7 @@ impl<'a> Message<'a> {
             FrameKind::Claims => Self::Claims(ClaimsBody::decode(payload)?),
             FrameKind::Removals => Self::Removals(TagsBody::decode(payload)?),
             FrameKind::Withdrawals => Self::Withdrawals(TagsBody::decode(payload)?),
+            FrameKind::EarlierClaims => Self::EarlierClaims(EarlierClaimsBody::decode(payload)?),
             FrameKind::CountCommit => Self::CountCommit(CountCommitBody::decode(payload)?),
             FrameKind::CountOpen => Self::CountOpen(CountOpenBody::decode(payload)?),
             FrameKind::CountElements => Self::CountElements(CountElementsBody::decode(payload)?),

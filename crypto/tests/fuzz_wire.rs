@@ -79,6 +79,7 @@ fn encode(message: &Message<'_>) -> Vec<u8> {
         Message::Slice(body) => body.payload.to_vec(),
         Message::Claims(body) => body.encode(),
         Message::Removals(body) | Message::Withdrawals(body) => body.encode(),
+        Message::EarlierClaims(body) => body.encode(),
         Message::CountCommit(body) => body.encode(),
         Message::CountOpen(body) => body.encode(),
         Message::CountElements(body) => body.encode(),

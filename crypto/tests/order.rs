@@ -6,8 +6,9 @@ use overlap_crypto::{
     backend::{Backend, RistrettoPoint, Scalar},
     fault::Fault,
     handshake::Mode,
-    list::{Answering, Evaluator, Labels, ListFlow, Querying},
-    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, TagsBody},
+    item::Entry,
+    list::{Answering, EarlierClaims, Evaluator, Label, Labels, ListFlow, Querying},
+    wire::{ClaimsBody, CommitmentsBody, EarlierClaimsBody, EvaluationBody, QueryBody, TagsBody},
 };
 use support::{rng, setup::setup};
 
@@ -248,6 +249,20 @@ fn delta_runs_end_their_removals_and_withdrawals_and_full_runs_have_none() {
         .unwrap();
     awaiting.done(outcome.done);
     assert!(!awaiting.is_complete());
+    assert!(
+        awaiting.withdraw(&[], true).is_err(),
+        "before the earlier claims"
+    );
+    let earlier = awaiting
+        .claim_earlier(&EarlierClaims::new(flow.receiver_labels), true)
+        .unwrap();
+    assert!(
+        awaiting
+            .claim_earlier(&EarlierClaims::new(flow.receiver_labels), true)
+            .is_err(),
+        "after the last"
+    );
+    let earlier = EarlierClaimsBody::decode(&earlier).unwrap();
     let withdrawals = awaiting.withdraw(&[one], true).unwrap();
     let withdrawals = TagsBody::decode(&withdrawals).unwrap();
     assert_eq!(
@@ -255,7 +270,18 @@ fn delta_runs_end_their_removals_and_withdrawals_and_full_runs_have_none() {
         Err(Fault::UnexpectedFrame)
     );
     let claims = ClaimsBody::decode(&outcome.claims).unwrap();
+    assert_eq!(
+        releasing.admit_earlier_claims(&earlier, &[]),
+        Err(Fault::UnexpectedFrame),
+        "before the claims of the slices"
+    );
     releasing.admit_claims(&claims, &[]).unwrap();
+    assert_eq!(
+        releasing.admit_withdrawals(&withdrawals),
+        Err(Fault::UnexpectedFrame),
+        "before the earlier claims"
+    );
+    releasing.admit_earlier_claims(&earlier, &[]).unwrap();
     assert!(!releasing.is_complete());
     releasing.admit_withdrawals(&withdrawals).unwrap();
     assert!(awaiting.is_complete() && releasing.is_complete());
@@ -268,4 +294,94 @@ fn delta_runs_end_their_removals_and_withdrawals_and_full_runs_have_none() {
     .finish()
     .unwrap();
     assert!(full.remove(&[], true).is_err());
+}
+
+#[test]
+fn claims_on_earlier_tags_need_the_claim_that_belongs_to_the_tag() {
+    let setup = setup();
+    let flow = ListFlow {
+        queries: 0,
+        tags: 0,
+        mode: Mode::Delta,
+        ..setup.flow
+    };
+    let mut rng = rng(3);
+    let mut entries: Vec<Entry> = (0..3)
+        .map(|owner| Entry {
+            owner,
+            ..Entry::padding(&mut rng)
+        })
+        .collect();
+    entries.sort_by_key(|entry| entry.derived.tag);
+    let evaluator = Evaluator::new(Backend::detect(), flow, setup.evaluator_company.key()).unwrap();
+    let labels = Labels::with_capacity(flow.evaluator_labels, 0);
+    let slice = evaluator.seal_slice(0, &[], &labels).unwrap();
+    let stage = flow.receiver_stages.iter().next().unwrap();
+    // What comes of claims on these entries, each with its tag, its claim and a stage.
+    let refuse = |claims: &[(usize, usize, u8)]| {
+        let mut committing = Answering::new(flow).finish().unwrap();
+        committing.remove(&[], true).unwrap();
+        let (_, mut releasing) = committing.commit(&[slice.commitment]).unwrap();
+        releasing.release().unwrap();
+        let empty = ClaimsBody {
+            index: 0,
+            label_bytes: flow.receiver_labels.plain_bytes() as u16,
+            claims: &[],
+            labels: &[],
+        };
+        releasing.admit_claims(&empty, &[]).unwrap();
+        let tags: Vec<[u8; 16]> = claims
+            .iter()
+            .map(|(tag, _, _)| entries[*tag].derived.tag)
+            .collect();
+        let values: Vec<[u8; 16]> = claims
+            .iter()
+            .map(|(_, claim, _)| entries[*claim].derived.claim)
+            .collect();
+        let labels: Vec<u8> = claims
+            .iter()
+            .flat_map(|(_, _, stage)| {
+                let mut label = vec![0; flow.receiver_labels.plain_bytes()];
+                label[0] = *stage;
+                label
+            })
+            .collect();
+        let body = EarlierClaimsBody {
+            last: true,
+            label_bytes: flow.receiver_labels.plain_bytes() as u16,
+            tags: &tags,
+            claims: &values,
+            labels: &labels,
+        };
+        releasing
+            .admit_earlier_claims(&body, &entries)
+            .map(|claimed| claimed.iter().map(|claim| claim.owner).collect::<Vec<_>>())
+    };
+    let owners = [entries[0].owner, entries[2].owner];
+    assert_eq!(refuse(&[(0, 0, stage), (2, 2, stage)]), Ok(owners.to_vec()));
+    assert_eq!(refuse(&[(0, 1, stage)]), Err(Fault::ClaimUnknown));
+    assert_eq!(
+        refuse(&[(2, 2, stage), (0, 0, stage)]),
+        Err(Fault::TagsNotIncreasing)
+    );
+    assert_eq!(
+        refuse(&[(0, 0, stage), (0, 0, stage)]),
+        Err(Fault::TagsNotIncreasing)
+    );
+    let count_tier = (0..).find(|stage| !flow.receiver_stages.contains(*stage));
+    assert_eq!(
+        refuse(&[(0, 0, count_tier.unwrap())]),
+        Err(Fault::ClaimStage)
+    );
+    // The builder gives what the evaluator takes.
+    let mut claims = EarlierClaims::new(flow.receiver_labels);
+    let label = Label {
+        stage,
+        pseudonym: [7; 16],
+        fields: &[],
+    };
+    claims
+        .push(&entries[1].derived.tag, &entries[1].derived.claim, &label)
+        .unwrap();
+    assert!(claims.len() == 1 && !claims.is_empty() && !claims.is_full());
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod bits;
 pub mod compute;
+mod delta;
 pub mod driver;
 pub mod engine;
 pub mod failure;

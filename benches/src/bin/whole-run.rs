@@ -1,6 +1,7 @@
 //! The whole job, measured: two nodes as processes with durable stores and mTLS, n customers each, one run.
 //!
 //! CPU time is each node process's own, from the start of the run to its result on that node; importing does not count.
+//! With `--churn`, part of the customers change afterwards and a delta run follows, measured alike.
 
 use std::{
     fs,
@@ -32,6 +33,9 @@ struct Arguments {
     /// Which CPUs the nodes may use
     #[arg(long, value_enum, default_value = "any")]
     pin: Pin,
+    /// Then change this part of the customers on both sides, 0.01 for one in a hundred, and measure a delta run
+    #[arg(long)]
+    churn: Option<f64>,
     /// Where to make the nodes' directories; they stay [default: a temporary directory]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -64,6 +68,19 @@ struct Report {
     wall_s: f64,
     wire_bytes: u64,
     nodes: Nodes,
+    delta: Option<DeltaReport>,
+}
+
+/// A delta run after a full one.
+#[derive(Serialize)]
+struct DeltaReport {
+    churn: f64,
+    matched: u64,
+    wall_s: f64,
+    wire_bytes: u64,
+    nodes: Nodes,
+    /// CPU of both nodes, as a part of the full run's.
+    cpu_ratio: f64,
 }
 
 #[derive(Serialize)]
@@ -111,16 +128,74 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let b = start(base, "b", arguments).await?;
     let invite = a.client.create_invite(None, None).await?;
     b.client.accept_invite(&invite.invite, None).await?;
-    import(&a.client, "a", arguments.customers).await?;
-    import(&b.client, "b", arguments.customers).await?;
+    let mut companies = [
+        Company::new("a", arguments.customers),
+        Company::new("b", arguments.customers),
+    ];
+    for (node, company) in [&a, &b].into_iter().zip(&companies) {
+        import(&node.client, company).await?;
+    }
     a.client.set_policy("b", policy()).await?;
     await_sharing(&b.client, "a", SharingState::AwaitingMyDecision).await?;
     b.client.set_policy("a", policy()).await?;
     await_sharing(&a.client, "b", SharingState::Active).await?;
     await_sharing(&b.client, "a", SharingState::Active).await?;
 
-    let before = [cpu_s(&a)?, cpu_s(&b)?];
-    for node in [&a, &b] {
+    let full = run(&a, &b).await?;
+    ensure!(full.full, "the first run was no full run");
+    let expected = shared(&companies);
+    ensure!(
+        full.matched == expected,
+        "{} of {expected} shared customers were found",
+        full.matched
+    );
+    let mut report = Report {
+        customers: arguments.customers,
+        matched: full.matched,
+        backend: full.backend,
+        wall_s: full.wall_s,
+        wire_bytes: full.wire_bytes,
+        nodes: full.nodes,
+        delta: None,
+    };
+    if let Some(churn) = arguments.churn {
+        for (node, company) in [&a, &b].into_iter().zip(&mut companies) {
+            company.change(churn)?;
+            import(&node.client, company).await?;
+        }
+        let delta = run(&a, &b).await?;
+        ensure!(!delta.full, "the second run was no delta run");
+        let expected = shared(&companies);
+        ensure!(
+            delta.matched == expected,
+            "{} of {expected} shared customers were found after the changes",
+            delta.matched
+        );
+        report.delta = Some(DeltaReport {
+            churn,
+            matched: delta.matched,
+            wall_s: delta.wall_s,
+            wire_bytes: delta.wire_bytes,
+            cpu_ratio: delta.nodes.cpu_s() / report.nodes.cpu_s(),
+            nodes: delta.nodes,
+        });
+    }
+    print(&report, arguments.output)
+}
+
+/// One run, measured.
+struct Measured {
+    full: bool,
+    matched: u64,
+    backend: String,
+    wall_s: f64,
+    wire_bytes: u64,
+    nodes: Nodes,
+}
+
+async fn run(a: &Node, b: &Node) -> Result<Measured> {
+    let before = [cpu_s(a)?, cpu_s(b)?];
+    for node in [a, b] {
         // Peak memory from here on.
         fs::write(format!("/proc/{}/clear_refs", node.process.id()), "5")?;
     }
@@ -131,26 +206,24 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let b_run = pin!(b.client.runs("a")).try_next().await?;
     let b_run = follow(&b.client, b_run.context("the run left no trace at b")?).await?;
     let wall_s = started.elapsed().as_secs_f64();
-    let after = [cpu_s(&a)?, cpu_s(&b)?];
-
-    let matched = a.client.matrix("b").await?.shared_customers.unwrap_or(0);
-    let expected = u64::from(arguments.customers / 2);
-    ensure!(
-        matched == expected,
-        "{matched} of {expected} shared customers were found"
-    );
-    let report = Report {
-        customers: arguments.customers,
-        matched,
+    let after = [cpu_s(a)?, cpu_s(b)?];
+    Ok(Measured {
+        full: a_run.full,
+        matched: a.client.matrix("b").await?.shared_customers.unwrap_or(0),
         backend: summary(&a_run)?.backend.clone(),
         wall_s,
         wire_bytes: summary(&a_run)?.sent_bytes + summary(&b_run)?.sent_bytes,
         nodes: Nodes {
-            a: node_report(&a, &a_run, after[0] - before[0])?,
-            b: node_report(&b, &b_run, after[1] - before[1])?,
+            a: node_report(a, &a_run, after[0] - before[0])?,
+            b: node_report(b, &b_run, after[1] - before[1])?,
         },
-    };
-    print(&report, arguments.output)
+    })
+}
+
+impl Nodes {
+    fn cpu_s(&self) -> f64 {
+        self.a.cpu_s + self.b.cpu_s
+    }
 }
 
 fn print(report: &Report, output: Output) -> Result<()> {
@@ -170,7 +243,24 @@ fn print(report: &Report, output: Output) -> Result<()> {
         report.wall_s,
         report.wire_bytes as f64 / customers
     )?;
-    for (name, node) in [("a", &report.nodes.a), ("b", &report.nodes.b)] {
+    print_nodes(&mut out, &report.nodes)?;
+    if let Some(delta) = &report.delta {
+        writeln!(
+            out,
+            "delta run after {} of the customers changed, {} matched: {:.1} s, {:.1} MB on the wire",
+            delta.churn,
+            delta.matched,
+            delta.wall_s,
+            delta.wire_bytes as f64 / 1e6
+        )?;
+        print_nodes(&mut out, &delta.nodes)?;
+        writeln!(out, "  {:.2}% of the full run", 100.0 * delta.cpu_ratio)?;
+    }
+    Ok(())
+}
+
+fn print_nodes(out: &mut impl std::io::Write, nodes: &Nodes) -> Result<()> {
+    for (name, node) in [("a", &nodes.a), ("b", &nodes.b)] {
         writeln!(
             out,
             "  {name}: CPU {:.2} s, peak memory {:.0} MB, sent {:.1} MB, phases {:?}",
@@ -180,11 +270,7 @@ fn print(report: &Report, output: Output) -> Result<()> {
             node.phases
         )?;
     }
-    writeln!(
-        out,
-        "  both: CPU {:.2} s",
-        report.nodes.a.cpu_s + report.nodes.b.cpu_s
-    )?;
+    writeln!(out, "  both: CPU {:.2} s", nodes.cpu_s())?;
     Ok(())
 }
 
@@ -271,19 +357,83 @@ async fn start(base: &Path, name: &str, arguments: &Arguments) -> Result<Node> {
     })
 }
 
-/// The sets of `peers/sets.py`: the last half of a's customers are the first half of b's.
-async fn import(client: &Client, name: &str, customers: u32) -> Result<()> {
-    let first = if name == "a" { 0 } else { customers / 2 };
+/// One side's customers: by number, their e-mail's number and whether they are in the second stage.
+struct Company {
+    name: &'static str,
+    customers: std::collections::BTreeMap<u32, (u32, bool)>,
+}
+
+impl Company {
+    /// The sets of `peers/sets.py`: the last half of a's customers are the first half of b's.
+    fn new(name: &'static str, customers: u32) -> Self {
+        let first = if name == "a" { 0 } else { customers / 2 };
+        Self {
+            name,
+            customers: (first..first + customers)
+                .map(|index| (index, (index, false)))
+                .collect(),
+        }
+    }
+
+    /// Of the customers that change, as many each move to another stage, get another e-mail address, go, and come new.
+    fn change(&mut self, churn: f64) -> Result<()> {
+        ensure!(churn > 0.0 && churn <= 0.2, "churn is between 0 and 0.2");
+        let step = (1.0 / churn).round() as usize;
+        // The two sides do not change the same ones.
+        let start = if self.name == "a" { 0 } else { step / 2 };
+        let chosen: Vec<u32> = self
+            .customers
+            .keys()
+            .copied()
+            .skip(start)
+            .step_by(step)
+            .collect();
+        let fresh = |index: u32| index + (1 << 30) + u32::from(self.name == "b");
+        for (kind, index) in (0..4).cycle().zip(chosen) {
+            match kind {
+                0 => {
+                    self.customers.insert(index, (index, true));
+                }
+                1 => {
+                    self.customers.insert(index, (fresh(index), false));
+                }
+                2 => {
+                    self.customers.remove(&index);
+                }
+                _ => {
+                    let index = fresh(index);
+                    self.customers.insert(index, (index, false));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many customers the two share.
+fn shared([a, b]: &[Company; 2]) -> u64 {
+    let theirs: std::collections::HashSet<u32> =
+        b.customers.values().map(|(email, _)| *email).collect();
+    let both = a
+        .customers
+        .values()
+        .filter(|(email, _)| theirs.contains(email));
+    both.count() as u64
+}
+
+/// Makes the company's customers the node's.
+async fn import(client: &Client, company: &Company) -> Result<()> {
     let mut csv = String::from("id,stage,email\n");
-    for index in first..first + customers {
-        let address = format!("user{index:09}@customer-{}.example.com", index % 9973);
-        csv.push_str(&format!("{name}{index:09},Customer,{address}\n"));
+    for (index, (email, moved)) in &company.customers {
+        let stage = if *moved { "Deal" } else { "Customer" };
+        let address = format!("user{email:09}@customer-{}.example.com", email % 9973);
+        csv.push_str(&format!("{}{index:09},{stage},{address}\n", company.name));
     }
     let import = Import {
-        file_name: format!("{name}.csv"),
+        file_name: format!("{}.csv", company.name),
         format: ImportFormat::Csv,
         default_region: None,
-        replace_all: false,
+        replace_all: true,
         size_bytes: Some(csv.len() as u64),
     };
     let content = std::io::Cursor::new(csv.into_bytes());
@@ -293,7 +443,9 @@ async fn import(client: &Client, name: &str, customers: u32) -> Result<()> {
 
 fn policy() -> SharingPolicy {
     SharingPolicy {
-        stages: [("Customer".to_owned(), Tier::List)].into(),
+        stages: ["Customer", "Deal"]
+            .map(|stage| (stage.to_owned(), Tier::List))
+            .into(),
         match_on: vec![KeyType::Email],
         min_count: 5,
         max_evaluations_per_epoch: 1 << 26,

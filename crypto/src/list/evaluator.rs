@@ -2,7 +2,10 @@
 
 use rand_core::CryptoRng;
 
-use super::{Claimed, Labels, ListFlow, SLICE_WINDOW, SealedSlice, SliceLayout, claims::look_up};
+use super::{
+    Claimed, Labels, ListFlow, SLICE_WINDOW, SealedSlice, SliceLayout,
+    claims::{look_up, look_up_earlier},
+};
 use crate::{
     backend::{Backend, Encoded},
     fault::{Fault, Misuse},
@@ -10,7 +13,7 @@ use crate::{
     item::{Entry, Items},
     secrets::Secrets,
     voprf::{SecretKey, Statement, finalize, prove},
-    wire::{ClaimsBody, CommitmentsBody, EvaluationBody, QueryBody, TagsBody},
+    wire::{ClaimsBody, CommitmentsBody, EarlierClaimsBody, EvaluationBody, QueryBody, TagsBody},
 };
 
 /// Everything an evaluator's chunk computations need. Shared by reference between threads.
@@ -147,18 +150,26 @@ impl Series16 {
     }
 
     pub(super) fn admit(&mut self, body: &TagsBody<'_>) -> Result<(), Fault> {
+        self.admit_values(body.values, body.last)
+    }
+
+    pub(super) fn admit_values(&mut self, values: &[[u8; 16]], last: bool) -> Result<(), Fault> {
         if self.complete {
             return Err(Fault::UnexpectedFrame);
         }
-        let continues = match (&self.previous, body.values.first()) {
+        // Frames without values would make a series without end.
+        if values.is_empty() && !last {
+            return Err(Fault::WrongCount);
+        }
+        let continues = match (&self.previous, values.first()) {
             (Some(previous), Some(first)) => previous < first,
             _ => true,
         };
-        if !continues || !body.values.is_sorted_by(|a, b| a < b) {
+        if !continues || !values.is_sorted_by(|a, b| a < b) {
             return Err(Fault::TagsNotIncreasing);
         }
-        self.previous = body.values.last().copied().or(self.previous);
-        self.complete = body.last;
+        self.previous = values.last().copied().or(self.previous);
+        self.complete = last;
         Ok(())
     }
 
@@ -275,6 +286,7 @@ impl Committing {
                 layout,
                 released: 0,
                 claimed: 0,
+                earlier: Series16::new(self.flow.mode),
                 withdrawals: Series16::new(self.flow.mode),
             },
         ))
@@ -288,17 +300,41 @@ pub struct Releasing {
     layout: SliceLayout,
     released: u32,
     claimed: u32,
+    earlier: Series16,
     withdrawals: Series16,
 }
 
 impl Releasing {
-    /// Takes a WITHDRAWALS frame of a delta run: claims of this epoch that are void from now on. They come after the last
-    /// claims; one that this side never accepted is ignored by whoever looks it up.
+    /// Takes an EARLIER_CLAIMS frame of a delta run, after the claims of every slice; `entries` are those of the claimed tags
+    /// that are published, in the order of tags.
+    ///
+    /// # Errors
+    /// [`Fault::UnexpectedFrame`], [`Fault::WrongCount`], [`Fault::TagsNotIncreasing`], [`Fault::ClaimUnknown`],
+    /// [`Fault::ClaimStage`] or [`Fault::LabelLength`].
+    pub fn admit_earlier_claims<'a>(
+        &mut self,
+        body: &EarlierClaimsBody<'a>,
+        entries: &[Entry],
+    ) -> Result<Vec<Claimed<'a>>, Fault> {
+        if self.claimed != self.layout.slices() {
+            return Err(Fault::UnexpectedFrame);
+        }
+        self.earlier.admit_values(body.tags, body.last)?;
+        look_up_earlier(
+            self.flow.receiver_labels,
+            self.flow.receiver_stages,
+            body,
+            entries,
+        )
+    }
+
+    /// Takes a WITHDRAWALS frame of a delta run: tags of this epoch whose claims are void from now on. They come after the
+    /// last claims; one that this side never accepted is ignored by whoever looks it up.
     ///
     /// # Errors
     /// [`Fault::UnexpectedFrame`] or [`Fault::TagsNotIncreasing`].
     pub fn admit_withdrawals(&mut self, body: &TagsBody<'_>) -> Result<(), Fault> {
-        if self.claimed != self.layout.slices() {
+        if self.claimed != self.layout.slices() || !self.earlier.is_complete() {
             return Err(Fault::UnexpectedFrame);
         }
         self.withdrawals.admit(body)
@@ -343,9 +379,21 @@ impl Releasing {
         Ok(claimed)
     }
 
-    /// Whether the claims of every slice have arrived, and the withdrawals of a delta run.
+    /// Whether the claims of every slice have arrived, and the earlier claims and withdrawals of a delta run.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.claimed == self.layout.slices() && self.withdrawals.is_complete()
+        self.all_claimed() && self.earlier.is_complete() && self.withdrawals.is_complete()
+    }
+
+    /// Whether the claims of every slice have arrived.
+    #[must_use]
+    pub const fn all_claimed(&self) -> bool {
+        self.claimed == self.layout.slices()
+    }
+
+    /// Whether the last EARLIER_CLAIMS frame has come, or none is due.
+    #[must_use]
+    pub const fn earlier_claims_are_complete(&self) -> bool {
+        self.earlier.is_complete()
     }
 }

@@ -3,12 +3,13 @@
 use rand_core::{CryptoRng, Rng};
 
 use super::{
-    Claims, Label, LabelFormat, LabelsOpened, ListFlow, SliceLayout,
+    Claims, EarlierClaims, Label, LabelFormat, LabelsOpened, ListFlow, SliceLayout,
     evaluator::{Series16, in_turn},
     slice,
 };
 use crate::{
     backend::{Backend, Encoded, FixedBase, Points, Scalar},
+    context::SessionId,
     fault::{Error, Fault, Misuse},
     item::{Entry, Items},
     secrets::Secrets,
@@ -265,6 +266,7 @@ impl AwaitingCommitments {
             admitted: 0,
             tags: 0,
             done: 0,
+            earlier: Series16::new(self.flow.mode),
             withdrawals: Series16::new(self.flow.mode),
         })
     }
@@ -279,6 +281,7 @@ pub struct AwaitingSlices {
     admitted: u32,
     tags: u64,
     done: u32,
+    earlier: Series16,
     withdrawals: Series16,
 }
 
@@ -335,25 +338,44 @@ impl AwaitingSlices {
         }
     }
 
-    /// Whether every slice is matched, and every claim withdrawn that a delta run has to withdraw.
+    /// Whether every slice is matched, and a delta run has made its earlier claims and its withdrawals.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.done == self.layout.slices() && self.withdrawals.is_complete()
+        self.all_matched() && self.earlier.is_complete() && self.withdrawals.is_complete()
     }
 
-    /// The body of a WITHDRAWALS frame of a delta run, after the last claims: claims made in this epoch that are void from
-    /// now on.
+    /// Whether every slice is matched.
+    #[must_use]
+    pub const fn all_matched(&self) -> bool {
+        self.done == self.layout.slices()
+    }
+
+    /// The body of an EARLIER_CLAIMS frame of a delta run, after the claims of every slice: claims on tags that earlier runs
+    /// of the epoch published and that are in no slice of this run.
     ///
     /// # Errors
-    /// [`Misuse::OutOfOrder`] in a full run, before the last claims, after the last frame, or if the claims do not increase.
-    pub fn withdraw(&mut self, claims: &[[u8; 16]], last: bool) -> Result<Vec<u8>, Misuse> {
-        if self.done != self.layout.slices() {
+    /// [`Misuse::OutOfOrder`] in a full run, before the last slice, after the last frame, or if the tags do not increase.
+    pub fn claim_earlier(&mut self, claims: &EarlierClaims, last: bool) -> Result<Vec<u8>, Misuse> {
+        if !self.all_matched() {
             return Err(Misuse::OutOfOrder);
         }
-        let body = TagsBody {
-            last,
-            values: claims,
-        };
+        let body = claims.body(last);
+        self.earlier
+            .admit_values(body.tags, last)
+            .map_err(|_| Misuse::OutOfOrder)?;
+        Ok(body.encode())
+    }
+
+    /// The body of a WITHDRAWALS frame of a delta run, after the last earlier claims: tags whose claims, made in this epoch,
+    /// are void from now on.
+    ///
+    /// # Errors
+    /// [`Misuse::OutOfOrder`] in a full run, before the last claims, after the last frame, or if the tags do not increase.
+    pub fn withdraw(&mut self, tags: &[[u8; 16]], last: bool) -> Result<Vec<u8>, Misuse> {
+        if !self.all_matched() || !self.earlier.is_complete() {
+            return Err(Misuse::OutOfOrder);
+        }
+        let body = TagsBody { last, values: tags };
         self.withdrawals
             .admit(&body)
             .map_err(|_| Misuse::OutOfOrder)?;
@@ -451,7 +473,9 @@ pub struct SealedMatches {
 impl SealedMatches {
     const HEAD_BYTES: usize = 4 + 16 + 32;
 
-    fn with_capacity(format: LabelFormat, count: usize) -> Self {
+    /// No matches, with room for `count`.
+    #[must_use]
+    pub fn with_capacity(format: LabelFormat, count: usize) -> Self {
         Self {
             format,
             bytes: Secrets::with_capacity(count * (Self::HEAD_BYTES + format.sealed_bytes())),
@@ -503,7 +527,12 @@ impl SealedMatches {
         Self::HEAD_BYTES + self.format.sealed_bytes()
     }
 
-    fn push(&mut self, entry: &Entry, sealed: &[u8]) {
+    /// Appends the match of `entry` with its tag's sealed label.
+    ///
+    /// # Panics
+    /// In debug builds, if the label has another length.
+    pub fn push(&mut self, entry: &Entry, sealed: &[u8]) {
+        debug_assert_eq!(sealed.len(), self.format.sealed_bytes());
         self.bytes.extend_from_slice(&entry.owner.to_be_bytes());
         self.bytes.extend_from_slice(&entry.derived.tag);
         self.bytes.extend_from_slice(&entry.derived.master);
@@ -540,13 +569,26 @@ impl SlicesComplete {
     /// # Errors
     /// [`Misuse::StoredState`] if the matches are of another label format.
     pub fn open(&self, backend: Backend, matches: &SealedMatches) -> Result<LabelsOpened, Misuse> {
+        self.open_published(backend, &self.flow.session, matches)
+    }
+
+    /// Opens labels that `session`, an earlier one of the epoch, published.
+    ///
+    /// # Errors
+    /// As [`SlicesComplete::open`].
+    pub fn open_published(
+        &self,
+        backend: Backend,
+        session: &SessionId,
+        matches: &SealedMatches,
+    ) -> Result<LabelsOpened, Misuse> {
         if matches.format != self.flow.evaluator_labels {
             return Err(Misuse::StoredState);
         }
         Ok(LabelsOpened::new(
             backend,
             &self.flow.context,
-            &self.flow.session,
+            session,
             self.flow.evaluator_labels,
             self.flow.evaluator_stages,
             matches,

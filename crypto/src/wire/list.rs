@@ -230,7 +230,65 @@ impl<'a> ClaimsBody<'a> {
     }
 }
 
-/// `last(1) || count(4) || count x value(16)`: tags or claims of a delta run, strictly increasing.
+/// `last(1) || count(4) || label bytes(2) || count x tag(16) || count x claim(16) || count x label`, tags strictly increasing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierClaimsBody<'a> {
+    /// Whether no further frame of this kind follows.
+    pub last: bool,
+    /// Bytes of each label.
+    pub label_bytes: u16,
+    /// The claimed tags, strictly increasing.
+    pub tags: &'a [[u8; 16]],
+    /// The claim on each tag.
+    pub claims: &'a [[u8; 16]],
+    /// The labels back to back.
+    pub labels: &'a [u8],
+}
+
+impl<'a> EarlierClaimsBody<'a> {
+    /// Decodes the body.
+    ///
+    /// # Errors
+    /// [`Fault::MalformedPayload`], [`Fault::SetTooLarge`] or [`Fault::TagsNotIncreasing`].
+    pub fn decode(payload: &'a [u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(payload);
+        let last = reader.flag()?;
+        let count = reader.count(MAX_SLICE_TAGS)?;
+        let label_bytes = reader.u16()?;
+        if usize::from(label_bytes) > MAX_LABEL_BYTES {
+            return Err(Fault::SetTooLarge);
+        }
+        let tags: &[[u8; 16]] = reader.arrays(count)?;
+        let claims = reader.arrays(count)?;
+        let labels = reader.bytes(count * usize::from(label_bytes))?;
+        reader.finish()?;
+        if !tags.is_sorted_by(|a, b| a < b) {
+            return Err(Fault::TagsNotIncreasing);
+        }
+        Ok(Self {
+            last,
+            label_bytes,
+            tags,
+            claims,
+            labels,
+        })
+    }
+
+    /// The bytes of the body.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::with_capacity(7 + 32 * self.tags.len() + self.labels.len())
+            .u8(u8::from(self.last))
+            .count(self.tags.len())
+            .u16(self.label_bytes)
+            .bytes(self.tags.as_flattened())
+            .bytes(self.claims.as_flattened())
+            .bytes(self.labels)
+            .finish()
+    }
+}
+
+/// `last(1) || count(4) || count x tag(16)`: tags of a delta run, strictly increasing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagsBody<'a> {
     /// Whether no further frame of this kind follows.

@@ -5,6 +5,7 @@
 //! waits for the other to read while the other waits for it.
 
 mod count;
+mod delta;
 mod evaluator;
 mod finish;
 mod handshake;
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     compute::Pool,
+    delta::kept::Keeper,
     failure::Failure,
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},
@@ -104,6 +106,16 @@ impl Default for ReleaseIntervals {
     }
 }
 
+/// When a run matches changes only, if it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeltaRule {
+    /// When that is less than matching everything: changes are padded, so that for a small set it is not.
+    #[default]
+    WhenSmaller,
+    /// Whatever the size of the set.
+    Always,
+}
+
 /// How a node runs.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -125,6 +137,8 @@ pub struct RunSettings {
     pub rules: KeyRules,
     /// By how many percent a partner's set may grow from one run to the next.
     pub max_growth_percent: u32,
+    /// When runs match changes only.
+    pub deltas: DeltaRule,
     /// How runs are recorded, if they are.
     pub recording: Option<RecordingRules>,
 }
@@ -173,6 +187,8 @@ pub struct Run {
     pub partnership_id: String,
     /// The run's id on this node.
     pub record_id: String,
+    /// Whether everything is to be matched again, whatever could be gone on from.
+    pub full: bool,
     /// The permissions in force.
     pub agreement: Agreement,
     /// Where progress is told.
@@ -233,6 +249,13 @@ impl RunDirectory {
         self.path.join("scratch")
     }
 
+    /// Starts again with an empty directory for temporary files.
+    fn clear_scratch(&self) -> Result<(), Error> {
+        let scratch = self.scratch();
+        std::fs::remove_dir_all(&scratch).map_err(|error| disk(&scratch, &error))?;
+        new_directory(&scratch)
+    }
+
     fn keep(&self) -> Result<(), Error> {
         let scratch = self.scratch();
         std::fs::remove_dir_all(&scratch).map_err(|error| disk(&scratch, &error))?;
@@ -264,6 +287,10 @@ struct Flows {
     session: Session,
     prepared: prepare::Prepared,
     directory: Arc<RunDirectory>,
+    /// What a delta run goes on from.
+    delta: Option<delta::DeltaRun>,
+    /// Gathers what the next run may go on from.
+    keeper: Option<Keeper>,
     outgoing: Arc<wire::Outgoing>,
     /// Matches that are listed to me.
     edges: Mutex<Sorter>,
@@ -385,12 +412,14 @@ async fn drive_link(
     let directory = RunDirectory::create(&directory(&run.node_directory, &name), link.initiator)?;
     let mut reconnect = std::mem::replace(&mut link.reconnect, Reconnect::Never);
     let mut next = None;
-    let (session, prepared, outbound, inbound) = tokio::select! {
+    let (session, mut prepared, outbound, inbound) = tokio::select! {
         biased;
         failure = resume::outrun(&mut reconnect, &mut next) => return Err(failure),
         agreed = handshake::handshake(&run, &mut link, &directory) => agreed?,
     };
     link.reconnect = reconnect;
+    let keeper = delta::keeper(&mut prepared, &session)?;
+    let delta = prepared.delta.take().map(delta::DeltaRun::from);
     let (senders, inboxes) = wire::inboxes(link.role());
     let received = Arc::new(wire::Received::new(&run.pool, link.run_id, inbound));
     let outgoing = Arc::new(wire::Outgoing::new(&run.pool, outbound, &received));
@@ -415,6 +444,8 @@ async fn drive_link(
         session,
         prepared,
         directory,
+        delta,
+        keeper,
         run,
     });
     let completed = tokio::select! {
@@ -436,6 +467,18 @@ async fn drive_link(
 
 /// Everything after the handshake.
 async fn work(
+    flows: &Arc<Flows>,
+    inboxes: wire::Inboxes,
+    received: &wire::Received,
+) -> Result<Completed, Failure> {
+    let outcome = run_flows(flows, inboxes, received).await;
+    if let (Some(_), Err(failure)) = (&flows.delta, &outcome) {
+        delta::doubt(&flows.run, failure);
+    }
+    outcome
+}
+
+async fn run_flows(
     flows: &Arc<Flows>,
     inboxes: wire::Inboxes,
     received: &wire::Received,

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     compute::Pool,
     driver::{
-        self, Completed, Parties, Reconnect, Rejoined, ReleaseIntervals, ResumeLimits, Run,
-        RunLink, RunSettings, Tail,
+        self, Completed, DeltaRule, Parties, Reconnect, Rejoined, ReleaseIntervals, ResumeLimits,
+        Run, RunLink, RunSettings, Tail,
     },
     failure::Failure,
     ledger,
@@ -182,6 +182,7 @@ impl Engine {
                 suffix_list: SUFFIX_LIST_VERSION.to_owned(),
             },
             max_growth_percent: node.config.matching.max_growth_percent,
+            deltas: DeltaRule::default(),
             recording: node
                 .config
                 .matching
@@ -245,6 +246,7 @@ fn new_run(
     partnership: &Partnership,
     agreement: Agreement,
     slot: &Slot,
+    full: bool,
 ) -> Result<Run, Error> {
     let there = Arc::clone(node);
     let (id, agreed) = (partnership.id.clone(), agreement.clone());
@@ -261,6 +263,7 @@ fn new_run(
         },
         partnership_id: partnership.id.clone(),
         record_id: slot.run_id.clone(),
+        full,
         agreement,
         meter: Arc::clone(&slot.meter),
         cancel: slot.cancel.subscribe(),

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
-use super::spool::{disk, new_directory, new_file, sync_directory};
+use super::{
+    delta::kept::destroy_keys,
+    spool::{disk, new_directory, new_file, sync_directory},
+};
 use crate::{
     error::{Error, Reason},
     identity::Vault,
@@ -252,11 +255,12 @@ fn store(directory: &Path, header: &Header, sealed: &[u8]) -> Result<(), Error> 
     sync_directory(directory)
 }
 
-/// Destroys the keys of the current epoch. Its number is kept, and so is the ledger: the next epoch has a higher one.
+/// Destroys the keys of the current epoch, and those of the state that its runs keep. Its number is kept, and so is the ledger: the next epoch has a higher one.
 ///
 /// # Errors
 /// As [`load`].
 pub fn destroy(directory: &Path) -> Result<(), Error> {
+    destroy_keys(directory, None)?;
     match read(directory)? {
         Some((header, _)) if header.started_at != DESTROYED => store(
             directory,

@@ -14,7 +14,7 @@ use overlap_crypto::terms::{KeyType, Tier};
 use ring::digest;
 use rusqlite::Connection;
 
-pub use build::Builder;
+pub use build::{Builder, KeptKeys, SeenKey};
 pub use stages::{MAX_STAGES, StageTiers};
 
 use self::merge::MergedRows;
@@ -41,6 +41,17 @@ pub struct SnapshotLimits {
     pub max_keys: u64,
     /// Bytes of a sorter's buffer.
     pub sort_bytes: usize,
+}
+
+/// Where and how customers are read for one use.
+#[derive(Clone, Copy)]
+pub struct Scratch<'a> {
+    /// Where the files go.
+    pub directory: &'a Path,
+    /// Fresh randomness: the order of the keys follows from it.
+    pub salt: [u8; 32],
+    /// How much may be held and used.
+    pub limits: SnapshotLimits,
 }
 
 /// My customers as one run sees them.
@@ -160,8 +171,8 @@ fn malformed() -> Error {
 impl LocalCustomers {
     /// Reads the disclosed rows of one snapshot of the store and merges them. Hidden rows are left out by the storage query.
     ///
-    /// `salt` is fresh randomness: the order of the keys follows from it. `handles` names listed customers; without it they
-    /// have no handles.
+    /// `handles` names listed customers; without it they
+    /// have no handles. `seen` takes every key of every row, in order.
     ///
     /// # Errors
     /// `SET_TOO_LARGE`; what the store or the file system reports.
@@ -169,14 +180,18 @@ impl LocalCustomers {
         connection: &Connection,
         agreement: &Agreement,
         key_types: &[KeyType],
+        scratch: &Scratch<'_>,
         handles: Option<&HandleKey>,
-        directory: &Path,
-        salt: [u8; 32],
-        limits: SnapshotLimits,
+        seen: &mut SeenKey<'_>,
     ) -> Result<Self, Error> {
         let tiers = StageTiers::mine(agreement)?;
         let disclosed: Vec<String> = tiers.disclosed().into_iter().map(str::to_owned).collect();
         let stages: Vec<&str> = disclosed.iter().map(String::as_str).collect();
+        let Scratch {
+            directory,
+            salt,
+            limits,
+        } = *scratch;
         let mut builder = Builder::new(tiers, handles, directory, salt, limits)?;
         if !stages.is_empty() {
             let disclosure = Disclosure {
@@ -188,7 +203,7 @@ impl LocalCustomers {
                 builder.push(row.id, row.stage, row.keys)
             })?;
         }
-        builder.finish()
+        builder.finish_merging(&mut |_| Ok(false), seen)
     }
 
     /// My stages and their tiers.

@@ -18,7 +18,7 @@ pub use receipts::{
 };
 pub use results::{ResultRecord, complete, directories, remove_derived, result};
 pub use runs::{
-    RecordedFailure, RunRecord, Summary, by_request, fail, get, give_way, insert, list,
+    RecordedFailure, RunRecord, Summary, by_request, fail, get, give_way, insert, list, set_full,
     settle_interrupted, timestamp, unfinished,
 };
 pub use state::{

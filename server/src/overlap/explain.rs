@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     matching::{
         keys::random,
-        local_customers::{LocalCustomers, MAX_ROWS_A_KEY, SnapshotLimits, StageTiers},
+        local_customers::{LocalCustomers, MAX_ROWS_A_KEY, Scratch, SnapshotLimits, StageTiers},
     },
     sharing::policy::Agreement,
 };
@@ -188,10 +188,13 @@ impl Merged {
             connection,
             agreement,
             agreed,
+            &Scratch {
+                directory: scratch.path(),
+                salt,
+                limits,
+            },
             None,
-            scratch.path(),
-            salt,
-            limits,
+            &mut |_| Ok(()),
         )?;
         let mut customer = None;
         let mut ids = local.ids()?;

@@ -17,7 +17,7 @@ use overlap_server::{
     matching::{
         compute::Pool,
         driver::{
-            Completed, Parties, Reconnect, ReleaseIntervals, ResumeLimits, Run, RunLink,
+            Completed, DeltaRule, Parties, Reconnect, ReleaseIntervals, ResumeLimits, Run, RunLink,
             RunSettings, directory, drive,
         },
         failure::Failure,
@@ -49,6 +49,8 @@ pub struct TestNode {
     pub signer: Arc<Ed25519KeyPair>,
     pub clock: MockClock,
     pub settings: RunSettings,
+    /// Whether the node's runs match everything again.
+    pub full: bool,
     pub pool: Pool,
 }
 
@@ -93,8 +95,10 @@ impl TestNode {
                     suffix_list: SUFFIX_LIST_VERSION.to_owned(),
                 },
                 max_growth_percent: 100,
+                deltas: DeltaRule::default(),
                 recording: None,
             },
+            full: false,
             pool: POOL.clone(),
         }
     }
@@ -123,6 +127,7 @@ impl TestNode {
             },
             partnership_id: PARTNERSHIP.to_owned(),
             record_id: format!("run_{}", RUNS.fetch_add(1, Ordering::Relaxed)),
+            full: self.full,
             agreement,
             meter: Arc::new(Meter::new()),
             cancel: watch::Sender::new(false).subscribe(),

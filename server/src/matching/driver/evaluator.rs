@@ -9,15 +9,16 @@ use futures::{
 use overlap_crypto::{
     fault::Fault,
     item::Entry,
-    list::{Answering, Evaluator, Labels, ListFlow, Releasing},
+    list::{Answering, Claimed, Evaluator, Label, Labels, ListFlow, Releasing},
     voprf::SecretKey,
     wire::{ClaimsBody, FrameKind, QueryBody},
 };
 
 use super::{
-    Flows, lock,
+    Flows, delta, lock,
     sets::{
         EntrySlices, ItemSource, SliceEntries, SliceFile, SliceWriter, is_padding, push_entries,
+        push_entry,
     },
     wire::Inbox,
 };
@@ -27,8 +28,9 @@ use crate::{
         compute::fresh_rng,
         failure::{Failure, misused},
         ledger::Budget,
+        local_customers::KeyRef,
         progress::RunState,
-        spool::{Sorted, Sorter},
+        spool::{RecordWriter, Sorted, Sorter},
     },
     overlap::graph::Edge,
 };
@@ -41,6 +43,9 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
     let Some(flow) = flows.session.evaluating() else {
         return Ok(None);
     };
+    if flows.delta.is_some() {
+        return delta::evaluator::run(flows, flow, inbox).await.map(Some);
+    }
     let keys = flows
         .prepared
         .keys
@@ -48,9 +53,15 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
         .ok_or_else(|| Error::internal("an evaluator without keys"))?;
     let secret = SecretKey::from_bytes(&keys.secret)?;
     let evaluator = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
+    let source = ItemSource::own(
+        &flows.prepared.local,
+        flow,
+        flows.prepared.terms.terms.normaliser_version(),
+    )?;
+    let padding = flow.tags.saturating_sub(source.left());
     let (answering, entries) = tokio::try_join!(
         answer(&flows, flow, &evaluator, &mut inbox),
-        hash_own(&flows, flow, &evaluator),
+        hash_own(&flows, &evaluator, source, padding),
     )?;
     flows.run.meter.enter(RunState::Tags, flow.tags);
     let (slices, hashes) = seal(&flows, flow, &evaluator, &entries).await?;
@@ -60,12 +71,14 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
         .send(flow.flow, FrameKind::Commitments, commitments)
         .await?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
-    let released = release(&flows, flow, &mut inbox, releasing, slices, &entries).await?;
+    let sink = ClaimSink::Edges;
+    let (released, _) =
+        release(&flows, flow, &mut inbox, releasing, slices, &entries, sink).await?;
     Ok(Some(released))
 }
 
 /// Answers every query. Each is debited durably before it is computed.
-async fn answer(
+pub(super) async fn answer(
     flows: &Arc<Flows>,
     flow: ListFlow,
     evaluator: &Arc<Evaluator>,
@@ -106,18 +119,14 @@ async fn answer(
     }
 }
 
-/// Derives the keys of every own item, in the background of answering.
-async fn hash_own(
+/// Derives the keys of own items, in the background of answering, and adds padding.
+pub(super) async fn hash_own(
     flows: &Arc<Flows>,
-    flow: ListFlow,
     evaluator: &Arc<Evaluator>,
+    source: ItemSource,
+    padding: u64,
 ) -> Result<Sorted, Failure> {
     let run = &flows.run;
-    let source = ItemSource::own(
-        &flows.prepared.local,
-        flow,
-        flows.prepared.terms.terms.normaliser_version(),
-    )?;
     let real = source.left();
     let chunks = real.div_ceil(OWN_CHUNK as u64);
     let source = Arc::new(Mutex::new(source));
@@ -151,8 +160,8 @@ async fn hash_own(
                 .and_then(|entries| entries.into_inner().ok())
                 .ok_or_else(|| Error::internal("entries are still in use"))?;
             let mut rng = fresh_rng()?;
-            for _ in real..flow.tags {
-                push_entries(&mut sorter, &[Entry::padding(&mut rng)], &[])?;
+            for _ in 0..padding {
+                push_entry(&mut sorter, &Entry::padding(&mut rng), None)?;
             }
             Ok::<_, Failure>(sorter.finish()?)
         })
@@ -160,7 +169,7 @@ async fn hash_own(
 }
 
 /// Seals every slice into a file.
-async fn seal(
+pub(super) async fn seal(
     flows: &Arc<Flows>,
     flow: ListFlow,
     evaluator: &Arc<Evaluator>,
@@ -175,10 +184,14 @@ async fn seal(
     let mut next = 0;
     while (hashes.len() as u32) < layout.slices() {
         while next < layout.slices() && sealing.len() < run.pool.threads() + 1 {
+            let there = Arc::clone(flows);
             let (back, slice) = run
                 .pool
                 .run(move || {
                     let slice = source.take()?;
+                    if let Some(keeper) = &there.keeper {
+                        keeper.slice_sealed(slice.with_positions())?;
+                    }
                     Ok::<_, Failure>((source, slice))
                 })
                 .await?;
@@ -227,15 +240,50 @@ fn labels(flows: &Flows, flow: ListFlow, slice: &SliceEntries) -> Result<Labels,
     Ok(labels)
 }
 
+/// Where the claims of a run's slices go.
+pub(super) enum ClaimSink {
+    /// To the edges listed to me at once, and into the epoch's state.
+    Edges,
+    /// To a file, by tag: later claims and withdrawals of the run may change what they say.
+    Spool(RecordWriter),
+}
+
+impl ClaimSink {
+    fn take(&mut self, flows: &Flows, claim: &Claimed<'_>, key: &KeyRef) -> Result<(), Error> {
+        match self {
+            Self::Edges => {
+                if let Some(keeper) = &flows.keeper {
+                    keeper.claimed(&claim.tag, key.index, &claim.label)?;
+                }
+                take_claim(flows, key, &claim.label)
+            }
+            Self::Spool(spool) => {
+                delta::evaluator::push_claim(spool, &claim.tag, key.index, &claim.label)
+            }
+        }
+    }
+}
+
+/// Adds a claim to the edges listed to me.
+pub(super) fn take_claim(flows: &Flows, key: &KeyRef, label: &Label<'_>) -> Result<(), Error> {
+    let Some(edge) = Edge::from_label(&flows.prepared.terms, key, label) else {
+        flows.note_bad_label();
+        return Ok(());
+    };
+    edge.push_to(&mut lock(&flows.edges))?;
+    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
+}
+
 /// Releases slice after slice and takes the claims of each.
-async fn release(
+pub(super) async fn release(
     flows: &Arc<Flows>,
     flow: ListFlow,
     inbox: &mut Inbox,
     mut releasing: Releasing,
     slices: SliceFile,
     entries: &Sorted,
-) -> Result<Releasing, Failure> {
+    mut sink: ClaimSink,
+) -> Result<(Releasing, ClaimSink), Failure> {
     let run = &flows.run;
     let slices = Arc::new(slices);
     let mut claimed = EntrySlices::new(entries.stream()?, flow.layout());
@@ -251,34 +299,25 @@ async fn release(
                 .send(flow.flow, FrameKind::Slice, payload)
                 .await?;
         }
-        if releasing.is_complete() {
-            return Ok(releasing);
+        if releasing.all_claimed() {
+            return Ok((releasing, sink));
         }
         let payload = inbox.expect(FrameKind::Claims).await?;
         let flows_there = Arc::clone(flows);
-        let (releasing_back, claimed_back, tags) = run
+        let (releasing_back, claimed_back, sink_back, tags) = run
             .pool
             .run(move || {
                 let slice = claimed.take()?;
                 let body = ClaimsBody::decode(&payload)?;
                 let found = releasing.admit_claims(&body, &slice.entries)?;
-                let mut edges = lock(&flows_there.edges);
-                let mut matched_keys = lock(&flows_there.matched_keys);
                 for claim in found {
-                    let key = &slice.keys[claim.owner as usize];
-                    let terms = &flows_there.prepared.terms;
-                    let Some(edge) = Edge::from_label(terms, key, &claim.label) else {
-                        flows_there.note_bad_label();
-                        continue;
-                    };
-                    edge.push_to(&mut edges)?;
-                    matched_keys.push(&[&key.index.to_be_bytes()])?;
+                    sink.take(&flows_there, &claim, &slice.keys[claim.owner as usize])?;
                 }
-                drop((edges, matched_keys));
-                Ok::<_, Failure>((releasing, claimed, slice.entries.len() as u64))
+                let tags = slice.entries.len() as u64;
+                Ok::<_, Failure>((releasing, claimed, sink, tags))
             })
             .await?;
-        (releasing, claimed) = (releasing_back, claimed_back);
+        (releasing, claimed, sink) = (releasing_back, claimed_back, sink_back);
         run.meter.advance(RunState::Claims, tags);
     }
 }

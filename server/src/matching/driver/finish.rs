@@ -10,12 +10,11 @@ use overlap_crypto::{
 };
 
 use super::{
-    Flows, count, directory,
+    Flows, count, delta, directory,
     handshake::{declared, flow_names},
     lock, reports, wire,
 };
 use crate::{
-    customers::rows::scan_searchable,
     error::Error,
     matching::{
         failure::Failure,
@@ -28,9 +27,8 @@ use crate::{
         graph::Graph,
         matrix::{CellSources, Matrix, Reported},
         reader::ResultSet,
-        writer::{Found, Names, VisitName},
+        writer::Found,
     },
-    storage::Store,
 };
 
 /// A run that is done: its result is in force.
@@ -40,6 +38,8 @@ pub struct Completed {
     pub run_id: String,
     /// What it did.
     pub summary: Summary,
+    /// Whether it matched everything, or changes only.
+    pub full: bool,
 }
 
 pub(super) async fn run(
@@ -114,6 +114,7 @@ pub(super) async fn run(
         .await?;
     let peer = SignedReceipt::decode(&session_inbox.expect(FrameKind::Receipt).await?)?;
     let receipts = awaiting.receive(peer)?;
+    delta::seal(flows, [receipts.own.hash(), receipts.peer.hash()])?;
     complete(flows, received, result, receipts.peer).await
 }
 
@@ -185,17 +186,22 @@ fn write_result(
                 .ok()
         });
     let matrix = Matrix::compute(&prepared.terms.mine, &prepared.terms.theirs, sources, now);
+    let names = delta::names(flows)?;
     let manifest = Found {
         local: &prepared.local,
         graph,
         matched_keys,
         salt: &prepared.salt,
-        names: &StoreNames(&run.store),
+        names: &names,
         previous: previous.as_ref(),
         now,
         sort_bytes: run.settings.limits.sort_bytes,
     }
     .write(&flows.directory.path, &flows.directory.scratch())?;
+    let names = names.finish()?;
+    if let Some(keeper) = &flows.keeper {
+        keeper.finish(&prepared.local, &prepared.salt, prepared.change_seq, names)?;
+    }
     let result = ResultRecord {
         run_id: run.record_id.clone(),
         directory: hex::encode(flows.session.run().0),
@@ -234,6 +240,7 @@ async fn complete(
     let completed = Completed {
         run_id: run_id.clone(),
         summary: summary.clone(),
+        full: flows.delta.is_none(),
     };
     let there = Arc::clone(flows);
     crate::storage::blocking(move || {
@@ -253,6 +260,9 @@ async fn complete(
                 return Err(error);
             }
         };
+        if let Some(keeper) = &there.keeper {
+            keeper.came_into_force();
+        }
         if let Some(previous) = previous {
             let path = directory(&run.node_directory, &previous);
             if let Err(error) = std::fs::remove_dir_all(&path) {
@@ -265,19 +275,4 @@ async fn complete(
     // Told only now: whoever reads that the run is done finds its result.
     run.meter.enter(RunState::Done, 0);
     Ok(completed)
-}
-
-/// The names of my rows in the store.
-struct StoreNames<'a>(&'a Store);
-
-impl Names for StoreNames<'_> {
-    fn scan(&self, visit: &mut VisitName<'_>) -> Result<(), Error> {
-        self.0.read_blocking(|connection| {
-            scan_searchable(connection, &mut |row| {
-                let domains = row.domains()?;
-                visit(row.id, row.name, &domains)?;
-                Ok(true)
-            })
-        })
-    }
 }

@@ -8,14 +8,14 @@ use overlap_crypto::{
     fault::Fault,
     handshake::{EpochKey, Handshake, Hello, Mode, PeerState, Session},
     plan::{Plan, Role},
-    terms::Tier,
+    terms::{SideTerms, Tier},
     transcript::{Inbound, Outbound},
     voprf::SecretKey,
     wire::{ConfirmBody, Flow, Frame as WireFrame, FrameKind},
 };
 use overlap_proto::exchange::v1::Frame;
 
-use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, lock, prepare::Prepared, wire};
+use super::{REASON_PATIENCE, Run, RunDirectory, RunLink, delta, lock, prepare::Prepared, wire};
 use crate::{
     audit,
     error::{Error, Reason},
@@ -24,7 +24,9 @@ use crate::{
         failure::{Failure, misused},
         keys::{self, random},
         ledger::{Budget, Declared, Ledger},
+        local_customers::KeyCounts,
         records,
+        terms::RunTerms,
     },
 };
 
@@ -35,21 +37,15 @@ pub(super) async fn handshake(
     directory: &Arc<RunDirectory>,
 ) -> Result<(Session, Prepared, Outbound, Inbound), Failure> {
     let role = link.role();
-    let prepared = {
-        let (run, directory) = (run.clone(), Arc::clone(directory));
-        run.pool
-            .clone()
-            .run(move || Prepared::read(&run, &directory))
-            .await?
+    let Greeted {
+        prepared,
+        handshake,
+        peer_payload,
+        owed,
+    } = match role {
+        Role::Initiator => greet(run, link, directory).await?,
+        Role::Acceptor => answer(run, link, directory).await?,
     };
-    let own = hello(run, &prepared, RunId(link.run_id))?;
-    let handshake = Handshake::new(role, own);
-    let hello_payload = handshake.payload().to_vec();
-    if role == Role::Initiator {
-        let hello = wire::unnumbered(FrameKind::Hello, hello_payload.clone());
-        send(link, hello).await?;
-    }
-    let peer_payload = receive(run, link, FrameKind::Hello).await?.payload;
     let peer_state = PeerState {
         organization_key: run.parties.partner_key,
         highest_epoch: prepared.state.highest_epoch,
@@ -60,8 +56,13 @@ pub(super) async fn handshake(
         &prepared.terms.terms,
         &link.exporter,
     )?;
-    if role == Role::Acceptor {
-        send(link, wire::unnumbered(FrameKind::Hello, hello_payload)).await?;
+    if let Some(delta) = &prepared.delta
+        && !delta::agrees(&delta.kept, confirming.session().peer())
+    {
+        return Err(Fault::FullRunRequired.into());
+    }
+    if let Some(hello) = owed {
+        send(link, wire::unnumbered(FrameKind::Hello, hello)).await?;
     }
     let mut outbound = Outbound::new(confirming.session());
     let mut inbound = Inbound::new(confirming.session());
@@ -82,21 +83,146 @@ pub(super) async fn handshake(
     Ok((session, prepared, outbound, inbound))
 }
 
-/// This side's hello.
-fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure> {
-    let side = prepared.my_terms(run)?;
-    let counts = prepared.local.key_counts();
-    let (me, partner) = (run.parties.me(), run.parties.partner());
-    let (lists, counts_any) = (
-        prepared.terms.mine.has(Tier::List),
-        prepared.terms.mine.has(Tier::Count),
-    );
-    let padded = |wanted: bool, count| {
-        if wanted {
+/// Both hellos that count, and what this side's was made from.
+struct Greeted {
+    prepared: Prepared,
+    handshake: Handshake,
+    peer_payload: Bytes,
+    /// This side's hello, to be sent once the partner's is found good.
+    owed: Option<Vec<u8>>,
+}
+
+async fn prepare(
+    run: &Run,
+    directory: &Arc<RunDirectory>,
+    role: Role,
+    mode: Mode,
+) -> Result<Prepared, Failure> {
+    let (run, directory) = (run.clone(), Arc::clone(directory));
+    run.pool
+        .clone()
+        .run(move || Ok(Prepared::read(&run, &directory, role, mode)?))
+        .await
+}
+
+/// The initiator says hello first. It asks for a delta run if it can go on from the last one; a partner that cannot answers
+/// with the hello of a full run, and the initiator says hello again.
+async fn greet(
+    run: &Run,
+    link: &mut RunLink,
+    directory: &Arc<RunDirectory>,
+) -> Result<Greeted, Failure> {
+    let wanted = if run.full { Mode::Full } else { Mode::Delta };
+    let mut prepared = prepare(run, directory, Role::Initiator, wanted).await?;
+    let mut handshake = greeting(run, link, Role::Initiator, &prepared)?;
+    send(
+        link,
+        wire::unnumbered(FrameKind::Hello, handshake.payload().to_vec()),
+    )
+    .await?;
+    let answer = receive(run, link, FrameKind::Hello).await?.payload;
+    if prepared.mode() == Mode::Delta && Hello::decode(&answer)?.mode == Mode::Full {
+        prepared = prepare_anew(run, directory, Role::Initiator, prepared).await?;
+        handshake = greeting(run, link, Role::Initiator, &prepared)?;
+        send(
+            link,
+            wire::unnumbered(FrameKind::Hello, handshake.payload().to_vec()),
+        )
+        .await?;
+    }
+    Ok(Greeted {
+        prepared,
+        handshake,
+        peer_payload: answer,
+        owed: None,
+    })
+}
+
+/// The acceptor reads its customers while it waits for the hello, unless the hello decides how.
+async fn answer(
+    run: &Run,
+    link: &mut RunLink,
+    directory: &Arc<RunDirectory>,
+) -> Result<Greeted, Failure> {
+    let role = Role::Acceptor;
+    let (mut prepared, mut peer_payload) = if run.full || !delta::may(run).await? {
+        let prepared = prepare(run, directory, role, Mode::Full).await?;
+        (
+            prepared,
+            receive(run, link, FrameKind::Hello).await?.payload,
+        )
+    } else {
+        let payload = receive(run, link, FrameKind::Hello).await?.payload;
+        let wanted = Hello::decode(&payload)?.mode;
+        (prepare(run, directory, role, wanted).await?, payload)
+    };
+    let greeted = Hello::decode(&peer_payload)?;
+    if let Some(delta) = &prepared.delta
+        && !delta::agrees(&delta.kept, &greeted)
+    {
+        prepared = prepare_anew(run, directory, role, prepared).await?;
+    }
+    let handshake = greeting(run, link, role, &prepared)?;
+    let mut owed = Some(handshake.payload().to_vec());
+    if greeted.mode == Mode::Delta
+        && prepared.mode() == Mode::Full
+        && let Some(hello) = owed.take()
+    {
+        send(link, wire::unnumbered(FrameKind::Hello, hello)).await?;
+        peer_payload = receive(run, link, FrameKind::Hello).await?.payload;
+    }
+    Ok(Greeted {
+        prepared,
+        handshake,
+        peer_payload,
+        owed,
+    })
+}
+
+/// Reads the customers again, for a full run.
+async fn prepare_anew(
+    run: &Run,
+    directory: &Arc<RunDirectory>,
+    role: Role,
+    prepared: Prepared,
+) -> Result<Prepared, Failure> {
+    drop(prepared);
+    directory.clear_scratch()?;
+    prepare(run, directory, role, Mode::Full).await
+}
+
+fn greeting(
+    run: &Run,
+    link: &RunLink,
+    role: Role,
+    prepared: &Prepared,
+) -> Result<Handshake, Failure> {
+    Ok(Handshake::new(
+        role,
+        hello(run, prepared, RunId(link.run_id))?,
+    ))
+}
+
+/// Sizes of a full run for the hello: list-tier queries, count-tier queries, tags.
+pub(super) fn full_sizes(terms: &RunTerms, side: &SideTerms, counts: KeyCounts) -> [u64; 3] {
+    let padded = |tier, count| {
+        if terms.mine.has(tier) {
             side.padding.padded(count)
         } else {
             0
         }
+    };
+    let listed = padded(Tier::List, counts.list);
+    [listed, padded(Tier::Count, counts.count), listed]
+}
+
+/// This side's hello.
+fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure> {
+    let side = prepared.my_terms(run)?;
+    let (me, partner) = (run.parties.me(), run.parties.partner());
+    let [list_queries, count_queries, tags] = match &prepared.delta {
+        Some(delta) => delta.sizes(),
+        None => full_sizes(&prepared.terms, side, prepared.local.key_counts()),
     };
     let mut nonce = [0; 32];
     random(&mut nonce)?;
@@ -132,12 +258,12 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
         nonce,
         sender: me,
         receiver: partner,
-        mode: Mode::Full,
+        mode: prepared.mode(),
         terms: prepared.terms.terms.hash(),
         list_querier: prepared.list_querier,
-        list_queries: padded(lists, counts.list),
-        count_queries: padded(counts_any, counts.count),
-        tags: padded(lists, counts.list),
+        list_queries,
+        count_queries,
+        tags,
         run_counter: prepared.state.run_counter,
         receipt_head: prepared.state.receipt_head,
         epoch_key,
@@ -189,8 +315,10 @@ async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), 
     let peer_epoch = session.peer_epoch();
     let my_epoch = prepared.keys.as_ref().map(|keys| keys.epoch);
     let i_query = session.list_querier() == session.role();
+    let (record, full) = (run.record_id.clone(), prepared.mode() == Mode::Full);
     run.store
         .write(move |tx| {
+            records::set_full(tx, &record, full)?;
             if let Some((epoch, key)) = peer_epoch {
                 records::pin_epoch(tx, &partnership, epoch, &key)?;
                 if let Some(my_epoch) = my_epoch {

@@ -6,26 +6,28 @@ use std::{
 };
 
 use overlap_crypto::{
-    handshake::ListQuerier,
+    handshake::{ListQuerier, Mode},
     list::{Label, fields},
+    plan::Role,
     terms::{KeyType, SideTerms, Tier},
     voprf::SecretKey,
 };
 use rusqlite::Connection;
 
 use super::{
-    Run, RunDirectory,
+    Run, RunDirectory, delta,
     sets::{FieldAreas, FieldStore},
 };
 use crate::{
-    customers::rows::scan_fields,
+    customers::rows::{change_seq, scan_fields},
     error::{Error, Reason},
     matching::{
         compute::fresh_rng,
+        delta::{kept::StateFiles, own::OwnWriter, plan::DeltaPlan},
         failure::misused,
         keys::{self, EpochKeys, random},
         ledger::Ledger,
-        local_customers::{KeyRef, LocalCustomers},
+        local_customers::{KeyRef, LocalCustomers, Scratch},
         records::{self, PartnerState},
         terms::RunTerms,
     },
@@ -48,6 +50,12 @@ pub(super) struct Prepared {
     pub(super) ledger: Mutex<Ledger>,
     pub(super) state: PartnerState,
     pub(super) list_querier: ListQuerier,
+    /// The last change of customers that the snapshot has.
+    pub(super) change_seq: u64,
+    /// What a delta run has to send; `None` for a full run.
+    pub(super) delta: Option<DeltaPlan>,
+    /// Where the run leaves what the next one may go on from.
+    pub(super) state_files: Option<(StateFiles, OwnWriter)>,
 }
 
 /// What I say of my listed customers.
@@ -86,8 +94,30 @@ impl Prepared {
             .ok_or_else(|| Error::internal("this organisation is no side of the terms"))
     }
 
-    /// Reads one snapshot of the store. Blocks.
-    pub(super) fn read(run: &Run, directory: &RunDirectory) -> Result<Self, Error> {
+    /// Reads one snapshot of the store, for a delta run if this side wants and can, else for a full one. Blocks.
+    pub(super) fn read(
+        run: &Run,
+        directory: &RunDirectory,
+        role: Role,
+        mode: Mode,
+    ) -> Result<Self, Error> {
+        if mode == Mode::Delta {
+            if let Some(prepared) = Self::read_as(run, directory, role, Mode::Delta)? {
+                return Ok(prepared);
+            }
+            directory.clear_scratch()?;
+        }
+        Self::read_as(run, directory, role, Mode::Full)?
+            .ok_or_else(|| Error::internal("a full run was not prepared"))
+    }
+
+    /// `None` if a delta run was wanted and a full one is better.
+    fn read_as(
+        run: &Run,
+        directory: &RunDirectory,
+        role: Role,
+        mode: Mode,
+    ) -> Result<Option<Self>, Error> {
         let terms = RunTerms::new(
             &run.agreement,
             run.parties.me(),
@@ -106,36 +136,69 @@ impl Prepared {
             .ok_or_else(|| Error::internal("this organisation is no side of the terms"))?;
         let epoch = keys.as_ref().map(|keys| (keys.epoch, keys.started_at));
         ledger.begin(epoch, mine.max_queries, mine.max_tags)?;
-        let mut salt = [0; 32];
-        random(&mut salt)?;
+        let handles = keys.as_ref().map(EpochKeys::handle_key);
         run.store.read_blocking(|connection| {
             let state = records::partner_state(connection, &run.partnership_id)?;
-            let list_querier = match &keys {
+            let mut list_querier = match &keys {
                 Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
-            let handles = keys.as_ref().map(EpochKeys::handle_key);
-            let local = LocalCustomers::read(
-                connection,
-                &run.agreement,
-                &terms.terms.key_types(),
-                handles.as_ref(),
-                &directory.scratch(),
-                salt,
-                run.settings.limits,
-            )?;
+            let mut salt = [0; 32];
+            let (local, delta, state_files) = match mode {
+                Mode::Full => {
+                    // Fresh: positions of queries say nothing across full runs.
+                    random(&mut salt)?;
+                    let mut files = delta::files(run, &terms, directory)?;
+                    let local = LocalCustomers::read(
+                        connection,
+                        &run.agreement,
+                        &terms.terms.key_types(),
+                        &Scratch {
+                            directory: &directory.scratch(),
+                            salt,
+                            limits: run.settings.limits,
+                        },
+                        handles.as_ref(),
+                        &mut |key| match &mut files {
+                            Some((_, own)) => own.key(key),
+                            None => Ok(()),
+                        },
+                    )?;
+                    (local, None, files)
+                }
+                Mode::Delta => {
+                    let Some(found) =
+                        delta::find(run, role, connection, &terms, keys.as_ref(), &state)?
+                    else {
+                        return Ok(None);
+                    };
+                    salt = found.0.document.own.salt()?;
+                    list_querier = delta::querier(found.0.document.binding.i_query);
+                    let names = handles.as_ref();
+                    let Some(planned) =
+                        delta::plan(run, role, connection, &terms, names, directory, found)?
+                    else {
+                        return Ok(None);
+                    };
+                    let files = (planned.files, planned.own);
+                    (planned.local, Some(planned.plan), Some(files))
+                }
+            };
             refuse_empty(&terms, &local)?;
             let own = own_labels(run, connection, &terms, &local, directory)?;
-            Ok(Self {
+            Ok(Some(Self {
                 own: Arc::new(own),
                 local: Arc::new(local),
                 salt,
                 keys,
                 ledger: Mutex::new(ledger),
+                change_seq: change_seq(connection)?,
+                delta,
+                state_files,
                 state,
                 list_querier,
                 terms,
-            })
+            }))
         })
     }
 }

@@ -12,14 +12,14 @@ use futures::{
 use overlap_crypto::{
     fault::Fault,
     list::{
-        AwaitingSlices, BlindedChunk, LabelFormat, ListFlow, Querying, Receiver, SealedMatches,
-        SlicesComplete,
+        AwaitingSlices, BlindedChunk, Label, LabelFormat, ListFlow, Querying, Receiver,
+        SealedMatches, SlicesComplete,
     },
     wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
 };
 
 use super::{
-    Flows, WINDOW, lock,
+    Flows, WINDOW, delta, lock,
     sets::{EntrySlices, ItemSource, push_entries},
     wire::Inbox,
 };
@@ -44,32 +44,36 @@ pub(super) async fn run(
     let Some(flow) = flows.session.receiving() else {
         return Ok(None);
     };
-    let (entries, querying) = query(&flows, flow, &mut inbox).await?;
+    if flows.delta.is_some() {
+        return delta::receiver::run(flows, flow, inbox).await.map(Some);
+    }
+    let plan = flows.session.plan().queries(flows.session.role());
+    let source = ItemSource::queries(
+        &flows.prepared.local,
+        flow,
+        plan.ok_or_else(|| Error::internal("a flow outside the plan"))?,
+        flows.prepared.terms.terms.normaliser_version(),
+    )?;
+    let (entries, querying) = query(&flows, flow, &mut inbox, source).await?;
     let (matches, complete) = take_slices(&flows, flow, &mut inbox, entries, querying).await?;
     drop(inbox);
     Ok(Some(open_labels(&flows, flow, matches, complete).await?))
 }
 
 /// Sends every query and derives the keys of every item.
-async fn query(
+pub(super) async fn query(
     flows: &Arc<Flows>,
     flow: ListFlow,
     inbox: &mut Inbox,
+    source: ItemSource,
 ) -> Result<(Sorted, Querying), Failure> {
     let run = &flows.run;
-    let plan = flows.session.plan().queries(flows.session.role());
-    let queries = plan.ok_or_else(|| Error::internal("a flow outside the plan"))?;
     let backend = run.settings.backend;
     let receiver = run
         .pool
         .run(move || Ok::<_, Failure>(Arc::new(Receiver::new(backend, flow))))
         .await?;
-    let source = Arc::new(Mutex::new(ItemSource::queries(
-        &flows.prepared.local,
-        flow,
-        queries,
-        flows.prepared.terms.terms.normaliser_version(),
-    )?));
+    let source = Arc::new(Mutex::new(source));
     let entries = Arc::new(Mutex::new(Sorter::new(
         &flows.directory.scratch(),
         "received",
@@ -172,6 +176,9 @@ async fn take_slices(
                     let place = owner as usize;
                     labels.label(&own.keys[place], areas.at(place))
                 })?;
+                if let Some(keeper) = &flows_there.keeper {
+                    keeper.slice_received(&slice, own.with_positions())?;
+                }
                 let stride = outcome.matches.stride();
                 let records = outcome.matches.as_bytes().chunks_exact(stride);
                 for (record, owner) in records.zip(outcome.matches.owners()) {
@@ -254,19 +261,27 @@ impl MatchBatch {
     ) -> Result<(), Failure> {
         let matches = SealedMatches::from_bytes(format, self.sealed)?;
         let opened = complete.open(flows.run.settings.backend, &matches)?;
-        let mut edges = lock(&flows.edges);
-        let mut matched_keys = lock(&flows.matched_keys);
         for (found, key) in opened.iter().zip(&self.keys) {
-            let edge = found
-                .label
-                .and_then(|label| Edge::from_label(&flows.prepared.terms, key, &label));
-            let Some(edge) = edge else {
-                flows.note_bad_label();
-                continue;
-            };
-            edge.push_to(&mut edges)?;
-            matched_keys.push(&[&key.index.to_be_bytes()])?;
+            if let Some(keeper) = &flows.keeper {
+                keeper.matched(&found.tag, key.index, found.label.as_ref())?;
+            }
+            take_label(flows, key, found.label.as_ref())?;
         }
         Ok(())
     }
+}
+
+/// Adds what a label says of a key to the edges listed to me.
+pub(super) fn take_label(
+    flows: &Flows,
+    key: &KeyRef,
+    label: Option<&Label<'_>>,
+) -> Result<(), Error> {
+    let edge = label.and_then(|label| Edge::from_label(&flows.prepared.terms, key, label));
+    let Some(edge) = edge else {
+        flows.note_bad_label();
+        return Ok(());
+    };
+    edge.push_to(&mut lock(&flows.edges))?;
+    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
 }

@@ -1,6 +1,7 @@
 //! The sets of a run, streamed: queries in random order, own items, and entries cut into slices.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{BufWriter, Write},
     os::unix::fs::FileExt,
@@ -21,6 +22,7 @@ use crate::{
     error::Error,
     matching::{
         compute::fresh_rng,
+        delta::own::ChosenKey,
         failure::misused,
         local_customers::{KeyReader, KeyRef, LocalCustomers, StageTiers},
         spool::{SortedStream, Sorter, disk, new_file},
@@ -45,6 +47,8 @@ pub(super) struct ItemSource {
     /// Keys and padding still to come.
     real: u64,
     padding: u64,
+    /// Only these keys; `None` for all of the tiers.
+    chosen: Option<VecDeque<ChosenKey>>,
     flow: ListFlow,
     normaliser_version: u16,
     rng: ChaCha20Rng,
@@ -67,6 +71,7 @@ impl ItemSource {
             count: queries.count,
             real,
             padding: flow.queries.saturating_sub(real),
+            chosen: None,
             flow,
             normaliser_version,
             rng: fresh_rng()?,
@@ -86,6 +91,29 @@ impl ItemSource {
             count: false,
             real: local.key_counts().list,
             padding: 0,
+            chosen: None,
+            flow,
+            normaliser_version,
+            rng: fresh_rng()?,
+        })
+    }
+
+    /// These keys, with padding strewn in.
+    pub(super) fn chosen(
+        local: &LocalCustomers,
+        flow: ListFlow,
+        normaliser_version: u16,
+        chosen: VecDeque<ChosenKey>,
+        padding: u64,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            keys: local.keys()?,
+            tiers: local.tiers().clone(),
+            list: true,
+            count: true,
+            real: chosen.len() as u64,
+            padding,
+            chosen: Some(chosen),
             flow,
             normaliser_version,
             rng: fresh_rng()?,
@@ -107,8 +135,19 @@ impl ItemSource {
                 self.padding -= 1;
                 continue;
             }
+            let position =
+                u32::try_from(keys.len()).map_err(|_| Error::internal("a long batch"))?;
+            if let Some(chosen) = &mut self.chosen {
+                let ChosenKey { key, value } = chosen.pop_front().ok_or_else(too_few)?;
+                items
+                    .push(position, key.key_type, &value)
+                    .map_err(misused)?;
+                keys.push(key);
+                self.real -= 1;
+                continue;
+            }
             let Some(key) = self.keys.next_key()? else {
-                return Err(Error::internal("there are fewer keys than were counted"));
+                return Err(too_few());
             };
             let wanted = match self.tiers.tier(key.stage) {
                 Tier::List => self.list,
@@ -116,8 +155,6 @@ impl ItemSource {
                 Tier::Hidden => false,
             };
             if wanted {
-                let position =
-                    u32::try_from(keys.len()).map_err(|_| Error::internal("a long batch"))?;
                 items
                     .push(position, key.key_type, key.value.as_bytes())
                     .map_err(misused)?;
@@ -129,6 +166,10 @@ impl ItemSource {
     }
 }
 
+fn too_few() -> Error {
+    Error::internal("there are fewer keys than were counted")
+}
+
 /// Spools entries so that sorting brings them into the order of tags: `tag || claim || master || key`, and ones in place of
 /// the key of padding.
 pub(super) fn push_entries(
@@ -137,20 +178,33 @@ pub(super) fn push_entries(
     keys: &[KeyRef],
 ) -> Result<(), Error> {
     for entry in entries {
-        let key = if is_padding(entry) {
-            [0xff; KeyRef::BYTES]
-        } else {
-            keys[entry.owner as usize].to_bytes()
-        };
-        let derived = &entry.derived;
-        let mut record = [0; ENTRY_BYTES];
-        record[..16].copy_from_slice(&derived.tag);
-        record[16..32].copy_from_slice(&derived.claim);
-        record[32..64].copy_from_slice(&derived.master);
-        record[64..].copy_from_slice(&key);
-        sorter.push(&[&record])?;
+        let key = (!is_padding(entry)).then(|| keys[entry.owner as usize]);
+        push_entry(sorter, entry, key)?;
     }
     Ok(())
+}
+
+/// Spools an entry made of `key`, or padding; its owner does not matter.
+pub(super) fn push_entry(
+    sorter: &mut Sorter,
+    entry: &Entry,
+    key: Option<KeyRef>,
+) -> Result<(), Error> {
+    let derived = &entry.derived;
+    let mut record = [0; ENTRY_BYTES];
+    record[..16].copy_from_slice(&derived.tag);
+    record[16..32].copy_from_slice(&derived.claim);
+    record[32..64].copy_from_slice(&derived.master);
+    record[64..].copy_from_slice(&key.map_or([0xff; KeyRef::BYTES], KeyRef::to_bytes));
+    sorter.push(&[&record])
+}
+
+/// A spooled entry whose owner is the position of its key among all keys of the run, or padding.
+pub(super) fn parse_entry(record: &[u8]) -> Result<Entry, Error> {
+    let mut slice = SliceEntries::default();
+    slice.push(record)?;
+    let (entry, owner) = slice.with_positions().next().ok_or_else(malformed)?;
+    Ok(Entry { owner, ..*entry })
 }
 
 /// The entries of a slice and the keys they were made of: an entry's owner is the position of its key, or padding.
@@ -161,6 +215,14 @@ pub(super) struct SliceEntries {
 }
 
 impl SliceEntries {
+    /// The entries, each with the position of its key among all keys of the run, or padding.
+    pub(super) fn with_positions(&self) -> impl Iterator<Item = (&Entry, u32)> {
+        self.entries.iter().map(|entry| {
+            let key = self.keys.get(entry.owner as usize);
+            (entry, key.map_or(PADDING, |key| key.index))
+        })
+    }
+
     fn push(&mut self, record: &[u8]) -> Result<(), Error> {
         let (tag, rest) = record.split_first_chunk().ok_or_else(malformed)?;
         let (claim, rest) = rest.split_first_chunk().ok_or_else(malformed)?;

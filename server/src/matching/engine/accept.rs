@@ -74,7 +74,7 @@ fn accept(node: &Arc<Node>, partnership: &Partnership, slot: &Slot) -> Result<Ru
     let agreement = node
         .store
         .read_blocking(|connection| active_agreement(connection, &partnership.id))?;
-    let run = new_run(node, partnership, agreement.clone(), slot)?;
+    let run = new_run(node, partnership, agreement.clone(), slot, false)?;
     node.store.write_blocking(|tx| {
         refuse_too_soon(tx, node, &partnership.id, &agreement)?;
         records::insert(

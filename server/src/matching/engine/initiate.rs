@@ -131,7 +131,7 @@ fn prepare(
     request: &StartRequest,
 ) -> Result<(RunRecord, Run), Error> {
     partnership.reachable()?;
-    let run = new_run(node, partnership, agreement.clone(), slot)?;
+    let run = new_run(node, partnership, agreement.clone(), slot, request.full)?;
     RunTerms::new(
         agreement,
         run.parties.me(),
@@ -142,7 +142,7 @@ fn prepare(
         id: slot.run_id.clone(),
         partnership_id: partnership.id.clone(),
         state: RunState::Planned,
-        full: true,
+        full: request.full,
         initiated_here: true,
         request_id: (!request.request_id.is_empty()).then(|| request.request_id.clone()),
         started_at: node.now(),
@@ -214,7 +214,7 @@ fn begin_again(node: &Arc<Node>, record: &RunRecord) -> Result<Started, Error> {
             "this node was restarted during the run, and another run was started first",
         )
     })?;
-    let begun = new_run(node, &partnership, agreement, &slot).and_then(|run| {
+    let begun = new_run(node, &partnership, agreement, &slot, record.full).and_then(|run| {
         note(node, &partnership.id, &record.id, "run.restarted", &[])?;
         Ok(run)
     });

@@ -21,6 +21,12 @@ use crate::{
 /// Bytes of a key record before the value: hash, row, type, handle.
 const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + HANDLE_BYTES;
 
+/// Takes one key of one row: salted hash, number of the row, type, handle of the row, value. They come sorted.
+pub type SeenKey<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+
+/// Puts the next key of a row in the form of [`SeenKey`] into its argument; `false` after the last.
+pub type KeptKeys<'a> = dyn FnMut(&mut Vec<u8>) -> Result<bool, Error> + 'a;
+
 /// Merges rows that are handed in by ascending id.
 pub struct Builder<'a> {
     tiers: StageTiers,
@@ -68,15 +74,8 @@ impl<'a> Builder<'a> {
             .tiers
             .index_of(stage)
             .filter(|&stage| self.tiers.tier(stage) != Tier::Hidden)
-            .ok_or_else(|| Error::internal("a row of a hidden stage was read"))?;
-        if !self.stage_of_row.is_empty() && id <= self.last_id.as_str() {
-            return Err(Error::internal("rows were not read in the order of ids"));
-        }
-        self.last_id.clear();
-        self.last_id.push_str(id);
-        let row = u32::try_from(self.stage_of_row.len()).map_err(|_| self.too_large())?;
-        self.stage_of_row.push(stage);
-        self.ids.push(&[id.as_bytes()])?;
+            .ok_or_else(hidden)?;
+        let row = self.push_row(id, stage)?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -98,6 +97,30 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Adds a row whose keys come with [`Builder::finish_merging`].
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn push_without_keys(&mut self, id: &str, stage: u8) -> Result<(), Error> {
+        if usize::from(stage) >= self.tiers.len() || self.tiers.tier(stage) == Tier::Hidden {
+            return Err(hidden());
+        }
+        self.push_row(id, stage)?;
+        Ok(())
+    }
+
+    fn push_row(&mut self, id: &str, stage: u8) -> Result<u32, Error> {
+        if !self.stage_of_row.is_empty() && id <= self.last_id.as_str() {
+            return Err(Error::internal("rows were not read in the order of ids"));
+        }
+        self.last_id.clear();
+        self.last_id.push_str(id);
+        let row = u32::try_from(self.stage_of_row.len()).map_err(|_| self.too_large())?;
+        self.stage_of_row.push(stage);
+        self.ids.push(&[id.as_bytes()])?;
+        Ok(row)
+    }
+
     fn too_large(&self) -> Error {
         Error::new(
             Reason::SetTooLarge,
@@ -114,6 +137,20 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// What the file system reports.
     pub fn finish(self) -> Result<LocalCustomers, Error> {
+        self.finish_merging(&mut |_| Ok(false), &mut |_| Ok(()))
+    }
+
+    /// Merges the rows that share a key: those pushed with their keys, and those whose keys are `kept`.
+    ///
+    /// # Errors
+    /// `SET_TOO_LARGE`; what the file system, `kept` or `seen` reports.
+    pub fn finish_merging(
+        self,
+        kept: &mut KeptKeys<'_>,
+        seen: &mut SeenKey<'_>,
+    ) -> Result<LocalCustomers, Error> {
+        let too_large = self.too_large();
+        let mut keys = 0;
         let mut groups = Groups {
             keys: RecordWriter::create(&self.directory.join("keys"))?,
             pairs: Vec::new(),
@@ -123,8 +160,26 @@ impl<'a> Builder<'a> {
         };
         let sorted = self.grouped.finish()?;
         let mut stream = sorted.stream()?;
-        while let Some(record) = stream.next_record()? {
+        let mut before = Vec::new();
+        let mut more = kept(&mut before)?;
+        let mut next = stream.next_record()?;
+        loop {
+            let (record, from_before) = match next {
+                Some(record) if !more || record < before.as_slice() => (record, false),
+                _ if more => (before.as_slice(), true),
+                _ => break,
+            };
+            keys += 1;
+            if keys > self.limits.max_keys {
+                return Err(too_large);
+            }
+            seen(record)?;
             groups.push(record)?;
+            if from_before {
+                more = kept(&mut before)?;
+            } else {
+                next = stream.next_record()?;
+            }
         }
         groups.end()?;
         drop((stream, sorted));
@@ -148,6 +203,10 @@ impl<'a> Builder<'a> {
         snapshot.count()?;
         Ok(snapshot)
     }
+}
+
+fn hidden() -> Error {
+    Error::internal("a row of a hidden stage was read")
 }
 
 /// Groups the sorted (hash, row, type, handle, value) records.

@@ -344,3 +344,15 @@ pub fn give_way(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
     )?;
     Ok(())
 }
+
+/// Notes whether a run matches everything, which both sides have agreed on.
+///
+/// # Errors
+/// What the store reports.
+pub fn set_full(tx: &Transaction<'_>, id: &str, full: bool) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE matching_runs SET is_full = ?2 WHERE id = ?1",
+        params![id, full],
+    )?;
+    Ok(())
+}

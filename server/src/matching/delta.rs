@@ -1,0 +1,11 @@
+//! Delta runs: what one run of an epoch leaves for the next, and what the next one makes of it (PROTOCOL.md §7.7).
+//!
+//! Invariant: a delta run ends with the list result of a full run. Whatever casts doubt on the state that the last run left
+//! (other terms, another epoch, other receipts, a file that does not open) makes the run a full one.
+
+pub(crate) mod column;
+pub(crate) mod kept;
+pub(crate) mod names;
+pub(crate) mod own;
+pub(crate) mod plan;
+pub(crate) mod table;

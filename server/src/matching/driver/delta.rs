@@ -1,0 +1,447 @@
+//! Delta runs in the driver: what they do otherwise than full runs (PROTOCOL.md §7.7).
+
+pub(super) mod evaluator;
+pub(super) mod receiver;
+
+use std::sync::Mutex;
+
+use overlap_crypto::{
+    handshake::{Hello, ListQuerier, Mode, Session},
+    plan::{Plan, Role},
+};
+use rand_core::Rng as _;
+use rusqlite::Connection;
+
+use super::{
+    DeltaRule, Flows, Run, RunDirectory, directory, handshake::full_sizes, prepare::Prepared,
+};
+use crate::{
+    customers::rows::{Change, Disclosure, scan_changes},
+    error::{Error, Reason},
+    matching::{
+        compute::fresh_rng,
+        delta::{
+            kept::{self, Binding, Keeper, Kept, StateFiles},
+            names::KeptNames,
+            own::{ChangedRow, Changes, OwnWriter, Update, describe, renew},
+            plan::{DeltaPlan, QueryPlan, TagPlan, most_changes},
+        },
+        failure::{Failure, misused},
+        keys::{self, EpochKeys, HandleKey},
+        local_customers::LocalCustomers,
+        records::{self, PartnerState},
+        terms::RunTerms,
+    },
+};
+
+/// Tags of a REMOVALS or WITHDRAWALS frame.
+const TAGS_A_FRAME: usize = 8_192;
+
+/// A delta run under way.
+pub(super) struct DeltaRun {
+    pub(super) kept: Kept,
+    pub(super) update: Update,
+    /// The ids of rows that changed since the last run, ascending.
+    pub(super) changed: Vec<Vec<u8>>,
+    /// Taken by the flow that works with them.
+    pub(super) queries: Mutex<Option<QueryPlan>>,
+    pub(super) tags: Mutex<Option<TagPlan>>,
+}
+
+impl From<DeltaPlan> for DeltaRun {
+    fn from(plan: DeltaPlan) -> Self {
+        Self {
+            kept: plan.kept,
+            update: plan.update,
+            changed: plan.changed,
+            queries: Mutex::new(plan.queries),
+            tags: Mutex::new(plan.tags),
+        }
+    }
+}
+
+/// The state of the last run, if this run may go on from it.
+pub(super) fn find(
+    run: &Run,
+    role: Role,
+    connection: &Connection,
+    terms: &RunTerms,
+    keys: Option<&EpochKeys>,
+    state: &PartnerState,
+) -> Result<Option<(Kept, Plan)>, Error> {
+    let Some(result) = records::result(connection, &run.partnership_id)? else {
+        return Ok(None);
+    };
+    let kept = Kept::open(
+        &directory(&run.node_directory, &result.directory),
+        &keys::directory(&run.node_directory, &run.partnership_id),
+        &run.vault,
+    );
+    let kept = match kept {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            tracing::warn!(%error, "the last run's state cannot be read: this run is full");
+            return Ok(None);
+        }
+    };
+    let document = &kept.document;
+    let expected = Binding {
+        their_epoch: document
+            .binding
+            .their_epoch
+            .as_ref()
+            .and(state.highest_epoch)
+            .map(their_epoch),
+        ..binding(run, terms, keys, None, document.binding.i_query)
+    };
+    let receipts = [
+        state.receipt_head,
+        state
+            .peer_receipt
+            .as_ref()
+            .map(|receipt| receipt.hash())
+            .unwrap_or_default(),
+    ];
+    if document.binding != expected || document.receipts != receipts.map(hex::encode) {
+        return Ok(None);
+    }
+    if let Some(keys) = keys {
+        let remembered = records::list_querier(connection, &run.partnership_id, keys.epoch)?;
+        let settled = querier(document.binding.i_query);
+        if remembered != ListQuerier::Open && remembered != settled {
+            return Ok(None);
+        }
+    }
+    let (me, partner) = (run.parties.me(), run.parties.partner());
+    let initiator = match role {
+        Role::Initiator => me,
+        Role::Acceptor => partner,
+    };
+    let list_querier = if document.binding.i_query {
+        role
+    } else {
+        role.peer()
+    };
+    let plan = Plan::new(&terms.terms, &initiator, list_querier).map_err(misused)?;
+    // The count flow is never a delta.
+    Ok((!plan.count).then_some((kept, plan)))
+}
+
+/// What the last run settled, as a hello says it.
+pub(super) const fn querier(i_query: bool) -> ListQuerier {
+    if i_query {
+        ListQuerier::Sender
+    } else {
+        ListQuerier::Receiver
+    }
+}
+
+fn their_epoch((epoch, key): (u64, [u8; 32])) -> (u64, String) {
+    (epoch, hex::encode(key))
+}
+
+fn binding(
+    run: &Run,
+    terms: &RunTerms,
+    keys: Option<&EpochKeys>,
+    peer_epoch: Option<(u64, [u8; 32])>,
+    i_query: bool,
+) -> Binding {
+    let mut stages = describe(&terms.mine);
+    // The order in which the partner's labels name its stages follows from the terms; the indexes here do not.
+    stages.extend(describe(&terms.theirs));
+    Binding {
+        terms: hex::encode(terms.terms.hash()),
+        stages,
+        my_epoch: keys.map(|keys| keys.epoch),
+        their_epoch: peer_epoch.map(their_epoch),
+        i_query,
+    }
+    .of(run)
+}
+
+impl Binding {
+    /// Two organisations' state is no other two's.
+    fn of(mut self, run: &Run) -> Self {
+        self.stages.push(hex::encode(
+            [run.parties.me().0, run.parties.partner().0].concat(),
+        ));
+        self
+    }
+}
+
+/// Whether the last run left anything that the next may go on from: for whoever decides before it reads its customers.
+pub(super) async fn may(run: &Run) -> Result<bool, Error> {
+    let partnership = run.partnership_id.clone();
+    let result = run
+        .store
+        .read(move |connection| records::result(connection, &partnership))
+        .await?;
+    Ok(result.is_some_and(|result| {
+        kept::directory(&directory(&run.node_directory, &result.directory)).exists()
+    }))
+}
+
+/// What a delta run is made from.
+pub(super) struct Planned {
+    pub(super) local: LocalCustomers,
+    pub(super) plan: DeltaPlan,
+    pub(super) files: StateFiles,
+    pub(super) own: OwnWriter,
+}
+
+/// Plans the delta run from `kept`; `None` if a full one is better, or if anything is wrong with what was kept.
+pub(super) fn plan(
+    run: &Run,
+    role: Role,
+    connection: &Connection,
+    terms: &RunTerms,
+    handles: Option<&HandleKey>,
+    result: &RunDirectory,
+    found: (Kept, Plan),
+) -> Result<Option<Planned>, Error> {
+    let changes = match changes(run, connection, terms, &found.0)? {
+        Some(changes) => changes,
+        None => return Ok(None),
+    };
+    plan_from(run, role, terms, handles, result, found, changes).or_else(|error| {
+        tracing::warn!(%error, "the last run's state cannot be used: this run is full");
+        Ok(None)
+    })
+}
+
+fn plan_from(
+    run: &Run,
+    role: Role,
+    terms: &RunTerms,
+    handles: Option<&HandleKey>,
+    result: &RunDirectory,
+    (kept, plan): (Kept, Plan),
+    changes: Changes,
+) -> Result<Option<Planned>, Error> {
+    let epochs = keys::directory(&run.node_directory, &run.partnership_id);
+    let files = StateFiles::delta(&result.path, &epochs, &run.vault, &kept)?;
+    let mut own = OwnWriter::create(&files.directory, &files.key)?;
+    let renewed = renew(
+        &kept,
+        terms.mine.clone(),
+        handles,
+        &changes,
+        &result.scratch(),
+        run.settings.limits,
+        &mut own,
+    )?;
+    let update = Update::find(&kept, &renewed, &result.scratch())?;
+    let local = renewed.local;
+    let mut rng = fresh_rng()?;
+    let planned = DeltaPlan::new(
+        kept,
+        update,
+        changes.into_keys().collect(),
+        &local,
+        plan.queries(role),
+        plan.queries(role.peer()).is_some(),
+        &mut |bound| rng.next_u64() % bound,
+    )?;
+    if run.settings.deltas == DeltaRule::WhenSmaller
+        && !saves(run, role, terms, &local, &plan, planned.as_ref())
+    {
+        return Ok(None);
+    }
+    // Padding must not break a limit that a full run of small sets keeps.
+    let (me, partner) = (run.parties.me(), run.parties.partner());
+    let planned = planned.filter(|plan| {
+        let [list, count, tags] = plan.sizes();
+        let queries_fit = terms
+            .terms
+            .side(&partner)
+            .is_some_and(|side| list + count <= side.max_queries);
+        let tags_fit = terms
+            .terms
+            .side(&me)
+            .is_some_and(|side| tags <= side.max_tags);
+        queries_fit && tags_fit
+    });
+    Ok(planned.map(|plan| Planned {
+        local,
+        plan,
+        files,
+        own,
+    }))
+}
+
+/// Whether this side sends less in the delta run than in a full one.
+fn saves(
+    run: &Run,
+    role: Role,
+    terms: &RunTerms,
+    local: &LocalCustomers,
+    plan: &Plan,
+    planned: Option<&DeltaPlan>,
+) -> bool {
+    let Some((planned, side)) = planned.zip(terms.terms.side(&run.parties.me())) else {
+        return false;
+    };
+    let [list, count, tags] = full_sizes(terms, side, local.key_counts());
+    let queries = plan.queries(role).map_or(0, |queries| {
+        u64::from(queries.list) * list + u64::from(queries.count) * count
+    });
+    let published = if plan.queries(role.peer()).is_some() {
+        tags
+    } else {
+        0
+    };
+    planned.sizes().iter().sum::<u64>() < queries + published
+}
+
+/// What changed since the last run; `None` if it is too much, or too long ago.
+fn changes(
+    run: &Run,
+    connection: &Connection,
+    terms: &RunTerms,
+    kept: &Kept,
+) -> Result<Option<Changes>, Error> {
+    let own = &kept.document.own;
+    let most = most_changes(own.count());
+    let mut changes = Changes::new();
+    let mut count = 0;
+    let key_types = terms.terms.key_types();
+    let disclosure = Disclosure {
+        stages: &terms.mine.disclosed(),
+        key_types: &key_types,
+        domain_from_email: run.agreement.mine.domain_from_email,
+    };
+    let scanned = scan_changes(connection, own.change_seq, &disclosure, &mut |change| {
+        count += 1;
+        if count > most {
+            return Ok(());
+        }
+        let (id, row) = match change {
+            Change::Disclosed(row) => (
+                row.id,
+                Some(ChangedRow {
+                    stage: row.stage.to_owned(),
+                    keys: row.keys.to_vec(),
+                }),
+            ),
+            Change::Withdrawn(id) => (*id, None),
+        };
+        changes.insert(id.as_bytes().to_vec(), row);
+        Ok(())
+    });
+    match scanned {
+        Ok(_) => Ok((count <= most).then_some(changes)),
+        // Deletions since then are forgotten.
+        Err(error) if error.reason() == Reason::FailedPrecondition => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the partner's hello goes on from the same run of the same epoch as `kept`.
+pub(super) fn agrees(kept: &Kept, peer: &Hello) -> bool {
+    let document = &kept.document;
+    let theirs = peer.peer_receipt.as_ref().map(|receipt| receipt.hash());
+    let [own_head, peer_head] = &document.receipts;
+    let epoch = peer
+        .epoch_key
+        .as_ref()
+        .map(|key| their_epoch((key.epoch, key.public_key)));
+    peer.mode == Mode::Delta
+        && hex::encode(peer.receipt_head) == *peer_head
+        && theirs.is_some_and(|hash| hex::encode(hash) == *own_head)
+        && epoch == document.binding.their_epoch
+}
+
+/// Where a full run leaves its state; `None` if no run can go on from it.
+pub(super) fn files(
+    run: &Run,
+    terms: &RunTerms,
+    result: &RunDirectory,
+) -> Result<Option<(StateFiles, OwnWriter)>, Error> {
+    if terms.terms.has_count_flow() {
+        return Ok(None);
+    }
+    let base = result
+        .path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| Error::internal("a run without a name"))?;
+    let epochs = keys::directory(&run.node_directory, &run.partnership_id);
+    let files = StateFiles::full(&result.path, &epochs, &run.vault, base)?;
+    let own = OwnWriter::create(&files.directory, &files.key)?;
+    Ok(Some((files, own)))
+}
+
+/// What gathers the state that this run leaves.
+pub(super) fn keeper(prepared: &mut Prepared, session: &Session) -> Result<Option<Keeper>, Error> {
+    let mode = prepared.mode();
+    match prepared.state_files.take() {
+        Some((files, own)) if session.receiving().is_some() || session.evaluating().is_some() => {
+            Keeper::new(files, own, session, mode).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// My rows' names, for the result and for the next run.
+pub(super) fn names(flows: &Flows) -> Result<KeptNames<'_>, Error> {
+    let keep = flows
+        .keeper
+        .as_ref()
+        .map(|keeper| (keeper.files.directory.as_path(), &keeper.files.key));
+    let last = flows
+        .delta
+        .as_ref()
+        .map(|delta| (&delta.kept, delta.changed.as_slice()));
+    KeptNames::new(&flows.run.store, keep, &flows.prepared.local, last)
+}
+
+/// Completes the state, which comes into force with the result.
+pub(super) fn seal(flows: &Flows, receipts: [[u8; 32]; 2]) -> Result<(), Error> {
+    let Some(keeper) = &flows.keeper else {
+        return Ok(());
+    };
+    let session = &flows.session;
+    let prepared = &flows.prepared;
+    keeper.seal(
+        binding(
+            &flows.run,
+            &prepared.terms,
+            prepared.keys.as_ref(),
+            session.peer_epoch(),
+            session.list_querier() == session.role(),
+        ),
+        receipts,
+    )
+}
+
+/// After a delta run failed by what a disk, this program or the partner made of the state: the next run is full.
+pub(super) fn doubt(run: &Run, failure: &Failure) {
+    let doubtful = matches!(
+        failure.error.reason(),
+        Reason::StorageFailed | Reason::KeyUnusable | Reason::Internal | Reason::PeerFault
+    );
+    if !doubtful {
+        return;
+    }
+    let result = run
+        .store
+        .read_blocking(|connection| records::result(connection, &run.partnership_id));
+    match result {
+        Ok(Some(result)) => kept::forget(&directory(&run.node_directory, &result.directory)),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the last run's state could not be looked up"),
+    }
+}
+
+impl Prepared {
+    /// Full or delta.
+    pub(super) const fn mode(&self) -> Mode {
+        if self.delta.is_some() {
+            Mode::Delta
+        } else {
+            Mode::Full
+        }
+    }
+}

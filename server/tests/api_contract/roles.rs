@@ -413,7 +413,12 @@ pub fn roles() -> Vec<(&'static str, May, Value, Code)> {
             json!({"run": "nothing"}),
             NotFound,
         ),
-        ("RecordService.IngestRecords", Admins, json!({}), Ok),
+        (
+            "RecordService.IngestRecords",
+            Admins,
+            json!({"last": true}),
+            Ok,
+        ),
         (
             "RecordService.ImportRecords",
             Admins,

@@ -181,5 +181,5 @@ fn records() -> Value {
             json!({"partner": partner, "analyzed_at": "2026-02-01T00:00:00Z", "capability": 10 * number}),
         );
     }
-    json!({"records": records})
+    json!({"records": records, "last": true})
 }

@@ -1,6 +1,6 @@
 //! Which of my rows are one customer, and which keys stand for it (PROTOCOL.md "Customers").
 //!
-//! Memory: a byte a row, and what [`merge`] says for rows that share a customer. Everything else is in record files.
+//! Memory: a byte a row, and what `merge` says for rows that share a customer. Everything else is in record files.
 
 mod build;
 pub(crate) mod merge;

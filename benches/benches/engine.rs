@@ -57,6 +57,9 @@ fn batches(criterion: &mut Criterion) {
         group.bench_function("hash_to_group", |b| b.iter(hashed));
         group.bench_function("decode", |b| b.iter(|| backend.decode(&inputs.elements)));
         group.bench_function("encode", |b| b.iter(|| backend.encode(&points)));
+        group.bench_function("double_encode", |b| {
+            b.iter(|| backend.double_encode(&points))
+        });
         group.bench_function("multiply_encode", |b| {
             b.iter(|| backend.multiply_encode(&scalar, &points))
         });
@@ -87,6 +90,11 @@ fn multiscalar(criterion: &mut Criterion) {
                 .expect("these are elements");
             group.bench_function(BenchmarkId::new("vartime_multiscalar", items), |b| {
                 b.iter(|| black_box(backend.vartime_multiscalar(&inputs.scalars, &points)))
+            });
+            group.bench_function(BenchmarkId::new("vartime_multiscalars, two", items), |b| {
+                b.iter(|| {
+                    black_box(backend.vartime_multiscalars(&inputs.scalars, [&points, &points]))
+                })
             });
             group.finish();
         }

@@ -15,7 +15,7 @@ use crate::{
     signature::verify,
     suite::derive_truncated,
     transcript::{Chain, payload_digest, resume_message},
-    voprf::{self, PublicKey, Statement, verify_key},
+    voprf::{self, Blinded, PublicKey, Statement, verify_key},
     wire::{CommitmentsBody, ConfirmBody, EvaluationBody, Flow, FrameKind, QueryBody, ResumeBody},
 };
 
@@ -428,7 +428,7 @@ fn check_chunk(
     voprf::verify(
         backend,
         &public_key,
-        &asked,
+        Blinded::Decoded(&asked),
         &answered,
         statement,
         &evaluation.proof,

@@ -70,6 +70,11 @@ impl SecretKey {
     pub(crate) const fn scalar(&self) -> &Scalar {
         &self.0
     }
+
+    /// The key of the outputs, `4*sk`: a query is twice a blinded item, and the answer is doubled again (PROTOCOL.md §4.2).
+    pub(crate) fn of_outputs(&self) -> Zeroizing<Scalar> {
+        Zeroizing::new(self.0 * Scalar::from(4_u8))
+    }
 }
 
 impl Drop for SecretKey {
@@ -148,19 +153,15 @@ pub(crate) fn random_scalar(rng: &mut impl CryptoRng) -> Scalar {
     }
 }
 
-/// `count` uniform scalars.
+/// `count` scalars to blind with: uniform below 2^252, which is within 2^-127 of uniform below the group order.
 pub(crate) fn random_scalars(rng: &mut impl CryptoRng, count: usize) -> Secrets<Scalar> {
-    let mut wide = Secrets::<[u8; 64]>::with_capacity(count);
-    wide.fill_up(count);
+    let mut bytes = Secrets::<[u8; 32]>::with_capacity(count);
+    bytes.fill_up(count);
+    rng.fill_bytes(bytes.as_flattened_mut());
     let mut scalars = Secrets::with_capacity(count);
-    for wide in wide.iter_mut() {
-        rng.fill_bytes(wide);
-        let scalar = Scalar::from_bytes_mod_order_wide(wide);
-        scalars.push(if scalar == Scalar::ZERO {
-            random_scalar(rng)
-        } else {
-            scalar
-        });
+    for bytes in bytes.iter_mut() {
+        bytes[31] &= 0x0f;
+        scalars.push(Scalar::from_bytes_mod_order(*bytes));
     }
     scalars
 }
@@ -337,16 +338,25 @@ impl Composites {
     }
 }
 
+/// The blinded elements of a statement, as its verifier holds them.
+#[derive(Clone, Copy)]
+pub enum Blinded<'a> {
+    /// Decoded.
+    Decoded(&'a Points),
+    /// Their halves, as whoever made them holds them.
+    Halves(&'a Points),
+}
+
 /// VerifyProof (RFC 9497 §2.2.2) over a batch.
 ///
-/// `blinded` and `evaluated` are the decoded elements of `statement`.
+/// `evaluated` are the decoded elements of `statement.evaluated`.
 ///
 /// # Errors
 /// [`Fault::ProofInvalid`].
 pub fn verify(
     backend: Backend,
     public_key: &PublicKey,
-    blinded: &Points,
+    blinded: Blinded<'_>,
     evaluated: &Points,
     statement: Statement<'_>,
     proof: &Proof,
@@ -355,8 +365,12 @@ pub fn verify(
         return Err(Fault::WrongCount);
     }
     let weights = weights(backend, public_key, statement);
-    let composite_blinded = backend.vartime_multiscalar(&weights, blinded);
-    let composite_evaluated = backend.vartime_multiscalar(&weights, evaluated);
+    let (Blinded::Decoded(points) | Blinded::Halves(points)) = blinded;
+    let [mut composite_blinded, composite_evaluated] =
+        backend.vartime_multiscalars(&weights, [points, evaluated]);
+    if let Blinded::Halves(_) = blinded {
+        composite_blinded += composite_blinded;
+    }
     let expected = challenge(
         public_key,
         [

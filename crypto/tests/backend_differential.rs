@@ -105,11 +105,13 @@ fn compare(rng: &mut ChaCha20Rng, count: usize, lengths: &[usize]) {
     let expected_scalars = portable.hash_to_scalars(DST, &messages);
     let mut hashed = portable.hash_to_group(DST, &messages);
     let expected_hashed = portable.encode(&hashed);
+    let expected_doubled = portable.double_encode(&hashed);
     let expected_own = portable.multiply_encode(&scalar, &hashed);
     let decoded = portable.decode(&elements).unwrap();
     let expected_products = portable.multiply_encode(&scalar, &decoded);
     portable.offset(&mut hashed, &portable.fixed_base(&base), &scalars);
     let expected_blinded = portable.encode(&hashed);
+    let expected_doubled_blinded = portable.double_encode(&hashed);
 
     for backend in others() {
         let name = backend.name();
@@ -122,6 +124,7 @@ fn compare(rng: &mut ChaCha20Rng, count: usize, lengths: &[usize]) {
         let mut hashed = backend.hash_to_group(DST, &messages);
         assert_eq!(hashed.len(), count, "{name}");
         assert_eq!(backend.encode(&hashed), expected_hashed, "{name}");
+        assert_eq!(backend.double_encode(&hashed), expected_doubled, "{name}");
         assert_eq!(
             backend.multiply_encode(&scalar, &hashed),
             expected_own,
@@ -136,6 +139,11 @@ fn compare(rng: &mut ChaCha20Rng, count: usize, lengths: &[usize]) {
         );
         backend.offset(&mut hashed, &backend.fixed_base(&base), &scalars);
         assert_eq!(backend.encode(&hashed), expected_blinded, "{name}");
+        assert_eq!(
+            backend.double_encode(&hashed),
+            expected_doubled_blinded,
+            "{name}"
+        );
     }
 }
 
@@ -149,6 +157,9 @@ fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) 
     let expected = portable.vartime_multiscalar(scalars, &points);
     portable.offset(&mut points, &portable.fixed_base(&base), &offsets);
     let expected_offset = portable.vartime_multiscalar(scalars, &points);
+    let unchanged = portable.decode(&elements).unwrap();
+    let both = portable.vartime_multiscalars(scalars, [&unchanged, &points]);
+    assert_eq!(both, [expected, expected_offset]);
     for backend in others() {
         let mut points = backend.decode(&elements).unwrap();
         assert_eq!(
@@ -161,6 +172,13 @@ fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) 
         assert_eq!(
             backend.vartime_multiscalar(scalars, &points),
             expected_offset,
+            "{} {count}",
+            backend.name()
+        );
+        let unchanged = backend.decode(&elements).unwrap();
+        assert_eq!(
+            backend.vartime_multiscalars(scalars, [&unchanged, &points]),
+            both,
             "{} {count}",
             backend.name()
         );
@@ -267,6 +285,15 @@ fn identities_and_coincidences() {
             .collect();
         assert_eq!(expected[0], [0; 32]);
         assert_eq!(backend.encode(&points), expected, "{name}");
+        let doubled: Vec<Encoded> = bases
+            .iter()
+            .zip(&offsets)
+            .map(|(k, offset)| {
+                let sum = (k + offset) * generator;
+                (sum + sum).compress().to_bytes()
+            })
+            .collect();
+        assert_eq!(backend.double_encode(&points), doubled, "{name}");
         let scalar = random_scalar(&mut rng);
         let products = backend.multiply_encode(&scalar, &points);
         for (index, product) in products.iter().enumerate() {

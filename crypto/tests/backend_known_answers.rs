@@ -123,6 +123,8 @@ fn rfc9496_multiples_of_the_generator() {
         let scalars: Vec<Scalar> = (0_u8..15).map(Scalar::from).collect();
         backend.offset(&mut sums, &base, &scalars);
         assert_eq!(backend.encode(&sums), expected[1..], "{name}");
+        let doubles: Vec<Encoded> = expected.iter().copied().step_by(2).skip(1).collect();
+        assert_eq!(backend.double_encode(&sums)[..7], doubles, "{name}");
     }
 }
 

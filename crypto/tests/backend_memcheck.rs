@@ -105,7 +105,7 @@ fn memcheck_blinding() {
     let base = backend.fixed_base(&curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT);
     let mut points = backend.hash_to_group(b"memcheck", &secret_messages(3));
     backend.offset(&mut points, &base, &secret_scalars(3));
-    publish(&backend.encode(&points));
+    publish(&backend.double_encode(&points));
 }
 
 /// The control: a function in variable time must be caught.

@@ -235,6 +235,15 @@ fn slow_timing_of_encode() {
 
 #[test]
 #[ignore = "slow: timing statistics, for a quiet machine"]
+fn slow_timing_of_double_encode() {
+    investigate("double_encode, secret elements", &mut |backend, secrets| {
+        let points = backend.decode(&secrets.elements).unwrap();
+        nanoseconds(|| drop(black_box(backend.double_encode(&points))))
+    });
+}
+
+#[test]
+#[ignore = "slow: timing statistics, for a quiet machine"]
 fn slow_timing_of_offset() {
     // One base for all calls: it is public, and takes long to prepare.
     let generator = curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT;

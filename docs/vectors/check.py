@@ -73,6 +73,11 @@ def wide(text):
     return int.from_bytes(bytes.fromhex(text), "little") % L
 
 
+def blind(data):
+    """Of 32 random bytes (PROTOCOL.md section 1)."""
+    return int.from_bytes(data, "little") % 2**252
+
+
 def add(a, b):
     return rbcl.crypto_core_ristretto255_add(a, b)
 
@@ -89,6 +94,11 @@ def multiply(value, point):
 
 def base(value):
     return rbcl.crypto_scalarmult_ristretto255_base(scalar(value))
+
+
+def blinded_by(r, point):
+    """PROTOCOL.md section 4.2."""
+    return multiply(2, add(point, base(r)))
 
 
 def total(points):
@@ -370,11 +380,11 @@ def check_list_flow():
         found = derive(b"OVL1/keys", context, output)
         return found[:16], found[16:32], found[32:]
 
-    # QUERY: blinded by addition
+    # QUERY: blinded by addition, doubled
     inputs = [item(key) for key in v["receiver_items"]]
     inputs += [b"OVL1/padding" + unhex(text) for text in v["receiver_padding_input_randomness"]]
-    blinds = [wide(text) for text in v["blind_randomness"]]
-    blinded = [add(hash_to_group(x), base(r)) for x, r in zip(inputs, blinds)]
+    blinds = [blind(unhex(text)) for text in v["blind_randomness"]]
+    blinded = [blinded_by(r, hash_to_group(x)) for x, r in zip(inputs, blinds)]
     query = struct.pack(">II", 0, len(blinded)) + b"".join(blinded)
     same("query", query, unhex(v["query"]))
 
@@ -393,7 +403,8 @@ def check_list_flow():
     same("proof", challenge(public, m, z, t2, t3), c)
 
     # Unblinding and keys
-    outputs = [finalize(x, sub(e, multiply(r, public))) for x, e, r in zip(inputs, evaluated, blinds)]
+    elements = [multiply(2, sub(e, multiply(2 * r, public))) for e, r in zip(evaluated, blinds)]
+    outputs = [finalize(x, element) for x, element in zip(inputs, elements)]
     own = [(key["owner"], *keys(output)) for key, output in zip(v["receiver_items"], outputs)]
     expected = [(k["owner"], unhex(k["tag"]), unhex(k["claim"]), unhex(k["master"])) for k in v["receiver_keys"]]
     same("receiver's keys", own, expected)
@@ -402,7 +413,7 @@ def check_list_flow():
     entries = []
     for key in v["evaluator_items"]:
         x = item(key)
-        entries.append((key["owner"], *keys(finalize(x, multiply(secret, hash_to_group(x))))))
+        entries.append((key["owner"], *keys(finalize(x, multiply(4 * secret, hash_to_group(x))))))
     for text in v["evaluator_padding_randomness"]:
         r = unhex(text)
         entries.append((None, r[:16], r[16:32], r[32:]))
@@ -484,7 +495,7 @@ def check_count_flow():
     exponents, sent, paddings = [], [], []
     for role, side in enumerate(v["sides"]):
         (a,) = map(wide, side["exponent_randomness"])
-        padding = [wide(text) * a % L for text in side["padding_randomness"]]
+        padding = [blind(unhex(text)) * a % L for text in side["padding_randomness"]]
         elements = [multiply(a, hash_to_group(item(value), dst)) for value in side["values"]]
         elements = sorted(elements + [base(z) for z in padding])
         opened = Reader(unhex(side["open"]))

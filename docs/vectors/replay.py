@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from check import (
     SUITE,
     Reader,
-    add,
     base,
+    blind,
+    blinded_by,
     challenge,
     chacha20_block,
     composites,
@@ -71,8 +72,11 @@ class Generator:
             self.stream += chacha20_block(self.seed, len(self.stream) // 64, bytes(12))
         return self.stream[start : start + length]
 
-    def scalars(self, start, count):
-        return [int.from_bytes(self.at(start + 64 * i, 64), "little") % L for i in range(count)]
+    def scalar(self):
+        return int.from_bytes(self.at(0, 64), "little") % L
+
+    def blinds(self, start, count):
+        return [blind(self.at(start + 32 * i, 32)) for i in range(count)]
 
 
 class Frame:
@@ -257,7 +261,7 @@ class Replay:
             same("stage sizes", [hello.number(4) for _ in party.terms.stages], party.stage_sizes)
             same("receipt flag", hello.number(1), 0)
             hello.end()
-        self.generator("a VOPRF key", lambda generator: generator.scalars(0, 1)[0] == self.parties[0].secret)
+        self.generator("a VOPRF key", lambda generator: generator.scalar() == self.parties[0].secret)
         self.session = derive(b"OVL1/sid", *hellos, self.exporter)[:32]
         for party in self.parties:
             signature = party.sign(derive(b"OVL1/confirm", self.session, bytes([party.role])))
@@ -299,7 +303,7 @@ class Replay:
         entries = {}
         for key, owner in evaluator.keys_of(LIST).items():
             x = item(key)
-            tag, claim, master = self.keys(context, finalize(x, multiply(evaluator.secret, hash_to_group(x))))
+            tag, claim, master = self.keys(context, finalize(x, multiply(4 * evaluator.secret, hash_to_group(x))))
             entries[tag] = (claim, master, owner)
         self.slices(flow, receiver, evaluator, by_tag, entries)
         return total
@@ -321,13 +325,13 @@ class Replay:
             blinded = body.list(count, 32)
             body.end()
             inputs, blinds = self.unblind(points, blinded)
-            same("blinded elements", [add(hash_to_group(x), base(r)) for x, r in zip(inputs, blinds)], blinded)
+            same("blinded elements", [blinded_by(r, hash_to_group(x)) for x, r in zip(inputs, blinds)], blinded)
             asked += inputs
             evaluated = [multiply(evaluator.secret, m) for m in blinded]
             proof = self.proof(evaluator, blinded, evaluated, evaluation[-64:])
             same("evaluation", u32(number) + u32(count) + b"".join(evaluated) + proof, evaluation)
             for x, r, z in zip(inputs, blinds, evaluated):
-                element = sub(z, multiply(r, evaluator.voprf_public))
+                element = multiply(2, sub(z, multiply(2 * r, evaluator.voprf_public)))
                 tag, claim, master = self.keys(evaluator.context, finalize(x, element))
                 if x in items:
                     by_tag[tag] = (master, items[x], claim)
@@ -340,12 +344,14 @@ class Replay:
         """The inputs and scalars of a chunk: real ones by their points, padding by what some generator drew."""
 
         def first(generator):
-            blinds = generator.scalars(0, len(blinded))
-            hits = sum(sub(m, base(r)) in points for m, r in zip(blinded, blinds))
-            return hits > 0
+            return any(point in points for point in unblinded(generator.blinds(0, len(blinded))))
 
-        blinds = self.generator("blinding scalars", first).scalars(0, len(blinded))
-        found = [sub(m, base(r)) for m, r in zip(blinded, blinds)]
+        def unblinded(blinds):
+            return [sub(half, base(r)) for half, r in zip(halves, blinds)]
+
+        halves = [multiply((L + 1) // 2, m) for m in blinded]
+        blinds = self.generator("blinds", first).blinds(0, len(blinded))
+        found = unblinded(blinds)
         missing = {point for point in found if point not in points}
         padding = {}
         for generator in self.generators:
@@ -516,8 +522,8 @@ class Replay:
     def commit(self, party, point_of, key_type):
         (opened,) = self.of(party.role, COUNT_OPEN, 3)
         salt, exponent = opened[:32], opened[32:]
-        drawn = self.generator("an exponent", lambda generator: base(generator.scalars(0, 1)[0]) == exponent)
-        party.exponent = drawn.scalars(0, 1)[0]
+        drawn = self.generator("an exponent", lambda generator: base(generator.scalar()) == exponent)
+        party.exponent = drawn.scalar()
         party.sent, party.paddings, position = [], [], 64
         matched = {customer.id for customer, _, _ in party.edges}
         for stage in party.terms.of_tier(COUNT):
@@ -525,8 +531,8 @@ class Replay:
             values = [min(v for t, v in c.keys if t == key_type) for c in members if c.id not in matched]
             real = [multiply(party.exponent, point_of(value)) for value in values]
             padding = party.terms.padded(len(members)) + 16 - len(real)
-            scalars = [z * party.exponent % L for z in drawn.scalars(position, padding)]
-            position += 64 * padding
+            scalars = [z * party.exponent % L for z in drawn.blinds(position, padding)]
+            position += 32 * padding
             party.sent.append(sorted(real + [base(z) for z in scalars]))
             party.paddings.append(scalars)
         same("salt", salt, drawn.at(position, 32))

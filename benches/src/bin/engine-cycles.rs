@@ -7,7 +7,12 @@
 use std::{fmt::Write as _, hint::black_box};
 
 use clap::{Parser, ValueEnum};
-use overlap_crypto::backend::{Backend, Messages, RistrettoPoint, Scalar};
+use overlap_crypto::{
+    backend::{Backend, Messages, RistrettoPoint, Scalar},
+    voprf::{Blinded, PublicKey, SecretKey, Statement, prove, verify},
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
 use serde::Serialize;
 
 /// Core cycles an item of every batch function on every engine.
@@ -91,7 +96,7 @@ type Function = (&'static str, fn(&Bench) -> f64);
 
 /// Whether a function's cost an item depends on the number of items.
 fn is_of_chunks(function: &str) -> bool {
-    function.contains("vartime_multiscalar")
+    function.contains("vartime_multiscalar") || function.contains("a chunk")
 }
 
 /// Every batch function, and the protocol's steps made of them.
@@ -111,6 +116,10 @@ const FUNCTIONS: &[Function] = &[
     ("encode", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
         nanoseconds(&mut || drop(black_box(b.backend.encode(&points))))
+    }),
+    ("double_encode", |b| {
+        let points = b.backend.hash_to_group(DST, &b.messages);
+        nanoseconds(&mut || drop(black_box(b.backend.double_encode(&points))))
     }),
     ("multiply_encode", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
@@ -145,36 +154,67 @@ const FUNCTIONS: &[Function] = &[
             drop(black_box(b.backend.multiply_encode(&b.scalar, &points)));
         })
     }),
-    ("blind: hash_to_group, offset, encode", |b| {
+    ("blind: hash_to_group, offset, double_encode", |b| {
         let base = b.backend.fixed_base(&b.base);
         nanoseconds(&mut || {
             let mut points = b.backend.hash_to_group(DST, &b.messages);
             b.backend.offset(&mut points, &base, &b.scalars);
-            drop(black_box(b.backend.encode(&points)));
+            drop(black_box(b.backend.double_encode(&points)));
         })
     }),
-    ("unblind: offset, encode", |b| {
+    ("unblind: offset, double_encode", |b| {
         let base = b.backend.fixed_base(&b.base);
         let mut points = b.backend.decode(&b.elements).expect("these are elements");
         nanoseconds(&mut || {
             b.backend.offset(&mut points, &base, &b.scalars);
-            drop(black_box(b.backend.encode(&points)));
+            drop(black_box(b.backend.double_encode(&points)));
         })
     }),
-    ("prove: hash_to_scalars, vartime_multiscalar", |b| {
-        let points = b.backend.decode(&b.elements).expect("these are elements");
+    ("prove a chunk", |b| {
+        let asked = b.backend.decode(&b.elements).expect("these are elements");
+        let evaluated = b.backend.multiply_encode(&b.scalar, &asked);
+        let (key, public_key) = b.key();
         nanoseconds(&mut || {
-            let weights = b.backend.hash_to_scalars(DST, &b.messages);
-            black_box(b.backend.vartime_multiscalar(&weights, &points));
+            let proof = prove(
+                b.backend,
+                &key,
+                &public_key,
+                &asked,
+                Statement {
+                    blinded: &b.elements,
+                    evaluated: &evaluated,
+                },
+                &mut ChaCha20Rng::from_seed([1; 32]),
+            );
+            black_box(proof);
         })
     }),
-    ("verify: hash_to_scalars, two vartime_multiscalar", |b| {
-        let points = b.backend.decode(&b.elements).expect("these are elements");
-        let computed = b.backend.hash_to_group(DST, &b.messages);
+    ("verify a chunk", |b| {
+        // The verifier holds what it sent as its computation left it.
+        let mut halves = b.backend.hash_to_group(DST, &b.messages);
+        let base = b.backend.fixed_base(&b.base);
+        b.backend.offset(&mut halves, &base, &b.scalars);
+        let blinded = b.backend.double_encode(&halves);
+        let asked = b.backend.decode(&blinded).expect("these are elements");
+        let evaluated = b.backend.multiply_encode(&b.scalar, &asked);
+        let answered = b.backend.decode(&evaluated).expect("these are elements");
+        let (key, public_key) = b.key();
+        let statement = Statement {
+            blinded: &blinded,
+            evaluated: &evaluated,
+        };
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let proof = prove(b.backend, &key, &public_key, &asked, statement, &mut rng);
         nanoseconds(&mut || {
-            let weights = b.backend.hash_to_scalars(DST, &b.messages);
-            black_box(b.backend.vartime_multiscalar(&weights, &points));
-            black_box(b.backend.vartime_multiscalar(&weights, &computed));
+            verify(
+                b.backend,
+                &public_key,
+                Blinded::Halves(&halves),
+                &answered,
+                statement,
+                &proof,
+            )
+            .expect("the proof is right");
         })
     }),
 ];
@@ -214,6 +254,12 @@ impl Bench {
             scalars,
             base,
         }
+    }
+
+    fn key(&self) -> (SecretKey, PublicKey) {
+        let key = SecretKey::from_bytes(self.scalar.as_bytes()).expect("the scalar is not zero");
+        let public_key = key.public_key();
+        (key, public_key)
     }
 }
 

@@ -30,12 +30,12 @@ use self::{
     edwards::{Completed, Extended},
     field::{Fe, ONE},
     lanes::{LANES, Row},
-    msm::vartime_sum,
+    msm::vartime_sums,
     ristretto::{
         BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block, store_words,
     },
     scalar::reduce_wide,
-    scalar_mul::{HalvedScalar, multiply_each},
+    scalar_mul::{HalvedScalar, double_each, multiply_each},
     sha512::{Expander, INITIAL, State, hash_group, little_endian, splat_state},
 };
 use super::{DecodeError, ElementFault, Encoded, Messages};
@@ -111,6 +111,13 @@ impl Cpu {
         result
     }
 
+    pub(super) fn double_encode(self, points: &Points) -> Vec<Encoded> {
+        // SAFETY: the token proves the CPU features.
+        let result = unsafe { double_encode(self, points) };
+        wipe_stack();
+        result
+    }
+
     pub(super) fn fixed_base(self, base: &RistrettoPoint) -> FixedBase {
         // SAFETY: the token proves the CPU features.
         FixedBase(unsafe { Comb::new(self, base) })
@@ -122,9 +129,13 @@ impl Cpu {
         wipe_stack();
     }
 
-    pub(super) fn vartime_multiscalar(self, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
+    pub(super) fn vartime_multiscalars<const N: usize>(
+        self,
+        scalars: &[Scalar],
+        batches: [&Points; N],
+    ) -> [RistrettoPoint; N] {
         // SAFETY: the token proves the CPU features.
-        unsafe { vartime_multiscalar(self, scalars, points) }
+        unsafe { vartime_multiscalars(self, scalars, batches) }
     }
 
     pub(super) fn multiply_encode(self, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
@@ -263,20 +274,40 @@ fn encode(cpu: Cpu, points: &Points) -> Vec<Encoded> {
     encoded
 }
 
+/// What a doubling whose last products are left out starts from.
+fn unit_products(cpu: Cpu) -> Vec<Completed> {
+    let one = Fe::constant(cpu, ONE);
+    let unit = Completed {
+        e: one,
+        f: one,
+        g: one,
+        h: one,
+    };
+    vec![unit; INVERSION_BLOCK]
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn double_encode(cpu: Cpu, points: &Points) -> Vec<Encoded> {
+    let mut encoded = vec![[0; 32]; points.len];
+    let mut products = unit_products(cpu);
+    for (groups, encoded) in points
+        .groups
+        .chunks(INVERSION_BLOCK)
+        .zip(encoded.chunks_mut(INVERSION_BLOCK * LANES))
+    {
+        let products = &mut products[..groups.len()];
+        double_each(groups, products);
+        encode_doubled(cpu, products, encoded);
+    }
+    products.iter_mut().zeroize();
+    encoded
+}
+
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
 fn multiply_encode(cpu: Cpu, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
     let scalar = HalvedScalar::new(scalar);
     let mut encoded = vec![[0; 32]; points.len];
-    let one = Fe::constant(cpu, ONE);
-    let mut products = vec![
-        Completed {
-            e: one,
-            f: one,
-            g: one,
-            h: one
-        };
-        INVERSION_BLOCK
-    ];
+    let mut products = unit_products(cpu);
     for (groups, encoded) in points
         .groups
         .chunks(INVERSION_BLOCK)
@@ -291,11 +322,16 @@ fn multiply_encode(cpu: Cpu, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn vartime_multiscalar(cpu: Cpu, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
-    let sum = vartime_sum(cpu, scalars, &points.groups);
-    let mut encoded = [[0; 32]];
-    encode_block(cpu, &[sum], &mut encoded);
-    CompressedRistretto(encoded[0])
-        .decompress()
-        .expect("an encoding of our own is canonical")
+fn vartime_multiscalars<const N: usize>(
+    cpu: Cpu,
+    scalars: &[Scalar],
+    batches: [&Points; N],
+) -> [RistrettoPoint; N] {
+    vartime_sums(cpu, scalars, batches.map(|points| points.groups.as_slice())).map(|sum| {
+        let mut encoded = [[0; 32]];
+        encode_block(cpu, &[sum], &mut encoded);
+        CompressedRistretto(encoded[0])
+            .decompress()
+            .expect("an encoding of our own is canonical")
+    })
 }

@@ -91,7 +91,11 @@ pub(super) fn multiply_encode(scalar: &Scalar, points: &[RistrettoPoint]) -> Vec
     // Batch compression doubles, so half the scalar goes in.
     let half = scalar * Scalar::from(2_u8).invert();
     let halves: Vec<RistrettoPoint> = points.iter().map(|point| point * half).collect();
-    RistrettoPoint::double_and_compress_batch(&halves)
+    double_encode(&halves)
+}
+
+pub(super) fn double_encode(points: &[RistrettoPoint]) -> Vec<Encoded> {
+    RistrettoPoint::double_and_compress_batch(points)
         .iter()
         .map(CompressedRistretto::to_bytes)
         .collect()

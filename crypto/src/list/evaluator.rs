@@ -83,7 +83,8 @@ impl Evaluator {
         let points = self
             .backend
             .hash_to_group(crate::suite::HASH_TO_GROUP_DST, items.inputs());
-        let evaluated = Secrets::new(self.backend.multiply_encode(self.key.scalar(), &points));
+        let key = self.key.of_outputs();
+        let evaluated = Secrets::new(self.backend.multiply_encode(&key, &points));
         let outputs = Secrets::new(finalize(self.backend, items.inputs(), &evaluated));
         Ok(items.entries(self.backend, &outputs))
     }

@@ -14,7 +14,7 @@ use crate::{
     item::{Entry, Items},
     secrets::Secrets,
     suite::HASH_TO_GROUP_DST,
-    voprf::{GENERATOR, Statement, finalize, random_scalars, verify},
+    voprf::{Blinded, GENERATOR, Statement, finalize, random_scalars, verify},
     wire::{CommitmentsBody, EvaluationBody, QueryBody, SliceBody, TagsBody},
 };
 
@@ -23,18 +23,20 @@ pub struct Receiver {
     backend: Backend,
     flow: ListFlow,
     generator: FixedBase,
-    public_base: FixedBase,
+    /// What a blind of `r*G` becomes in half an answer: `-2*pk` times `r`.
+    unblinding: FixedBase,
 }
 
 impl Receiver {
     /// The receiver of this flow.
     #[must_use]
     pub fn new(backend: Backend, flow: ListFlow) -> Self {
+        let point = flow.public_key.point();
         Self {
             backend,
             flow,
             generator: backend.fixed_base(&GENERATOR),
-            public_base: backend.fixed_base(flow.public_key.point()),
+            unblinding: backend.fixed_base(&-(point + point)),
         }
     }
 
@@ -44,7 +46,7 @@ impl Receiver {
         &self.flow
     }
 
-    /// Blinds a chunk with fresh randomness: `M = H(x) + r*G`.
+    /// Blinds a chunk with fresh randomness: `M = 2*(H(x) + r*G)`.
     ///
     /// # Errors
     /// [`Misuse::TooMany`] if it is longer than a chunk, [`Misuse::StoredState`] if the items are of another context.
@@ -55,16 +57,16 @@ impl Receiver {
         if items.context() != &self.flow.context {
             return Err(Misuse::StoredState);
         }
-        let mut points = self
+        let mut halves = self
             .backend
             .hash_to_group(HASH_TO_GROUP_DST, items.inputs());
         let blinds = random_scalars(rng, items.len());
-        self.backend.offset(&mut points, &self.generator, &blinds);
-        let encoded = self.backend.encode(&points);
+        self.backend.offset(&mut halves, &self.generator, &blinds);
+        let encoded = self.backend.double_encode(&halves);
         Ok(BlindedChunk {
             items,
             blinds,
-            points,
+            halves,
             encoded,
         })
     }
@@ -74,7 +76,7 @@ impl Receiver {
 pub struct BlindedChunk {
     items: Items,
     blinds: Secrets<Scalar>,
-    points: Points,
+    halves: Points,
     encoded: Vec<Encoded>,
 }
 
@@ -103,7 +105,7 @@ impl BlindedChunk {
     /// # Errors
     /// [`Fault::WrongCount`], [`Fault::NonCanonicalElement`], [`Fault::IdentityElement`] or [`Fault::ProofInvalid`].
     pub fn finish(
-        mut self,
+        self,
         receiver: &Receiver,
         evaluation: &EvaluationBody<'_>,
     ) -> Result<Secrets<Entry>, Fault> {
@@ -115,7 +117,7 @@ impl BlindedChunk {
         verify(
             backend,
             &receiver.flow.public_key,
-            &self.points,
+            Blinded::Halves(&self.halves),
             &evaluated,
             Statement {
                 blinded: &self.encoded,
@@ -123,11 +125,8 @@ impl BlindedChunk {
             },
             &evaluation.proof,
         )?;
-        for blind in self.blinds.iter_mut() {
-            *blind = -*blind;
-        }
-        backend.offset(&mut evaluated, &receiver.public_base, &self.blinds);
-        let unblinded = Secrets::new(backend.encode(&evaluated));
+        backend.offset(&mut evaluated, &receiver.unblinding, &self.blinds);
+        let unblinded = Secrets::new(backend.double_encode(&evaluated));
         let outputs = Secrets::new(finalize(backend, self.items.inputs(), &unblinded));
         Ok(self.items.entries(backend, &outputs))
     }

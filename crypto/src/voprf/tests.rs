@@ -1,8 +1,8 @@
 use serde::Deserialize;
 
 use super::{
-    Composites, GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove, prove_key,
-    random_scalars, verify, verify_key,
+    Blinded, Composites, GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove,
+    prove_key, random_scalars, verify, verify_key,
 };
 use crate::{
     backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar},
@@ -103,7 +103,7 @@ fn rfc_9497_voprf_vectors() {
             verify(
                 backend,
                 &public_key,
-                &blinded_points,
+                Blinded::Decoded(&blinded_points),
                 &evaluated_points,
                 statement,
                 &proof,
@@ -120,27 +120,68 @@ fn rfc_9497_voprf_vectors() {
     }
 }
 
+/// What the protocol does with `sk` is what RFC 9497 does with `4*sk`: the vectors' outputs come out of an evaluation under a
+/// quarter of their key.
 #[test]
-fn additive_and_multiplicative_blinding_unblind_to_the_same_element() {
+fn doubled_additive_blinding_leads_to_the_outputs_of_the_vectors() {
     let mut rng = crate::test_rng(1);
+    let suite: Suite = serde_json::from_str(VECTORS).unwrap();
+    let quarter = scalar(&suite.sk_sm) * Scalar::from(4_u8).invert();
+    let key = SecretKey::from_bytes(&quarter.to_bytes()).unwrap();
+    let public_key = key.public_key();
+    assert_eq!(*key.of_outputs(), scalar(&suite.sk_sm));
     for backend in Backend::available() {
-        let key = SecretKey::random(&mut rng);
-        let mut inputs = Messages::default();
-        for input in 0_u8..40 {
-            inputs.push(&[&[input]]);
+        let generator = backend.fixed_base(&GENERATOR);
+        let unblinding = backend.fixed_base(&(public_key.point() * -Scalar::from(2_u8)));
+        for vector in &suite.vectors {
+            let mut inputs = Messages::default();
+            for input in vector.input.split(',') {
+                inputs.push(&[&hex::decode(input).unwrap()]);
+            }
+            let mut halves = backend.hash_to_group(HASH_TO_GROUP_DST, &inputs);
+            let direct = backend.multiply_encode(&key.of_outputs(), &halves);
+            let blinds = random_scalars(&mut rng, inputs.len());
+            backend.offset(&mut halves, &generator, &blinds);
+            let blinded = backend.double_encode(&halves);
+            let asked = backend.decode(&blinded).unwrap();
+            let evaluated = backend.multiply_encode(key.scalar(), &asked);
+            let statement = Statement {
+                blinded: &blinded,
+                evaluated: &evaluated,
+            };
+            let proof = prove(backend, &key, &public_key, &asked, statement, &mut rng);
+            let mut answered = backend.decode(&evaluated).unwrap();
+            for blinded in [Blinded::Decoded(&asked), Blinded::Halves(&halves)] {
+                let verified = verify(backend, &public_key, blinded, &answered, statement, &proof);
+                assert_eq!(verified, Ok(()));
+            }
+            let wrong = Blinded::Halves(&asked);
+            let refused = verify(backend, &public_key, wrong, &answered, statement, &proof);
+            assert_eq!(refused, Err(Fault::ProofInvalid));
+            backend.offset(&mut answered, &unblinding, &blinds);
+            let unblinded = backend.double_encode(&answered);
+            assert_eq!(unblinded, direct);
+            assert_eq!(
+                finalize(backend, &inputs, &unblinded),
+                list::<64>(&vector.output)
+            );
         }
-        let mut points = backend.hash_to_group(HASH_TO_GROUP_DST, &inputs);
-        let direct = backend.multiply_encode(key.scalar(), &points);
-        let blinds = random_scalars(&mut rng, inputs.len());
-        backend.offset(&mut points, &backend.fixed_base(&GENERATOR), &blinds);
-        let evaluated = backend.multiply_encode(key.scalar(), &points);
-        assert_ne!(direct, evaluated);
-        let mut evaluated = backend.decode(&evaluated).unwrap();
-        let negated: Vec<Scalar> = blinds.iter().map(|blind| -blind).collect();
-        let base = backend.fixed_base(key.public_key().point());
-        backend.offset(&mut evaluated, &base, &negated);
-        assert_eq!(backend.encode(&evaluated), direct);
     }
+}
+
+#[test]
+fn blinds_are_below_two_to_the_252() {
+    let mut rng = crate::test_rng(3);
+    let blinds = random_scalars(&mut rng, 4000);
+    let mut ones = [0_u32; 256];
+    for blind in blinds.iter() {
+        for (bit, ones) in ones.iter_mut().enumerate() {
+            *ones += u32::from(blind.as_bytes()[bit / 8] >> (bit % 8) & 1);
+        }
+    }
+    // Ten standard deviations of a fair bit.
+    assert!(ones[..252].iter().all(|ones| (1684..=2316).contains(ones)));
+    assert_eq!(ones[252..], [0; 4]);
 }
 
 #[test]
@@ -165,7 +206,7 @@ fn a_proof_holds_for_its_statement_only() {
         verify(
             backend,
             public_key,
-            &points,
+            Blinded::Decoded(&points),
             &backend.decode(evaluated).unwrap(),
             Statement {
                 blinded: &blinded,

@@ -47,6 +47,12 @@ impl Recorder {
         }
     }
 
+    /// The blinds of 32 bytes that were given out since the last call, in hexadecimal.
+    fn take_blinds(&mut self) -> Vec<String> {
+        let given = self.given.drain(..).collect::<Vec<_>>().concat();
+        given.chunks_exact(32).map(hex::encode).collect()
+    }
+
     /// What was given out since the last call, in hexadecimal.
     fn take(&mut self) -> Vec<String> {
         self.given.drain(..).map(hex::encode).collect()
@@ -323,7 +329,7 @@ fn list_flow(run: &Run) -> Value {
     items.push_padding(&mut rng);
     let padding_input = rng.take();
     let blinded = receiver.blind(items, &mut rng).unwrap();
-    let blinds = rng.take();
+    let blinds = rng.take_blinds();
     let query = blinded.encode(chunk.number);
     answering
         .admit(&QueryBody::decode(&query).unwrap())
@@ -477,7 +483,7 @@ fn count_flow(run: &Run) -> Value {
             elements: party.blind(&batch),
             padding: party.padding(MIN_PADDING, &mut rng),
         };
-        let padding = rng.take();
+        let padding = rng.take_blinds();
         let own = Committed::new(party, vec![group], &mut rng).unwrap();
         sides.push(json!({
             "exponent_randomness": exponent,

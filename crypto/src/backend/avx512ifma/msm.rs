@@ -39,25 +39,43 @@ const fn window_bits(points: usize) -> usize {
     }
 }
 
-/// The sum of `scalars[i]` times point `i`, in lane 0.
+/// For each batch of points, the sum of `scalars[i]` times point `i`, in lane 0.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn vartime_sum(cpu: Cpu, scalars: &[Scalar], points: &[Extended]) -> Extended {
+pub(super) fn vartime_sums<const N: usize>(
+    cpu: Cpu,
+    scalars: &[Scalar],
+    batches: [&[Extended]; N],
+) -> [Extended; N] {
     let bits = window_bits(scalars.len());
     let windows = SCALAR_BITS.div_ceil(bits);
     let half = 1_usize << (bits - 1);
-    let packed = pack(cpu, scalars.len(), points);
     let words = shifted_words(scalars, bits, windows);
     let mut digits = vec![0; scalars.len()];
     let mut schedule = Schedule::new(scalars.len(), half);
     let nothing = u32::try_from(scalars.len()).expect("fewer points than 2^32");
     // Bucket `d - 1` of window `w` is at `w * half + d - 1`; those past the last window are there to fill the lanes.
     let identity = pack_extended(&Extended::identity(cpu))[0];
-    let mut buckets = vec![identity; windows.next_multiple_of(LANES) * half];
-    for (window, buckets) in buckets.chunks_mut(half).take(windows).enumerate() {
+    let mut sets = batches.map(|points| {
+        (
+            pack(cpu, scalars.len(), points),
+            vec![identity; windows.next_multiple_of(LANES) * half],
+        )
+    });
+    for window in 0..windows {
         window_digits(&words, bits, window, window + 1 == windows, &mut digits);
         schedule.plan(&digits, nothing);
-        fill_buckets(cpu, &packed, &schedule, buckets);
+        for (packed, buckets) in &mut sets {
+            let buckets = &mut buckets[window * half..(window + 1) * half];
+            fill_buckets(cpu, packed, &schedule, buckets);
+        }
     }
+    sets.map(|(_, buckets)| sum_windows(cpu, &buckets, bits, windows))
+}
+
+/// The sum over all windows of their weighted buckets.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn sum_windows(cpu: Cpu, buckets: &[PackedExtended], bits: usize, windows: usize) -> Extended {
+    let half = 1_usize << (bits - 1);
     let mut sum = Extended::identity(cpu);
     for (chunk, buckets) in buckets.chunks(LANES * half).enumerate().rev() {
         let weighted = pack_extended(&weigh_buckets(cpu, buckets, half));

@@ -186,3 +186,12 @@ pub(super) fn multiply_each(
     }
     table.zeroize();
 }
+
+/// Doubles each group, up to the last products of the doubling.
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+#[inline(never)]
+pub(super) fn double_each(points: &[Extended], products: &mut [Completed]) {
+    for (point, product) in points.iter().zip(products) {
+        *product = point.projective().double();
+    }
+}

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from check import (
     SUITE,
     Reader,
+    add,
     base,
     blind,
     blinded_by,

@@ -91,11 +91,6 @@ fn multiscalar(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("vartime_multiscalar", items), |b| {
                 b.iter(|| black_box(backend.vartime_multiscalar(&inputs.scalars, &points)))
             });
-            group.bench_function(BenchmarkId::new("vartime_multiscalars, two", items), |b| {
-                b.iter(|| {
-                    black_box(backend.vartime_multiscalars(&inputs.scalars, [&points, &points]))
-                })
-            });
             group.finish();
         }
     }

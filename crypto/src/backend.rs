@@ -65,6 +65,16 @@ enum FixedBaseRepr {
     Avx512Ifma(avx512ifma::FixedBase),
 }
 
+/// Public scalars, canonical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights(Vec<[u8; 32]>);
+
+impl From<&[Scalar]> for Weights {
+    fn from(scalars: &[Scalar]) -> Self {
+        Self(scalars.iter().map(Scalar::to_bytes).collect())
+    }
+}
+
 impl Points {
     /// Number of elements.
     #[must_use]
@@ -165,6 +175,20 @@ impl Backend {
         }
     }
 
+    /// SHA-512 of `prefix || item` for each item.
+    #[must_use]
+    pub fn sha512_after<'a, const N: usize>(
+        self,
+        prefix: &[u8],
+        items: impl ExactSizeIterator<Item = &'a [u8; N]>,
+    ) -> Vec<[u8; 64]> {
+        match self.0 {
+            Engine::Portable => portable::sha512_after(prefix, items),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.sha512_after(prefix, items),
+        }
+    }
+
     /// Decodes elements that came from elsewhere.
     ///
     /// # Errors
@@ -254,44 +278,55 @@ impl Backend {
         }
     }
 
-    /// The sum of `scalars[i] * points[i]`, as [`Backend::vartime_multiscalars`] does it.
+    /// The weights of a proof's composites: HashToScalar under `dst` of each pair of elements, its index and the seed
+    /// (RFC 9497 §2.2.1 "ComputeComposites").
+    ///
+    /// # Panics
+    /// If there are not as many blinded as evaluated elements, or more than an index of two bytes can count.
+    #[must_use]
+    pub fn proof_weights(
+        self,
+        dst: &[u8],
+        seed: &[u8; 64],
+        blinded: &[Encoded],
+        evaluated: &[Encoded],
+    ) -> Weights {
+        assert_eq!(blinded.len(), evaluated.len(), "elements come in pairs");
+        assert!(blinded.len() <= 1 << 16, "an index has two bytes");
+        let pairs = [blinded, evaluated];
+        Weights(match self.0 {
+            Engine::Portable => portable::proof_weights(dst, seed, pairs),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.proof_weights(dst, seed, pairs),
+        })
+    }
+
+    /// The sum of `scalars[i] * points[i]`, in time that depends on both: for public values only.
     ///
     /// # Panics
     /// If there are not as many scalars as elements.
     #[must_use]
     pub fn vartime_multiscalar(self, scalars: &[Scalar], points: &Points) -> RistrettoPoint {
-        let [sum] = self.vartime_multiscalars(scalars, [points]);
-        sum
+        self.vartime_weighted_sum(&scalars.into(), points)
     }
 
-    /// The sums of `scalars[i] * points[i]` for each batch of points, in time that depends on all of them: for public values
-    /// only. Batches share what is made of the scalars.
+    /// The sum of `weights[i] * points[i]`, in time that depends on both: for public values only.
     ///
     /// # Panics
-    /// If there are not as many scalars as elements in each.
+    /// If there are not as many weights as elements.
     #[must_use]
-    pub fn vartime_multiscalars<const N: usize>(
-        self,
-        scalars: &[Scalar],
-        batches: [&Points; N],
-    ) -> [RistrettoPoint; N] {
-        for points in batches {
-            assert_eq!(points.len(), scalars.len(), "one scalar an element");
-        }
-        match self.0 {
-            Engine::Portable => batches.map(|points| match &points.0 {
-                PointsRepr::Portable(points) => portable::vartime_multiscalar(scalars, points),
-                #[cfg(target_arch = "x86_64")]
-                PointsRepr::Avx512Ifma(_) => mixed_engines(),
-            }),
-            #[cfg(target_arch = "x86_64")]
-            Engine::Avx512Ifma(cpu) => {
-                let batches = batches.map(|points| match &points.0 {
-                    PointsRepr::Avx512Ifma(points) => points,
-                    PointsRepr::Portable(_) => mixed_engines(),
-                });
-                cpu.vartime_multiscalars(scalars, batches)
+    pub fn vartime_weighted_sum(self, weights: &Weights, points: &Points) -> RistrettoPoint {
+        assert_eq!(points.len(), weights.0.len(), "one weight an element");
+        match (self.0, &points.0) {
+            (Engine::Portable, PointsRepr::Portable(points)) => {
+                portable::vartime_weighted_sum(&weights.0, points)
             }
+            #[cfg(target_arch = "x86_64")]
+            (Engine::Avx512Ifma(cpu), PointsRepr::Avx512Ifma(points)) => {
+                cpu.vartime_weighted_sum(&weights.0, points)
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ => mixed_engines(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     context::{PairId, SessionId},
     fault::Misuse,
     handshake::Session,
-    item::{push_derivation, value_prefix},
+    item::{derivation_prefix, value_prefix},
     plan::Role,
     secrets::Secrets,
     suite::COUNT_HASH_TO_GROUP_DST,
@@ -104,16 +104,10 @@ impl CountFlow {
         group: u8,
         elements: &[Encoded],
     ) -> Vec<[u8; 16]> {
-        let mut messages = Messages::with_capacity(elements.len(), 107);
-        for element in elements {
-            push_derivation(
-                &mut messages,
-                "OVL1/count/return",
-                &[&self.session.0, &[owner.code()], &[group], element],
-            );
-        }
+        let fields: [&[u8]; 3] = [&self.session.0, &[owner.code()], &[group]];
+        let prefix = derivation_prefix("OVL1/count/return", &fields, 32);
         backend
-            .sha512(&messages)
+            .sha512_after(&prefix, elements.iter())
             .iter()
             .map(|hash| {
                 let (truncated, _) = hash.split_first_chunk().expect("64 bytes begin with 16");

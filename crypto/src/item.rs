@@ -85,11 +85,8 @@ impl Items {
 
     /// The entries of the items that are not padding, in the order of the items.
     pub(crate) fn entries(&self, backend: Backend, outputs: &[[u8; 64]]) -> Secrets<Entry> {
-        let mut messages = Messages::with_capacity(outputs.len(), 4 + 9 + 4 + 16 + 4 + 64);
-        for output in outputs {
-            push_derivation(&mut messages, "OVL1/keys", &[&self.context.0, output]);
-        }
-        let keys = Secrets::new(backend.sha512(&messages));
+        let prefix = derivation_prefix("OVL1/keys", &[&self.context.0], 64);
+        let keys = Secrets::new(backend.sha512_after(&prefix, outputs.iter()));
         let mut entries = Secrets::with_capacity(outputs.len());
         for (key, &owner) in keys.iter().zip(&self.owners) {
             if owner != PADDING {
@@ -202,45 +199,36 @@ impl Blank for Entry {
     };
 }
 
-/// Appends the message whose SHA-512 is [`crate::suite::derive`] of the same arguments, at most three fields.
-pub(crate) fn push_derivation(messages: &mut Messages, label: &str, fields: &[&[u8]]) {
-    let length = |field: &[u8]| {
-        u32::try_from(field.len())
-            .expect("derivations in batches have short fields")
-            .to_be_bytes()
-    };
-    let label = label.as_bytes();
-    match *fields {
-        [first, second] => messages.push(&[
-            &length(label),
-            label,
-            &length(first),
-            first,
-            &length(second),
-            second,
-        ]),
-        [first, second, third] => messages.push(&[
-            &length(label),
-            label,
-            &length(first),
-            first,
-            &length(second),
-            second,
-            &length(third),
-            third,
-        ]),
-        [first, second, third, fourth] => messages.push(&[
-            &length(label),
-            label,
-            &length(first),
-            first,
-            &length(second),
-            second,
-            &length(third),
-            third,
-            &length(fourth),
-            fourth,
-        ]),
-        _ => unreachable!("every batched derivation has two to four fields"),
+/// What stands before the last field, of `last_bytes` bytes, in the message whose SHA-512 is [`crate::suite::derive`] of a
+/// label and fields.
+pub(crate) fn derivation_prefix(label: &str, fields: &[&[u8]], last_bytes: u32) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    for part in [label.as_bytes()].iter().chain(fields) {
+        prefix.extend_from_slice(&length32(part));
+        prefix.extend_from_slice(part);
+    }
+    prefix.extend_from_slice(&last_bytes.to_be_bytes());
+    prefix
+}
+
+fn length32(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len())
+        .expect("derivations in batches have short fields")
+        .to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::derivation_prefix;
+    use crate::{backend::Backend, suite::derive};
+
+    #[test]
+    fn a_batch_of_derivations_is_many_derivations() {
+        let items = [[1; 32], [2; 32], [3; 32]];
+        let prefix = derivation_prefix("OVL1/keys", &[b"", b"context"], 32);
+        let expected = items.map(|item| derive("OVL1/keys", &[b"", b"context", &item]));
+        for backend in Backend::available() {
+            assert_eq!(backend.sha512_after(&prefix, items.iter()), expected);
+        }
     }
 }

@@ -63,6 +63,15 @@ impl<T: Blank> Secrets<T> {
         self.0.extend_from_slice(secrets);
     }
 
+    /// Appends the concatenation of `parts`.
+    #[inline]
+    pub fn extend_from_parts(&mut self, parts: &[&[T]]) {
+        self.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
+    }
+
     /// Appends as many blanks as are missing to `count`.
     pub fn fill_up(&mut self, count: usize) {
         let missing = count.saturating_sub(self.0.len());
@@ -138,9 +147,11 @@ mod tests {
         }
         secrets.extend_from_slice(&[[7; 3]; 5]);
         secrets.fill_up(107);
+        secrets.extend_from_parts(&[&[[8; 3]; 2], &[], &[[9; 3]]]);
         let expected: Vec<[u8; 3]> = (0..100)
             .chain([7; 5])
             .chain([0; 2])
+            .chain([8, 8, 9])
             .map(|v| [v; 3])
             .collect();
         assert_eq!(&*secrets, expected);

@@ -302,7 +302,7 @@ pub struct Terms {
 
 impl Terms {
     /// Elements of a chunk unless agreed otherwise.
-    pub const DEFAULT_CHUNK_ELEMENTS: u32 = 8_192;
+    pub const DEFAULT_CHUNK_ELEMENTS: u32 = 16_384;
 
     /// The canonical terms: sides in the order of their ids, stages in the order of ordinal and id.
     ///

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar},
+    backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar, Weights},
     context::Context,
     fault::{Fault, Misuse},
     secrets::Secrets,
@@ -218,7 +218,7 @@ pub struct Statement<'a> {
 }
 
 /// The weights `d_i` of the composites (RFC 9497 §2.2.1 "ComputeComposites").
-fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -> Vec<Scalar> {
+fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -> Weights {
     let seed: [u8; 64] = Sha512::new()
         .chain_update(32_u16.to_be_bytes())
         .chain_update(public_key.encoded)
@@ -226,23 +226,12 @@ fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -
         .chain_update(SEED_DST)
         .finalize()
         .into();
-    let mut messages =
-        Messages::with_capacity(statement.blinded.len(), 2 + 64 + 2 + 2 * (2 + 32) + 9);
-    for (index, (blinded, evaluated)) in
-        (0_u16..).zip(statement.blinded.iter().zip(statement.evaluated))
-    {
-        messages.push(&[
-            &64_u16.to_be_bytes(),
-            &seed,
-            &index.to_be_bytes(),
-            &32_u16.to_be_bytes(),
-            blinded,
-            &32_u16.to_be_bytes(),
-            evaluated,
-            b"Composite",
-        ]);
-    }
-    backend.hash_to_scalars(HASH_TO_SCALAR_DST, &messages)
+    backend.proof_weights(
+        HASH_TO_SCALAR_DST,
+        &seed,
+        statement.blinded,
+        statement.evaluated,
+    )
 }
 
 fn length16(length: usize) -> [u8; 2] {
@@ -314,7 +303,7 @@ impl Composites {
         assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
         assert_eq!(statement.blinded.len(), statement.evaluated.len());
         let weights = weights(backend, public_key, statement);
-        let blinded = backend.vartime_multiscalar(&weights, blinded);
+        let blinded = backend.vartime_weighted_sum(&weights, blinded);
         Self {
             blinded,
             evaluated: blinded * key.0,
@@ -366,8 +355,8 @@ pub fn verify(
     }
     let weights = weights(backend, public_key, statement);
     let (Blinded::Decoded(points) | Blinded::Halves(points)) = blinded;
-    let [mut composite_blinded, composite_evaluated] =
-        backend.vartime_multiscalars(&weights, [points, evaluated]);
+    let mut composite_blinded = backend.vartime_weighted_sum(&weights, points);
+    let composite_evaluated = backend.vartime_weighted_sum(&weights, evaluated);
     if let Blinded::Halves(_) = blinded {
         composite_blinded += composite_blinded;
     }

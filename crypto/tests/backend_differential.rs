@@ -157,9 +157,6 @@ fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) 
     let expected = portable.vartime_multiscalar(scalars, &points);
     portable.offset(&mut points, &portable.fixed_base(&base), &offsets);
     let expected_offset = portable.vartime_multiscalar(scalars, &points);
-    let unchanged = portable.decode(&elements).unwrap();
-    let both = portable.vartime_multiscalars(scalars, [&unchanged, &points]);
-    assert_eq!(both, [expected, expected_offset]);
     for backend in others() {
         let mut points = backend.decode(&elements).unwrap();
         assert_eq!(
@@ -175,14 +172,61 @@ fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) 
             "{} {count}",
             backend.name()
         );
-        let unchanged = backend.decode(&elements).unwrap();
+    }
+}
+
+/// SHA-512 behind a common prefix, and the weights of proofs, against the general functions on messages written out.
+fn compare_fixed_messages(rng: &mut ChaCha20Rng, count: usize, prefix_bytes: usize) {
+    let elements = random_elements(rng, count);
+    let mut prefix = vec![0; prefix_bytes];
+    rng.fill_bytes(&mut prefix);
+    let mut seed = [0; 64];
+    rng.fill_bytes(&mut seed);
+    let (mut hashed, mut weighed) = (Messages::default(), Messages::default());
+    let answers: Vec<Encoded> = elements.iter().rev().copied().collect();
+    for (index, (asked, answer)) in (0_u16..).zip(elements.iter().zip(&answers)) {
+        hashed.push(&[&prefix, asked]);
+        let (index, composite) = (index.to_be_bytes(), b"Composite");
+        weighed.push(&[
+            &[0, 64],
+            &seed,
+            &index,
+            &[0, 32],
+            asked,
+            &[0, 32],
+            answer,
+            composite,
+        ]);
+    }
+    let portable = Backend::portable();
+    let hashes = portable.sha512(&hashed);
+    let weights = portable.hash_to_scalars(DST, &weighed);
+    for backend in Backend::available() {
+        let name = backend.name();
         assert_eq!(
-            backend.vartime_multiscalars(scalars, [&unchanged, &points]),
-            both,
-            "{} {count}",
-            backend.name()
+            backend.sha512_after(&prefix, elements.iter()),
+            hashes,
+            "{name} {count}"
+        );
+        assert_eq!(
+            backend.proof_weights(DST, &seed, &elements, &answers),
+            weights.as_slice().into(),
+            "{name} {count}"
         );
     }
+}
+
+#[test]
+fn fixed_messages_of_every_batch_and_prefix_length() {
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    for count in 0..=65 {
+        compare_fixed_messages(&mut rng, count, 4 * count);
+    }
+    // One block, two, and either side of what padding adds.
+    for prefix_bytes in [0, 1, 78, 79, 80, 95, 96, 97, 128, 206, 207, 208] {
+        compare_fixed_messages(&mut rng, 9, prefix_bytes);
+    }
+    compare_fixed_messages(&mut rng, 3000, 37);
 }
 
 #[test]

@@ -265,7 +265,7 @@ def terms_of(ids):
         return body + struct.pack(">I", 2) + b"\x02\x04" + b"\x00"
 
     common = struct.pack(">H", 1) + text("2026-01-01")
-    body = struct.pack(">HH", 1, 1) + common + struct.pack(">I", 8192)
+    body = struct.pack(">HH", 1, 1) + common + struct.pack(">I", 16384)
     for organization in sorted(ids):
         body += structure(organization) + b"".join(text(name.upper()) for name, *_ in stages)
         body += struct.pack(">I", 2) + text("name") + text("region")

@@ -117,7 +117,7 @@ async fn a_connection_that_breaks_at_any_frame_changes_nothing() {
 /// Sets of several chunks and slices over connections of which none carries more than a few frames.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_break_after_every_few_frames_change_nothing_and_cost_no_budget() {
-    let (mut a, side_a, mut b, side_b) = nodes(12_000);
+    let (mut a, side_a, mut b, side_b) = nodes(24_000);
     // So that every run costs the same.
     (a.full, b.full) = (true, true);
     let whole = Network::new(1, |_, _, _| Fate::Pass);
@@ -125,7 +125,7 @@ async fn connections_that_break_after_every_few_frames_change_nothing_and_cost_n
     done_a.unwrap();
     done_b.unwrap();
     let spent = [&a, &b].map(|node| 10_000_000 - remaining(node));
-    assert!(spent[0] > 8192 && spent[1] > 500, "{spent:?}");
+    assert!(spent[0] > 16_384 && spent[1] > 500, "{spent:?}");
     for (run, every) in [(2, 2), (3, 5)] {
         let before = [&a, &b].map(remaining);
         let mut carried = [0; 2];

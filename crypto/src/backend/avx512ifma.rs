@@ -30,15 +30,15 @@ use self::{
     edwards::{Completed, Extended},
     field::{Fe, ONE},
     lanes::{LANES, Row},
-    msm::vartime_sums,
+    msm::vartime_sum,
     ristretto::{
         BLOCK, INVERSION_BLOCK, decode_block, encode_block, encode_doubled, map_block, store_words,
     },
     scalar::reduce_wide,
     scalar_mul::{HalvedScalar, double_each, multiply_each},
-    sha512::{Expander, INITIAL, State, hash_group, little_endian, splat_state},
+    sha512::{Expander, INITIAL, State, Template, hash_group, little_endian, splat_state},
 };
-use super::{DecodeError, ElementFault, Encoded, Messages};
+use super::{DecodeError, ElementFault, Encoded, Messages, messages::push_weight_message};
 
 /// Proof that this CPU has every feature the engine uses; the only way to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,13 +129,34 @@ impl Cpu {
         wipe_stack();
     }
 
-    pub(super) fn vartime_multiscalars<const N: usize>(
+    pub(super) fn proof_weights(
         self,
-        scalars: &[Scalar],
-        batches: [&Points; N],
-    ) -> [RistrettoPoint; N] {
+        dst: &[u8],
+        seed: &[u8; 64],
+        pairs: [&[Encoded]; 2],
+    ) -> Vec<[u8; 32]> {
         // SAFETY: the token proves the CPU features.
-        unsafe { vartime_multiscalars(self, scalars, batches) }
+        unsafe { proof_weights(self, dst, seed, pairs) }
+    }
+
+    pub(super) fn sha512_after<'a, const N: usize>(
+        self,
+        prefix: &[u8],
+        items: impl ExactSizeIterator<Item = &'a [u8; N]>,
+    ) -> Vec<[u8; 64]> {
+        // SAFETY: the token proves the CPU features.
+        let result = unsafe { sha512_after(self, prefix, items) };
+        wipe_stack();
+        result
+    }
+
+    pub(super) fn vartime_weighted_sum(
+        self,
+        weights: &[[u8; 32]],
+        points: &Points,
+    ) -> RistrettoPoint {
+        // SAFETY: the token proves the CPU features.
+        unsafe { vartime_weighted_sum(self, weights, points) }
     }
 
     pub(super) fn multiply_encode(self, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
@@ -218,6 +239,57 @@ fn sha512_each(cpu: Cpu, messages: &Messages) -> Vec<[u8; 64]> {
         hashes.extend_from_slice(&state_bytes(&little_endian(&state))[..group.len()]);
     });
     hashes
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn sha512_after<'a, const N: usize>(
+    cpu: Cpu,
+    prefix: &[u8],
+    mut items: impl ExactSizeIterator<Item = &'a [u8; N]>,
+) -> Vec<[u8; 64]> {
+    let initial = splat_state(cpu, &INITIAL);
+    let mut template = Template::new(0, &[prefix, &[0; N]].concat());
+    let mut hashes = Vec::with_capacity(items.len());
+    while items.len() > 0 {
+        let count = items.len().min(LANES);
+        for (lane, item) in items.by_ref().take(LANES).enumerate() {
+            template.write(lane, prefix.len(), item);
+        }
+        let state = template.hash(cpu, initial);
+        hashes.extend_from_slice(&state_bytes(&little_endian(&state))[..count]);
+    }
+    hashes
+}
+
+/// RFC 9497 §2.2.1 "ComputeComposites".
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn proof_weights(
+    cpu: Cpu,
+    dst: &[u8],
+    seed: &[u8; 64],
+    [blinded, evaluated]: [&[Encoded]; 2],
+) -> Vec<[u8; 32]> {
+    let expander = Expander::new(cpu, dst);
+    let mut message = Vec::new();
+    let places = push_weight_message(&mut message, seed, 0, &[0; 32], &[0; 32]);
+    let mut template = expander.template(&message);
+    let mut weights = vec![[0; 32]; blinded.len()];
+    let mut index = 0_u16;
+    for ((blinded, evaluated), weights) in blinded
+        .chunks(LANES)
+        .zip(evaluated.chunks(LANES))
+        .zip(weights.chunks_mut(LANES))
+    {
+        for (lane, (blinded, evaluated)) in blinded.iter().zip(evaluated).enumerate() {
+            template.write(lane, places.index, &index.to_be_bytes());
+            template.write(lane, places.blinded, blinded);
+            template.write(lane, places.evaluated, evaluated);
+            index = index.wrapping_add(1);
+        }
+        let words = expander.expand_template(cpu, &template);
+        store_words(reduce_wide(&words), weights);
+    }
+    weights
 }
 
 /// The 64 bytes of each lane.
@@ -322,16 +394,11 @@ fn multiply_encode(cpu: Cpu, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn vartime_multiscalars<const N: usize>(
-    cpu: Cpu,
-    scalars: &[Scalar],
-    batches: [&Points; N],
-) -> [RistrettoPoint; N] {
-    vartime_sums(cpu, scalars, batches.map(|points| points.groups.as_slice())).map(|sum| {
-        let mut encoded = [[0; 32]];
-        encode_block(cpu, &[sum], &mut encoded);
-        CompressedRistretto(encoded[0])
-            .decompress()
-            .expect("an encoding of our own is canonical")
-    })
+fn vartime_weighted_sum(cpu: Cpu, weights: &[[u8; 32]], points: &Points) -> RistrettoPoint {
+    let sum = vartime_sum(cpu, weights, &points.groups);
+    let mut encoded = [[0; 32]];
+    encode_block(cpu, &[sum], &mut encoded);
+    CompressedRistretto(encoded[0])
+        .decompress()
+        .expect("an encoding of our own is canonical")
 }

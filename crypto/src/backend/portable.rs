@@ -7,7 +7,7 @@ use curve25519_dalek::{
 };
 use sha2::{Digest, Sha512};
 
-use super::{DecodeError, ElementFault, Encoded, Messages};
+use super::{DecodeError, ElementFault, Encoded, Messages, messages::push_weight_message};
 
 pub(super) struct FixedBase(Box<RistrettoBasepointTable>);
 
@@ -35,6 +35,32 @@ pub(super) fn hash_to_scalars(dst: &[u8], messages: &Messages) -> Vec<Scalar> {
     messages
         .iter()
         .map(|message| Scalar::from_bytes_mod_order_wide(&expand_message(dst, message)))
+        .collect()
+}
+
+pub(super) fn sha512_after<'a, const N: usize>(
+    prefix: &[u8],
+    items: impl Iterator<Item = &'a [u8; N]>,
+) -> Vec<[u8; 64]> {
+    let begun = Sha512::new().chain_update(prefix);
+    items
+        .map(|item| begun.clone().chain_update(item).finalize().into())
+        .collect()
+}
+
+pub(super) fn proof_weights(
+    dst: &[u8],
+    seed: &[u8; 64],
+    [blinded, evaluated]: [&[Encoded]; 2],
+) -> Vec<[u8; 32]> {
+    let mut message = Vec::new();
+    (0..)
+        .zip(blinded.iter().zip(evaluated))
+        .map(|(index, (blinded, evaluated))| {
+            message.clear();
+            push_weight_message(&mut message, seed, index, blinded, evaluated);
+            Scalar::from_bytes_mod_order_wide(&expand_message(dst, &message)).to_bytes()
+        })
         .collect()
 }
 
@@ -107,6 +133,12 @@ pub(super) fn offset(points: &mut [RistrettoPoint], base: &FixedBase, scalars: &
     }
 }
 
-pub(super) fn vartime_multiscalar(scalars: &[Scalar], points: &[RistrettoPoint]) -> RistrettoPoint {
-    RistrettoPoint::vartime_multiscalar_mul(scalars, points)
+pub(super) fn vartime_weighted_sum(
+    weights: &[[u8; 32]],
+    points: &[RistrettoPoint],
+) -> RistrettoPoint {
+    let weights = weights
+        .iter()
+        .map(|bytes| Scalar::from_bytes_mod_order(*bytes));
+    RistrettoPoint::vartime_multiscalar_mul(weights, points)
 }

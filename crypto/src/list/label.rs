@@ -4,10 +4,10 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::{MAX_LABEL_BYTES, SealedMatches};
 use crate::{
-    backend::{Backend, Messages},
+    backend::Backend,
     context::{Context, SessionId},
     fault::Misuse,
-    item::push_derivation,
+    item::derivation_prefix,
     secrets::{Secrets, wipe},
 };
 
@@ -180,15 +180,8 @@ pub(super) fn label_keys<'a>(
     session: &SessionId,
     masters: impl ExactSizeIterator<Item = &'a [u8; 32]>,
 ) -> Secrets<[u8; 64]> {
-    let mut messages = Messages::with_capacity(masters.len(), 106);
-    for master in masters {
-        push_derivation(
-            &mut messages,
-            "OVL1/label",
-            &[&context.0, &session.0, master],
-        );
-    }
-    Secrets::new(backend.sha512(&messages))
+    let prefix = derivation_prefix("OVL1/label", &[&context.0, &session.0], 32);
+    Secrets::new(backend.sha512_after(&prefix, masters))
 }
 
 fn key(bytes: &[u8; 64]) -> Result<LessSafeKey, Misuse> {

@@ -58,7 +58,7 @@ pub use resume::{Connection, Dial, Reconnect, Rejoined, ResumeLimits};
 pub(crate) use resume::persist;
 
 /// Chunks in flight per list flow: what a node has queried and not yet been answered.
-const WINDOW: usize = 8;
+const WINDOW: usize = 4;
 /// How long a run whose connection ended looks for the reason.
 const REASON_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -4,8 +4,6 @@
 //! together, eight at a time, so that no bucket is ever read back. The weighted sums of the buckets are formed with a
 //! window a lane.
 
-use curve25519_dalek::scalar::Scalar;
-
 use super::{
     Cpu,
     comb::{affine_cached, normalize},
@@ -39,43 +37,25 @@ const fn window_bits(points: usize) -> usize {
     }
 }
 
-/// For each batch of points, the sum of `scalars[i]` times point `i`, in lane 0.
+/// The sum of scalar `i` times point `i`, in lane 0. Scalars are canonical.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn vartime_sums<const N: usize>(
-    cpu: Cpu,
-    scalars: &[Scalar],
-    batches: [&[Extended]; N],
-) -> [Extended; N] {
+pub(super) fn vartime_sum(cpu: Cpu, scalars: &[[u8; 32]], points: &[Extended]) -> Extended {
     let bits = window_bits(scalars.len());
     let windows = SCALAR_BITS.div_ceil(bits);
     let half = 1_usize << (bits - 1);
+    let packed = pack(cpu, scalars.len(), points);
     let words = shifted_words(scalars, bits, windows);
     let mut digits = vec![0; scalars.len()];
     let mut schedule = Schedule::new(scalars.len(), half);
     let nothing = u32::try_from(scalars.len()).expect("fewer points than 2^32");
     // Bucket `d - 1` of window `w` is at `w * half + d - 1`; those past the last window are there to fill the lanes.
     let identity = pack_extended(&Extended::identity(cpu))[0];
-    let mut sets = batches.map(|points| {
-        (
-            pack(cpu, scalars.len(), points),
-            vec![identity; windows.next_multiple_of(LANES) * half],
-        )
-    });
-    for window in 0..windows {
+    let mut buckets = vec![identity; windows.next_multiple_of(LANES) * half];
+    for (window, buckets) in buckets.chunks_mut(half).take(windows).enumerate() {
         window_digits(&words, bits, window, window + 1 == windows, &mut digits);
         schedule.plan(&digits, nothing);
-        for (packed, buckets) in &mut sets {
-            let buckets = &mut buckets[window * half..(window + 1) * half];
-            fill_buckets(cpu, packed, &schedule, buckets);
-        }
+        fill_buckets(cpu, &packed, &schedule, buckets);
     }
-    sets.map(|(_, buckets)| sum_windows(cpu, &buckets, bits, windows))
-}
-
-/// The sum over all windows of their weighted buckets.
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn sum_windows(cpu: Cpu, buckets: &[PackedExtended], bits: usize, windows: usize) -> Extended {
-    let half = 1_usize << (bits - 1);
     let mut sum = Extended::identity(cpu);
     for (chunk, buckets) in buckets.chunks(LANES * half).enumerate().rev() {
         let weighted = pack_extended(&weigh_buckets(cpu, buckets, half));
@@ -208,7 +188,7 @@ fn unpack_extended(cpu: Cpu, p: [&PackedExtended; LANES]) -> Extended {
 /// The scalars plus 2^(`bits` - 1) in every window but the highest, first words first: then each window's bits less
 /// 2^(`bits` - 1) are a signed digit, without carries between them. The highest window keeps its bits, which are at most
 /// 2^(`bits` - 1).
-fn shifted_words(scalars: &[Scalar], bits: usize, windows: usize) -> [Vec<u64>; 5] {
+fn shifted_words(scalars: &[[u8; 32]], bits: usize, windows: usize) -> [Vec<u64>; 5] {
     let mut offset = [0; 4];
     for window in 0..windows - 1 {
         let bit = bits * window + bits - 1;
@@ -217,7 +197,7 @@ fn shifted_words(scalars: &[Scalar], bits: usize, windows: usize) -> [Vec<u64>; 
     let mut columns = [(); 5].map(|()| vec![0; scalars.len()]);
     for (index, scalar) in scalars.iter().enumerate() {
         let mut carry = 0;
-        let chunks = scalar.as_bytes().as_chunks::<8>().0;
+        let chunks = scalar.as_chunks::<8>().0;
         for ((column, bytes), offset) in columns.iter_mut().zip(chunks).zip(offset) {
             let sum = u128::from(u64::from_le_bytes(*bytes)) + u128::from(offset) + carry;
             column[index] = sum as u64;

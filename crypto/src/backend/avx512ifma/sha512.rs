@@ -159,25 +159,8 @@ pub(super) fn hash_group(
         let end = blocks[lane] * BLOCK;
         bytes[end - LENGTH_BYTES..end].copy_from_slice(&bits.to_be_bytes());
     }
-    let zero = Lanes::splat(cpu, 0);
     for block in 0..most {
-        let row = |lane: usize, half: usize| &scratch[lane * rows + 2 * block + half];
-        let mut words = [zero; 16];
-        for half in 0..2 {
-            let columns = transpose([
-                zero.load_row(row(0, half)),
-                zero.load_row(row(1, half)),
-                zero.load_row(row(2, half)),
-                zero.load_row(row(3, half)),
-                zero.load_row(row(4, half)),
-                zero.load_row(row(5, half)),
-                zero.load_row(row(6, half)),
-                zero.load_row(row(7, half)),
-            ]);
-            for (word, column) in words[8 * half..].iter_mut().zip(columns) {
-                *word = column.swap_bytes();
-            }
-        }
+        let mut words = load_block(cpu, scratch, rows, block);
         let next = compress(&state, &words);
         words.zeroize();
         let mut active = 0;
@@ -192,6 +175,78 @@ pub(super) fn hash_group(
         row.zeroize();
     }
     state
+}
+
+/// A block of eight messages that take `stride` rows each.
+#[inline(always)]
+fn load_block(cpu: Cpu, rows: &[Row], stride: usize, block: usize) -> [Lanes; 16] {
+    let zero = Lanes::splat(cpu, 0);
+    let row = |lane: usize, half: usize| &rows[lane * stride + 2 * block + half];
+    let mut words = [zero; 16];
+    for half in 0..2 {
+        let columns = transpose([
+            zero.load_row(row(0, half)),
+            zero.load_row(row(1, half)),
+            zero.load_row(row(2, half)),
+            zero.load_row(row(3, half)),
+            zero.load_row(row(4, half)),
+            zero.load_row(row(5, half)),
+            zero.load_row(row(6, half)),
+            zero.load_row(row(7, half)),
+        ]);
+        for (word, column) in words[8 * half..].iter_mut().zip(columns) {
+            *word = column.swap_bytes();
+        }
+    }
+    words
+}
+
+/// Eight messages of one length, padded, of which only some bytes differ: the others are written once a batch. Zeroized on
+/// drop.
+pub(super) struct Template {
+    rows: Vec<Row>,
+    blocks: usize,
+}
+
+impl Template {
+    /// Starts from the same message in every lane, which comes after `prefix_bytes` bytes (whole blocks).
+    pub(super) fn new(prefix_bytes: usize, message: &[u8]) -> Self {
+        let blocks = (message.len() + 1 + LENGTH_BYTES).div_ceil(BLOCK);
+        let mut padded = vec![0; blocks * BLOCK];
+        padded[..message.len()].copy_from_slice(message);
+        padded[message.len()] = 0x80;
+        let bits = 8 * (prefix_bytes + message.len()) as u128;
+        padded[blocks * BLOCK - LENGTH_BYTES..].copy_from_slice(&bits.to_be_bytes());
+        let mut rows = vec![Row([0; LANES]); LANES * blocks * (BLOCK / size_of::<Row>())];
+        for lane in Row::bytes_mut(&mut rows).chunks_exact_mut(padded.len()) {
+            lane.copy_from_slice(&padded);
+        }
+        Self { rows, blocks }
+    }
+
+    /// Writes over the message in one lane, from byte `at` on.
+    #[inline(always)]
+    pub(super) fn write<const N: usize>(&mut self, lane: usize, at: usize, bytes: &[u8; N]) {
+        let start = lane * self.blocks * BLOCK + at;
+        Row::bytes_mut(&mut self.rows)[start..start + N].copy_from_slice(bytes);
+    }
+
+    /// Hashes the messages on from `state`.
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+    pub(super) fn hash(&self, cpu: Cpu, mut state: State) -> State {
+        for block in 0..self.blocks {
+            let mut words = load_block(cpu, &self.rows, 2 * self.blocks, block);
+            state = compress(&state, &words);
+            words.zeroize();
+        }
+        state
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        self.rows.iter_mut().zeroize();
+    }
 }
 
 /// expand_message_xmd with SHA-512 and `len_in_bytes` = 64 for one domain separation tag.
@@ -240,7 +295,7 @@ impl Expander {
     /// The 64 uniform bytes of up to eight messages, as little-endian words.
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
     pub(super) fn expand(&self, cpu: Cpu, messages: &[&[u8]], scratch: &mut Vec<Row>) -> State {
-        let mut b0 = hash_group(
+        let b0 = hash_group(
             cpu,
             self.after_zero_pad,
             BLOCK,
@@ -248,6 +303,23 @@ impl Expander {
             &self.suffix,
             scratch,
         );
+        self.finish(cpu, b0)
+    }
+
+    /// A template for [`Expander::expand_template`] of messages like `message`.
+    pub(super) fn template(&self, message: &[u8]) -> Template {
+        Template::new(BLOCK, &[message, &self.suffix].concat())
+    }
+
+    /// As [`Expander::expand`].
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+    pub(super) fn expand_template(&self, cpu: Cpu, template: &Template) -> State {
+        self.finish(cpu, template.hash(cpu, self.after_zero_pad))
+    }
+
+    /// The 64 uniform bytes that b_0 leads to.
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+    fn finish(&self, cpu: Cpu, mut b0: State) -> State {
         let mut block = [Lanes::splat(cpu, 0); 16];
         block[..8].copy_from_slice(&b0);
         let (first, rest) = self.tail.split_at(8);

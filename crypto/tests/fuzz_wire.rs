@@ -73,6 +73,7 @@ fn encode(message: &Message<'_>) -> Vec<u8> {
         Message::Receipt(body) => body.encode(),
         Message::Resume(body) => body.encode(),
         Message::Abort(body) => body.encode(),
+        Message::Ack(body) => body.encode(),
         Message::Query(body) => body.encode(),
         Message::Evaluation(body) => body.encode(),
         Message::Commitments(body) => body.encode(),

@@ -9,6 +9,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/encode.rs"]
+mod encode;
 #[path = "support/vectors.rs"]
 mod vectors;
 
@@ -17,6 +19,7 @@ use std::{
     cell::Cell,
 };
 
+use encode::encode;
 use overlap_crypto::{
     audit::Audit,
     backend::Backend,
@@ -62,30 +65,6 @@ fn check(kind: FrameKind, payload: &[u8]) {
     match decoded {
         Ok(message) => assert_eq!(encode(&message), payload, "{kind:?}"),
         Err(fault) => assert_eq!(Fault::from_code(fault.code()), Some(fault)),
-    }
-}
-
-fn encode(message: &Message<'_>) -> Vec<u8> {
-    match message {
-        Message::Hello(body) => body.encode(),
-        Message::Confirm(body) => body.encode(),
-        Message::Report(body) => body.encode(),
-        Message::Receipt(body) => body.encode(),
-        Message::Resume(body) => body.encode(),
-        Message::Abort(body) => body.encode(),
-        Message::Ack(body) => body.encode(),
-        Message::Query(body) => body.encode(),
-        Message::Evaluation(body) => body.encode(),
-        Message::Commitments(body) => body.encode(),
-        Message::Slice(body) => body.payload.to_vec(),
-        Message::Claims(body) => body.encode(),
-        Message::Removals(body) | Message::Withdrawals(body) => body.encode(),
-        Message::EarlierClaims(body) => body.encode(),
-        Message::CountCommit(body) => body.encode(),
-        Message::CountOpen(body) => body.encode(),
-        Message::CountElements(body) => body.encode(),
-        Message::CountReturns(body) => body.encode(),
-        other => panic!("{other:?}"),
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! `data/malformed/manifest.txt` names one file a malformed body, its frame kind and the expected fault.
 
+#[path = "support/encode.rs"]
+mod encode;
 #[path = "support/vectors.rs"]
 mod vectors;
 
 use std::{collections::BTreeSet, path::Path};
 
+use encode::encode;
 use overlap_crypto::{
     backend::Backend,
     context::{Context, SessionId},
@@ -148,30 +151,6 @@ fn z05_no_body_is_a_prefix_or_an_extension_of_another() {
         }
         let longer = [body.as_slice(), &[0]].concat();
         assert!(Message::decode(kind, &longer).is_err(), "{kind:?}");
-    }
-}
-
-/// The body that a decoded message encodes to.
-fn encode(message: &Message<'_>) -> Vec<u8> {
-    match message {
-        Message::Hello(body) => body.encode(),
-        Message::Confirm(body) => body.encode(),
-        Message::Report(body) => body.encode(),
-        Message::Receipt(body) => body.encode(),
-        Message::Resume(body) => body.encode(),
-        Message::Abort(body) => body.encode(),
-        Message::Query(body) => body.encode(),
-        Message::Evaluation(body) => body.encode(),
-        Message::Commitments(body) => body.encode(),
-        Message::Slice(body) => body.payload.to_vec(),
-        Message::Claims(body) => body.encode(),
-        Message::Removals(body) | Message::Withdrawals(body) => body.encode(),
-        Message::EarlierClaims(body) => body.encode(),
-        Message::CountCommit(body) => body.encode(),
-        Message::CountOpen(body) => body.encode(),
-        Message::CountElements(body) => body.encode(),
-        Message::CountReturns(body) => body.encode(),
-        other => panic!("{other:?}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use overlap_crypto::wire::Message;
 
 /// The body that a decoded message encodes to.
-pub fn encode(message: &Message<'_>) -> Vec<u8> {
+pub(crate) fn encode(message: &Message<'_>) -> Vec<u8> {
     match message {
         Message::Hello(body) => body.encode(),
         Message::Confirm(body) => body.encode(),

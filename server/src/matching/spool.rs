@@ -10,7 +10,7 @@ mod sort;
 
 use std::{
     fs::{File, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 pub(crate) use blocks::BlockWriter;
@@ -44,6 +44,35 @@ fn damaged(path: &Path) -> Error {
             path.display()
         ),
     )
+}
+
+/// An error while reading a file: one that ends too early is damaged.
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        damaged(path)
+    } else {
+        disk(path, error)
+    }
+}
+
+/// A file that is removed when this is dropped.
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    const fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        // The run's directory goes as a whole if this fails.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Creates a file only its owner may read.

@@ -10,45 +10,53 @@ use super::{disk, new_file};
 use crate::error::Error;
 
 /// Bytes of a block: what is written, read and checked at a time.
-pub(super) const BLOCK_BYTES: usize = 1 << 16;
+pub(super) const BLOCK_BYTES: usize = 1 << 17;
 
-/// Detects accidental change of a file: not a cryptographic hash. Four words at a time, so that the sums do not wait for
+/// Words that are added to the checksum at a time.
+const LANES: usize = 8;
+
+/// Detects accidental change of a file: not a cryptographic hash. A sum for every word of a row, so that they do not wait for
 /// each other.
 #[derive(Clone, Copy)]
-pub(super) struct Checksum([u64; 4]);
+pub(super) struct Checksum([u64; LANES]);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(std::array::from_fn(|lane| {
+            0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(lane as u64 + 1)
+        }))
+    }
+}
 
 impl Checksum {
-    pub(super) const fn new() -> Self {
-        Self([
-            0x9e37_79b9_7f4a_7c15,
-            0xbf58_476d_1ce4_e5b9,
-            0x94d0_49bb_1331_11eb,
-            0x2545_f491_4f6c_dd1d,
-        ])
-    }
+    /// Bytes of a row.
+    pub(super) const ROW_BYTES: usize = 8 * LANES;
 
     pub(super) fn value(self) -> u64 {
         self.0.into_iter().fold(0, mix)
     }
 
-    /// Adds a block. Only the last one may be shorter than [`BLOCK_BYTES`].
-    pub(super) fn update(&mut self, block: &[u8]) {
-        let (rows, rest) = block.as_chunks::<32>();
+    /// Adds some bytes: whole rows, but for the last ones of what is summed.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        let (rows, rest) = bytes.as_chunks::<{ Self::ROW_BYTES }>();
+        // A copy stays in registers.
+        let mut sums = self.0;
         for row in rows {
-            self.row(row);
+            add_row(&mut sums, row);
         }
         if !rest.is_empty() {
-            let mut last = [0; 32];
+            let mut last = [0; Self::ROW_BYTES];
             last[..rest.len()].copy_from_slice(rest);
-            self.row(&last);
-            self.0[0] = mix(self.0[0], rest.len() as u64);
+            add_row(&mut sums, &last);
+            sums[0] = mix(sums[0], rest.len() as u64);
         }
+        self.0 = sums;
     }
+}
 
-    fn row(&mut self, row: &[u8; 32]) {
-        for (sum, word) in self.0.iter_mut().zip(row.as_chunks::<8>().0) {
-            *sum = mix(*sum, u64::from_le_bytes(*word));
-        }
+fn add_row(sums: &mut [u64; LANES], row: &[u8; Checksum::ROW_BYTES]) {
+    for (sum, word) in sums.iter_mut().zip(row.as_chunks::<8>().0) {
+        *sum = mix(*sum, u64::from_le_bytes(*word));
     }
 }
 
@@ -77,7 +85,7 @@ impl BlockWriter {
             file: new_file(path)?,
             path: path.to_owned(),
             block: Vec::with_capacity(BLOCK_BYTES),
-            checksum: Checksum::new(),
+            checksum: Checksum::default(),
             bytes: 0,
         })
     }

@@ -1,17 +1,13 @@
 //! Append-only files of records.
 
 use std::{
-    fs::File,
-    io::Write as _,
-    ops::Range,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
+    fs::File, io::Write as _, ops::Range, os::unix::fs::FileExt as _, path::Path, sync::Arc,
 };
 
 use super::{
+    TemporaryFile,
     blocks::{BLOCK_BYTES, BlockWriter, Checksum},
-    damaged, disk,
+    damaged, disk, unreadable,
 };
 use crate::error::Error;
 
@@ -83,34 +79,25 @@ impl RecordWriter {
         let (mut file, path, checksum) = self.file.finish()?;
         file.write_all(&checksum.to_le_bytes())
             .map_err(|error| disk(&path, &error))?;
-        Ok(RecordFile(Arc::new(TemporaryFile {
-            path,
+        Ok(RecordFile {
+            file: Arc::new(TemporaryFile::new(path)),
             records: self.records,
-        })))
+        })
     }
 }
 
 /// A complete record file; clones share it.
 #[derive(Clone)]
-pub struct RecordFile(Arc<TemporaryFile>);
-
-struct TemporaryFile {
-    path: PathBuf,
+pub struct RecordFile {
+    file: Arc<TemporaryFile>,
     records: u64,
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        // The run's directory goes as a whole if this fails.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 impl RecordFile {
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.0.records
+        self.records
     }
 
     /// Whether there is no record.
@@ -124,7 +111,7 @@ impl RecordFile {
     /// # Errors
     /// What the file system reports.
     pub fn reader(&self) -> Result<RecordReader, Error> {
-        let path = &self.0.path;
+        let path = self.file.path();
         let file = File::open(path).map_err(|error| disk(path, &error))?;
         let length = file.metadata().map_err(|error| disk(path, &error))?.len();
         Ok(RecordReader {
@@ -134,8 +121,9 @@ impl RecordFile {
                 .checked_sub(CHECKSUM_BYTES)
                 .ok_or_else(|| damaged(path))?,
             position: 0,
-            checksum: Checksum::new(),
+            checksum: Checksum::default(),
             buffer: Vec::new(),
+            filled: 0,
             next: 0,
             record: 0..0,
             read: 0,
@@ -154,6 +142,8 @@ pub struct RecordReader {
     position: u64,
     checksum: Checksum,
     buffer: Vec<u8>,
+    /// Bytes of the buffer that were read.
+    filled: usize,
     /// Where in the buffer the next record starts.
     next: usize,
     /// Where in the buffer the current record is.
@@ -208,14 +198,14 @@ impl RecordReader {
         let mut checksum = [0; CHECKSUM_BYTES as usize];
         self.file
             .read_exact_at(&mut checksum, self.end)
-            .map_err(|error| self.unreadable(&error))?;
+            .map_err(|error| unreadable(self.source.file.path(), &error))?;
         if u64::from_le_bytes(records) != self.read
             || self.read != self.source.len()
             || self.position != self.end
-            || self.next + 10 != self.buffer.len()
+            || self.next + 10 != self.filled
             || u64::from_le_bytes(checksum) != self.checksum.value()
         {
-            return Err(damaged(&self.source.0.path));
+            return Err(damaged(self.source.file.path()));
         }
         self.ended = true;
         self.record = 0..0;
@@ -225,7 +215,7 @@ impl RecordReader {
     /// Makes sure that so many bytes from the next record on are in the buffer.
     #[inline]
     fn need(&mut self, count: usize) -> Result<(), Error> {
-        while self.buffer.len() - self.next < count {
+        while self.filled - self.next < count {
             self.read_block()?;
         }
         Ok(())
@@ -234,29 +224,22 @@ impl RecordReader {
     fn read_block(&mut self) -> Result<(), Error> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         if left == 0 {
-            return Err(damaged(&self.source.0.path));
+            return Err(damaged(self.source.file.path()));
         }
-        self.buffer.drain(..self.next);
+        self.buffer.copy_within(self.next..self.filled, 0);
+        let start = self.filled - self.next;
         self.next = 0;
-        let start = self.buffer.len();
-        self.buffer.resize(start + left.min(BLOCK_BYTES), 0);
-        if let Err(error) = self
-            .file
-            .read_exact_at(&mut self.buffer[start..], self.position)
-        {
-            return Err(self.unreadable(&error));
+        self.filled = start + left.min(BLOCK_BYTES);
+        if self.buffer.len() < self.filled {
+            self.buffer.resize(self.filled, 0);
         }
-        self.checksum.update(&self.buffer[start..]);
-        self.position += (self.buffer.len() - start) as u64;
+        let block = &mut self.buffer[start..self.filled];
+        self.file
+            .read_exact_at(block, self.position)
+            .map_err(|error| unreadable(self.source.file.path(), &error))?;
+        self.checksum.update(block);
+        self.position += block.len() as u64;
         Ok(())
-    }
-
-    fn unreadable(&self, error: &std::io::Error) -> Error {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof {
-            damaged(&self.source.0.path)
-        } else {
-            disk(&self.source.0.path, error)
-        }
     }
 }
 

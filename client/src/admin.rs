@@ -151,8 +151,7 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn node(&self) -> Result<Node, Error> {
-        let request = self.request(v1::GetNodeRequest {});
-        let answer = self.answer(self.admin_api().get_node(request)).await?;
+        let answer = ask!(self.admin_api().get_node(v1::GetNodeRequest {})).await?;
         Ok(Node {
             organization: answer.organization,
             version: answer.version,
@@ -168,13 +167,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn create_token(&self, token: NewToken) -> Result<TokenWithSecret, Error> {
-        let request = self.request(v1::CreateTokenRequest {
+        let answer = ask!(self.admin_api().create_token(v1::CreateTokenRequest {
             user: token.user,
             role: token.role.to_proto(),
             partner: token.partner.unwrap_or_default(),
             valid_hours: token.valid_hours.unwrap_or_default(),
-        });
-        let answer = self.answer(self.admin_api().create_token(request)).await?;
+        }))
+        .await?;
         Ok(TokenWithSecret {
             token: present(answer.token, "the token")?.into(),
             secret: answer.secret,
@@ -186,11 +185,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn list_tokens(&self, page: PageRequest) -> Result<Page<Token>, Error> {
-        let request = self.request(v1::ListTokensRequest {
+        let answer = ask!(self.admin_api().list_tokens(v1::ListTokensRequest {
             page_size: page.size(),
             page_token: page.token,
-        });
-        let answer = self.answer(self.admin_api().list_tokens(request)).await?;
+        }))
+        .await?;
         Ok(Page::new(answer.tokens, answer.next_page_token))
     }
 
@@ -204,8 +203,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn revoke_token(&self, id: &str) -> Result<Token, Error> {
-        let request = self.request(v1::RevokeTokenRequest { id: id.to_owned() });
-        let answer = self.answer(self.admin_api().revoke_token(request)).await?;
+        let answer = ask!(
+            self.admin_api()
+                .revoke_token(v1::RevokeTokenRequest { id: id.to_owned() })
+        )
+        .await?;
         Ok(present(answer.token, "the token")?.into())
     }
 
@@ -218,14 +220,15 @@ impl Client {
         partner: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<AuditEvent>, Error> {
-        let request = self.request(v1::ListAuditEventsRequest {
-            page_size: page.size(),
-            page_token: page.token,
-            partner: partner.unwrap_or_default().to_owned(),
-        });
-        let answer = self
-            .answer(self.admin_api().list_audit_events(request))
-            .await?;
+        let answer = ask!(
+            self.admin_api()
+                .list_audit_events(v1::ListAuditEventsRequest {
+                    page_size: page.size(),
+                    page_token: page.token,
+                    partner: partner.unwrap_or_default().to_owned(),
+                })
+        )
+        .await?;
         Ok(Page::new(answer.events, answer.next_page_token))
     }
 

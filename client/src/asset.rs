@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures::{
     FutureExt as _, future,
-    stream::{self, BoxStream, Stream, StreamExt as _},
+    stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _},
 };
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -116,7 +116,7 @@ impl Client {
         &self,
         path: &Path,
         new: NewAsset,
-        mut on_sent: impl FnMut(u64) + Send + 'static,
+        on_sent: impl FnMut(u64) + Send + 'static,
     ) -> Result<Asset, Error> {
         let header = Part::Header(v1::AssetHeader {
             kind: new.kind.to_proto(),
@@ -129,16 +129,9 @@ impl Client {
         let file = File::open(path)
             .await
             .map_err(|error| Error::file(path, error))?;
-        let (mut sent, path) = (0, path.to_owned());
-        let chunks = chunks(file).map(move |chunk| {
-            let chunk = chunk.map_err(|error| Error::file(&path, error))?;
-            sent += chunk.len() as u64;
-            on_sent(sent);
-            Ok(Part::Chunk(chunk))
-        });
         let parts = stream::once(future::ready(Ok(header)))
-            .chain(chunks)
-            .map(|part| Ok(v1::UploadAssetRequest { part: Some(part?) }));
+            .chain(chunks(path.to_owned(), file, on_sent).map_ok(Part::Chunk))
+            .map_ok(|part| v1::UploadAssetRequest { part: Some(part) });
         let (request, cause) = self.upload(parts, v1::UploadAssetRequest { part: None });
         let mut api = self.asset_api();
         let answer = self
@@ -152,8 +145,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn delete_asset(&self, id: &str) -> Result<(), Error> {
-        let request = self.request(v1::DeleteAssetRequest { id: id.to_owned() });
-        self.answer(self.asset_api().delete_asset(request)).await?;
+        ask!(
+            self.asset_api()
+                .delete_asset(v1::DeleteAssetRequest { id: id.to_owned() })
+        )
+        .await?;
         Ok(())
     }
 
@@ -167,12 +163,12 @@ impl Client {
         id: &str,
         description: Option<&str>,
     ) -> Result<SharedAsset, Error> {
-        let request = self.request(v1::ShareAssetRequest {
+        let answer = ask!(self.asset_api().share_asset(v1::ShareAssetRequest {
             partner: partner.to_owned(),
             id: id.to_owned(),
             description: description.unwrap_or_default().to_owned(),
-        });
-        let answer = self.answer(self.asset_api().share_asset(request)).await?;
+        }))
+        .await?;
         SharedAsset::from_wire(present(answer.shared, "the shared asset")?)
     }
 
@@ -181,11 +177,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn unshare_asset(&self, partner: &str, id: &str) -> Result<(), Error> {
-        let request = self.request(v1::UnshareAssetRequest {
+        ask!(self.asset_api().unshare_asset(v1::UnshareAssetRequest {
             partner: partner.to_owned(),
             id: id.to_owned(),
-        });
-        self.answer(self.asset_api().unshare_asset(request)).await?;
+        }))
+        .await?;
         Ok(())
     }
 
@@ -198,12 +194,12 @@ impl Client {
         kind: Option<AssetKind>,
         page: PageRequest,
     ) -> Result<Page<Asset>, Error> {
-        let request = self.request(v1::ListAssetsRequest {
+        let answer = ask!(self.asset_api().list_assets(v1::ListAssetsRequest {
             page_size: page.size(),
             page_token: page.token,
             kind: kind.unwrap_or_default().to_proto(),
-        });
-        let answer = self.answer(self.asset_api().list_assets(request)).await?;
+        }))
+        .await?;
         Page::of(
             answer.assets,
             answer.next_page_token,
@@ -229,15 +225,15 @@ impl Client {
         kind: Option<AssetKind>,
         page: PageRequest,
     ) -> Result<Page<SharedAsset>, Error> {
-        let request = self.request(v1::ListAssetsFromPartnerRequest {
-            partner: partner.to_owned(),
-            page_size: page.size(),
-            page_token: page.token,
-            kind: kind.unwrap_or_default().to_proto(),
-        });
-        let answer = self
-            .answer(self.asset_api().list_assets_from_partner(request))
-            .await?;
+        let answer = ask!(self.asset_api().list_assets_from_partner(
+            v1::ListAssetsFromPartnerRequest {
+                partner: partner.to_owned(),
+                page_size: page.size(),
+                page_token: page.token,
+                kind: kind.unwrap_or_default().to_proto(),
+            }
+        ))
+        .await?;
         Page::of(
             answer.assets,
             answer.next_page_token,
@@ -264,15 +260,15 @@ impl Client {
         kind: Option<AssetKind>,
         page: PageRequest,
     ) -> Result<Page<SharedAsset>, Error> {
-        let request = self.request(v1::ListAssetsSharedWithPartnerRequest {
-            partner: partner.to_owned(),
-            page_size: page.size(),
-            page_token: page.token,
-            kind: kind.unwrap_or_default().to_proto(),
-        });
-        let answer = self
-            .answer(self.asset_api().list_assets_shared_with_partner(request))
-            .await?;
+        let answer = ask!(self.asset_api().list_assets_shared_with_partner(
+            v1::ListAssetsSharedWithPartnerRequest {
+                partner: partner.to_owned(),
+                page_size: page.size(),
+                page_token: page.token,
+                kind: kind.unwrap_or_default().to_proto(),
+            }
+        ))
+        .await?;
         Page::of(
             answer.assets,
             answer.next_page_token,
@@ -294,43 +290,35 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn download_asset(&self, partner: Option<&str>, id: &str) -> Result<Download, Error> {
-        let mut request = tonic::Request::new(v1::DownloadAssetRequest {
+        let request = self.transfer_request(v1::DownloadAssetRequest {
             partner: partner.unwrap_or_default().to_owned(),
             id: id.to_owned(),
         });
-        request.set_timeout(self.transfer_timeout);
         let mut api = self.asset_api();
         // The node fetches a partner's file before it answers.
         let mut parts = self
-            .answer_within(self.transfer_timeout, api.download_asset(request).boxed())
+            .answers_within(self.transfer_timeout, api.download_asset(request).boxed())
             .await?;
-        let first = parts
-            .message()
-            .await
-            .map_err(|status| self.refused(status))?;
+        let first = parts.next().await?;
         let Some(DownloadPart::Asset(asset)) = first.and_then(|first| first.part) else {
             return Err(Error::Response {
                 missing: "the description of the file",
             });
         };
         let asset = Asset::from_wire(asset)?;
-        let state = (parts, Verified::new(&asset), self.clone());
-        let chunks = stream::try_unfold(Some(state), |state| async move {
-            let Some((mut parts, mut verified, client)) = state else {
-                return Ok(None);
-            };
-            match parts.message().await {
-                Err(status) => Err(client.refused(status)),
-                Ok(Some(v1::DownloadAssetResponse {
+        let state = (parts, Verified::new(&asset));
+        let chunks = stream::try_unfold(state, |(mut parts, mut verified)| async move {
+            match parts.next().await? {
+                Some(v1::DownloadAssetResponse {
                     part: Some(DownloadPart::Chunk(chunk)),
-                })) => {
+                }) => {
                     verified.take(&chunk)?;
-                    Ok(Some((chunk, Some((parts, verified, client)))))
+                    Ok(Some((chunk, (parts, verified))))
                 }
-                Ok(Some(_)) => Err(Error::Response {
+                Some(_) => Err(Error::Response {
                     missing: "bytes where the file should go on",
                 }),
-                Ok(None) => verified.end().map(|()| None),
+                None => verified.end().map(|()| None),
             }
         });
         Ok(Download {

@@ -132,15 +132,15 @@ impl Client {
         partner: &str,
         new: NewAttribution,
     ) -> Result<Attribution, Error> {
-        let request = self.request(v1::RequestAttributionRequest {
-            partner: partner.to_owned(),
-            customer: new.customer,
-            details: new.details,
-            request_id: new.request_id.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.attribution_api().request_attribution(request))
-            .await?;
+        let answer = ask!(self.attribution_api().request_attribution(
+            v1::RequestAttributionRequest {
+                partner: partner.to_owned(),
+                customer: new.customer,
+                details: new.details,
+                request_id: new.request_id.unwrap_or_default(),
+            }
+        ))
+        .await?;
         Attribution::from_wire(present(answer.attribution, "the attribution")?)
     }
 
@@ -159,32 +159,32 @@ impl Client {
         let state = filter.state.unwrap_or_default().to_proto();
         let customer = filter.customer.clone().unwrap_or_default();
         if direction == AttributionDirection::Received {
-            let request = self.request(v1::ListReceivedAttributionsRequest {
-                partner,
-                page_size,
-                page_token,
-                state,
-                customer,
-            });
-            let answer = self
-                .answer(self.attribution_api().list_received_attributions(request))
-                .await?;
+            let answer = ask!(self.attribution_api().list_received_attributions(
+                v1::ListReceivedAttributionsRequest {
+                    partner,
+                    page_size,
+                    page_token,
+                    state,
+                    customer,
+                }
+            ))
+            .await?;
             return Page::of(
                 answer.attributions,
                 answer.next_page_token,
                 Some(answer.total_size),
             );
         }
-        let request = self.request(v1::ListSentAttributionsRequest {
-            partner,
-            page_size,
-            page_token,
-            state,
-            customer,
-        });
-        let answer = self
-            .answer(self.attribution_api().list_sent_attributions(request))
-            .await?;
+        let answer = ask!(self.attribution_api().list_sent_attributions(
+            v1::ListSentAttributionsRequest {
+                partner,
+                page_size,
+                page_token,
+                state,
+                customer,
+            }
+        ))
+        .await?;
         Page::of(
             answer.attributions,
             answer.next_page_token,
@@ -207,13 +207,14 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn attribution(&self, partner: &str, id: &str) -> Result<Attribution, Error> {
-        let request = self.request(v1::GetAttributionRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-        });
-        let answer = self
-            .answer(self.attribution_api().get_attribution(request))
-            .await?;
+        let answer = ask!(
+            self.attribution_api()
+                .get_attribution(v1::GetAttributionRequest {
+                    partner: partner.to_owned(),
+                    id: id.to_owned(),
+                })
+        )
+        .await?;
         Attribution::from_wire(present(answer.attribution, "the attribution")?)
     }
 
@@ -227,15 +228,15 @@ impl Client {
         id: &str,
         decision: Decision,
     ) -> Result<Attribution, Error> {
-        let request = self.request(v1::ApproveAttributionRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-            comment: decision.comment.unwrap_or_default(),
-            request_id: decision.request_id.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.attribution_api().approve_attribution(request))
-            .await?;
+        let answer = ask!(self.attribution_api().approve_attribution(
+            v1::ApproveAttributionRequest {
+                partner: partner.to_owned(),
+                id: id.to_owned(),
+                comment: decision.comment.unwrap_or_default(),
+                request_id: decision.request_id.unwrap_or_default(),
+            }
+        ))
+        .await?;
         Attribution::from_wire(present(answer.attribution, "the attribution")?)
     }
 
@@ -249,15 +250,16 @@ impl Client {
         id: &str,
         decision: Decision,
     ) -> Result<Attribution, Error> {
-        let request = self.request(v1::DenyAttributionRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-            comment: decision.comment.unwrap_or_default(),
-            request_id: decision.request_id.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.attribution_api().deny_attribution(request))
-            .await?;
+        let answer = ask!(
+            self.attribution_api()
+                .deny_attribution(v1::DenyAttributionRequest {
+                    partner: partner.to_owned(),
+                    id: id.to_owned(),
+                    comment: decision.comment.unwrap_or_default(),
+                    request_id: decision.request_id.unwrap_or_default(),
+                })
+        )
+        .await?;
         Attribution::from_wire(present(answer.attribution, "the attribution")?)
     }
 
@@ -271,14 +273,14 @@ impl Client {
         id: &str,
         request_id: Option<&str>,
     ) -> Result<Attribution, Error> {
-        let request = self.request(v1::CancelAttributionRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-            request_id: request_id.unwrap_or_default().to_owned(),
-        });
-        let answer = self
-            .answer(self.attribution_api().cancel_attribution(request))
-            .await?;
+        let answer = ask!(self.attribution_api().cancel_attribution(
+            v1::CancelAttributionRequest {
+                partner: partner.to_owned(),
+                id: id.to_owned(),
+                request_id: request_id.unwrap_or_default().to_owned(),
+            }
+        ))
+        .await?;
         Attribution::from_wire(present(answer.attribution, "the attribution")?)
     }
 
@@ -291,15 +293,15 @@ impl Client {
         partner: &str,
         months: Months,
     ) -> Result<AttributionMetrics, Error> {
-        let request = self.request(v1::GetAttributionMetricsRequest {
-            partner: partner.to_owned(),
-            start: months.start.map(wire_time),
-            end: months.end.map(wire_time),
-            time_zone: months.time_zone.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.attribution_api().get_attribution_metrics(request))
-            .await?;
+        let answer = ask!(self.attribution_api().get_attribution_metrics(
+            v1::GetAttributionMetricsRequest {
+                partner: partner.to_owned(),
+                start: months.start.map(wire_time),
+                end: months.end.map(wire_time),
+                time_zone: months.time_zone.unwrap_or_default(),
+            }
+        ))
+        .await?;
         AttributionMetrics::from_wire(answer)
     }
 }

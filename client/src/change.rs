@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use futures::stream::Stream;
 use jiff::Timestamp;
 
 use crate::{Client, Error, message::FromWire as _, v1};
@@ -87,24 +87,20 @@ impl Client {
         &self,
         filter: ChangeFilter,
     ) -> impl Stream<Item = Result<Watched, Error>> + Send + '_ {
-        let open = async move {
-            let request = self.watch_request(v1::WatchChangesRequest {
-                cursor: filter.cursor.unwrap_or_default(),
-                from_oldest: filter.from_oldest,
-                kinds: filter.kinds.into_iter().map(ChangeKind::to_proto).collect(),
-                partner: filter.partner.unwrap_or_default(),
-            });
-            let responses = self
-                .answer(self.change_api().watch_changes(request))
-                .await?;
-            Ok::<_, Error>(responses.map(move |response| {
-                let response = response.map_err(|status| self.refused(status))?;
+        let request = self.watch_request(v1::WatchChangesRequest {
+            cursor: filter.cursor.unwrap_or_default(),
+            from_oldest: filter.from_oldest,
+            kinds: filter.kinds.into_iter().map(ChangeKind::to_proto).collect(),
+            partner: filter.partner.unwrap_or_default(),
+        });
+        self.answers(
+            async move { self.change_api().watch_changes(request).await },
+            |response| {
                 Ok(Watched {
                     change: response.change.map(Change::from_wire).transpose()?,
                     cursor: response.cursor,
                 })
-            }))
-        };
-        stream::once(open).try_flatten()
+            },
+        )
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
+use futures::stream::{self, Stream, TryStreamExt as _};
 use tonic::{
-    Request, Response, Status,
-    metadata::{Ascii, MetadataValue},
+    Request, Response, Status, Streaming,
+    metadata::{Ascii, MetadataMap, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
@@ -14,6 +15,13 @@ use crate::{
     config::{BearerToken, read},
     v1,
 };
+
+/// One call within the deadline of one answer: `ask!(self.run_api().get_run(message)).await?`.
+macro_rules! ask {
+    ($client:ident.$service:ident().$call:ident($message:expr)) => {
+        $client.answer($client.$service().$call($client.request($message)))
+    };
+}
 
 /// The largest answer accepted, for pages of customers with many fields.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -152,6 +160,13 @@ impl Client {
         request
     }
 
+    /// A request with the deadline of moving a whole file.
+    pub(crate) fn transfer_request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.transfer_timeout);
+        request
+    }
+
     /// Waits for one answer, also if the node keeps the connection but never gives it.
     pub(crate) async fn answer<T>(
         &self,
@@ -166,16 +181,78 @@ impl Client {
         limit: Duration,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
+        let response = self.response_within(limit, call).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Waits for the beginning of an answer of many messages.
+    pub(crate) async fn answers_within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Answers<T>, Error> {
+        let response = self.response_within(limit, call).await?;
+        Ok(Answers {
+            request_id: request_id(response.metadata()),
+            messages: response.into_inner(),
+            endpoint: self.endpoint.clone(),
+        })
+    }
+
+    /// The messages of an answer that begins within the deadline of one answer, each as `read` has it.
+    pub(crate) fn answers<'a, T: Send + 'static, U: Send + 'a>(
+        &'a self,
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>> + Send + 'a,
+        read: fn(T) -> Result<U, Error>,
+    ) -> impl Stream<Item = Result<U, Error>> + Send + 'a {
+        stream::once(async move {
+            let answers = self.answers_within(self.call_timeout, call).await?;
+            Ok::<_, Error>(stream::try_unfold(answers, move |mut answers| async move {
+                let message = answers.next().await?;
+                let item = message.map(read).transpose()?;
+                Ok(item.map(|item| (item, answers)))
+            }))
+        })
+        .try_flatten()
+    }
+
+    async fn response_within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Error> {
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(self.refused(status)),
+            Ok(answer) => answer.map_err(|status| {
+                let request_id = request_id(status.metadata());
+                Error::from_status(&self.endpoint, status, request_id)
+            }),
             Err(_) => Err(Error::Deadline {
                 endpoint: self.endpoint.clone(),
             }),
         }
     }
+}
 
-    pub(crate) fn refused(&self, status: Status) -> Error {
-        Error::from_status(&self.endpoint, status)
+/// An answer of many messages.
+pub(crate) struct Answers<T> {
+    messages: Streaming<T>,
+    endpoint: String,
+    /// Only the beginning of an answer has it, not the status that ends it.
+    request_id: Option<String>,
+}
+
+impl<T> Answers<T> {
+    /// The next message; none at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, Error> {
+        self.messages
+            .message()
+            .await
+            .map_err(|status| Error::from_status(&self.endpoint, status, self.request_id.clone()))
     }
+}
+
+/// What the node's log calls the call.
+fn request_id(answer: &MetadataMap) -> Option<String> {
+    let id = answer.get("x-request-id")?.to_str().ok()?;
+    Some(id.to_owned())
 }

@@ -9,7 +9,9 @@ use futures::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Client, Error, Page, PageRequest, convert::time, paging::entries, v1};
+use crate::{
+    Client, Error, Page, PageRequest, convert::time, paging::entries, transfer::ended, v1,
+};
 
 named_enum! {
     /// A kind of identifier on which customers are matched.
@@ -226,7 +228,7 @@ impl Client {
             replace_all: options.replace_all,
             last: false,
         };
-        let end = v1::UpsertCustomersRequest {
+        let last = v1::UpsertCustomersRequest {
             last: true,
             ..Default::default()
         };
@@ -237,15 +239,12 @@ impl Client {
                 customers,
                 ..Default::default()
             });
-        let messages = stream::once(async { header })
-            .chain(batches)
-            .chain(stream::once(async { end }))
-            .map(Ok);
+        let messages = stream::once(async { header }).chain(batches).map(Ok);
         let nobody = v1::UpsertCustomersRequest {
             customers: vec![v1::Customer::default()],
             ..Default::default()
         };
-        let (request, cause) = self.upload(messages, nobody);
+        let (request, cause) = self.upload(ended(messages, last), nobody);
         async move {
             let mut api = self.customer_api();
             let answer = self
@@ -271,19 +270,16 @@ impl Client {
     ) -> impl Future<Output = Result<u64, Error>> + Send {
         let messages = ids
             .chunks(BATCH)
-            .map(|ids| v1::DeleteCustomersRequest { ids, last: false })
-            .chain(stream::once(async {
-                v1::DeleteCustomersRequest {
-                    ids: Vec::new(),
-                    last: true,
-                }
-            }))
-            .map(Ok);
+            .map(|ids| Ok(v1::DeleteCustomersRequest { ids, last: false }));
+        let last = v1::DeleteCustomersRequest {
+            ids: Vec::new(),
+            last: true,
+        };
         let nobody = v1::DeleteCustomersRequest {
             ids: vec![String::new()],
             last: false,
         };
-        let (request, cause) = self.upload(messages, nobody);
+        let (request, cause) = self.upload(ended(messages, last), nobody);
         async move {
             let mut api = self.customer_api();
             let answer = self
@@ -302,15 +298,16 @@ impl Client {
         filter: &CustomerFilter,
         page: PageRequest,
     ) -> Result<CustomerPage, Error> {
-        let request = self.request(v1::ListCustomersRequest {
-            page_size: page.size(),
-            page_token: page.token,
-            stage: filter.stage.clone().unwrap_or_default(),
-            search: filter.search.clone().unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.customer_api().list_customers(request))
-            .await?;
+        let answer = ask!(
+            self.customer_api()
+                .list_customers(v1::ListCustomersRequest {
+                    page_size: page.size(),
+                    page_token: page.token,
+                    stage: filter.stage.clone().unwrap_or_default(),
+                    search: filter.search.clone().unwrap_or_default(),
+                })
+        )
+        .await?;
         let page = Page::new(answer.customers, answer.next_page_token);
         Ok(CustomerPage {
             customers: page.items,
@@ -342,10 +339,7 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn stages(&self) -> Result<Vec<Stage>, Error> {
-        let request = self.request(v1::ListStagesRequest {});
-        let answer = self
-            .answer(self.customer_api().list_stages(request))
-            .await?;
+        let answer = ask!(self.customer_api().list_stages(v1::ListStagesRequest {})).await?;
         Ok(answer.stages.into_iter().map(Stage::from).collect())
     }
 
@@ -354,12 +348,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn upsert_stages(&self, stages: Vec<Stage>) -> Result<Vec<Stage>, Error> {
-        let request = self.request(v1::UpsertStagesRequest {
+        let answer = ask!(self.customer_api().upsert_stages(v1::UpsertStagesRequest {
             stages: stages.into_iter().map(v1::Stage::from).collect(),
-        });
-        let answer = self
-            .answer(self.customer_api().upsert_stages(request))
-            .await?;
+        }))
+        .await?;
         Ok(answer.stages.into_iter().map(Stage::from).collect())
     }
 }

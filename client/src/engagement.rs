@@ -1,8 +1,7 @@
 //! What partners do in the portal.
 
-use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use futures::stream::Stream;
 use jiff::Timestamp;
-use tonic::Request;
 
 use crate::{
     Client, Error, Page, PageRequest, PartnerType,
@@ -417,12 +416,12 @@ impl Client {
         &self,
         filter: &EngagementFilter,
     ) -> Result<EngagementSummary, Error> {
-        let request = self.request(v1::GetEngagementSummaryRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.engagement_api().get_engagement_summary(request))
-            .await?;
+        let answer = ask!(self.engagement_api().get_engagement_summary(
+            v1::GetEngagementSummaryRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         EngagementSummary::from_wire(answer)
     }
 
@@ -434,12 +433,12 @@ impl Client {
         &self,
         filter: &EngagementFilter,
     ) -> Result<EngagementTimeline, Error> {
-        let request = self.request(v1::GetEngagementTimelineRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.engagement_api().get_engagement_timeline(request))
-            .await?;
+        let answer = ask!(self.engagement_api().get_engagement_timeline(
+            v1::GetEngagementTimelineRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         EngagementTimeline::from_wire(answer)
     }
 
@@ -453,14 +452,14 @@ impl Client {
         period: EngagementPeriod,
         count: u32,
     ) -> Result<EngagementHistory, Error> {
-        let request = self.request(v1::GetEngagementHistoryRequest {
-            filter: Some(filter.wire()),
-            period: period.to_proto(),
-            count,
-        });
-        let answer = self
-            .answer(self.engagement_api().get_engagement_history(request))
-            .await?;
+        let answer = ask!(self.engagement_api().get_engagement_history(
+            v1::GetEngagementHistoryRequest {
+                filter: Some(filter.wire()),
+                period: period.to_proto(),
+                count,
+            }
+        ))
+        .await?;
         EngagementHistory::from_wire(answer)
     }
 
@@ -473,14 +472,15 @@ impl Client {
         filter: &EngagementFilter,
         page: PageRequest,
     ) -> Result<TopResources, Error> {
-        let request = self.request(v1::ListTopResourcesRequest {
-            filter: Some(filter.wire()),
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.engagement_api().list_top_resources(request))
-            .await?;
+        let answer = ask!(
+            self.engagement_api()
+                .list_top_resources(v1::ListTopResourcesRequest {
+                    filter: Some(filter.wire()),
+                    page_size: page.size(),
+                    page_token: page.token,
+                })
+        )
+        .await?;
         TopResources::from_wire(answer)
     }
 
@@ -491,11 +491,7 @@ impl Client {
     ) -> impl Stream<Item = Result<TopResource, Error>> + Send + 'a {
         entries(move |page| async move {
             let page = self.list_top_resources(filter, page).await?;
-            Ok(Page {
-                items: page.resources,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: None,
-            })
+            Ok(Page::part(page.resources, page.next_page_token, None))
         })
     }
 
@@ -508,14 +504,15 @@ impl Client {
         filter: &EngagementFilter,
         page: PageRequest,
     ) -> Result<TopRooms, Error> {
-        let request = self.request(v1::ListTopRoomsRequest {
-            filter: Some(filter.wire()),
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.engagement_api().list_top_rooms(request))
-            .await?;
+        let answer = ask!(
+            self.engagement_api()
+                .list_top_rooms(v1::ListTopRoomsRequest {
+                    filter: Some(filter.wire()),
+                    page_size: page.size(),
+                    page_token: page.token,
+                })
+        )
+        .await?;
         TopRooms::from_wire(answer)
     }
 
@@ -526,11 +523,7 @@ impl Client {
     ) -> impl Stream<Item = Result<TopRoom, Error>> + Send + 'a {
         entries(move |page| async move {
             let page = self.list_top_rooms(filter, page).await?;
-            Ok(Page {
-                items: page.rooms,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: None,
-            })
+            Ok(Page::part(page.rooms, page.next_page_token, None))
         })
     }
 
@@ -544,17 +537,18 @@ impl Client {
         order: LeaderboardOrder,
         page: PageRequest,
     ) -> Result<Leaderboard, Error> {
-        let request = self.request(v1::ListLeaderboardRequest {
-            filter: Some(filter.wire()),
-            order_by: order.column.unwrap_or_default().to_proto(),
-            direction: order.direction.unwrap_or_default().to_proto(),
-            page_size: page.size(),
-            page_token: page.token,
-            read_mask: None,
-        });
-        let answer = self
-            .answer(self.engagement_api().list_leaderboard(request))
-            .await?;
+        let answer = ask!(
+            self.engagement_api()
+                .list_leaderboard(v1::ListLeaderboardRequest {
+                    filter: Some(filter.wire()),
+                    order_by: order.column.unwrap_or_default().to_proto(),
+                    direction: order.direction.unwrap_or_default().to_proto(),
+                    page_size: page.size(),
+                    page_token: page.token,
+                    read_mask: None,
+                })
+        )
+        .await?;
         Leaderboard::from_wire(answer)
     }
 
@@ -566,11 +560,11 @@ impl Client {
     ) -> impl Stream<Item = Result<LeaderboardRow, Error>> + Send + 'a {
         entries(move |page| async move {
             let page = self.list_leaderboard(filter, order, page).await?;
-            Ok(Page {
-                items: page.rows,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: Some(page.total_size),
-            })
+            Ok(Page::part(
+                page.rows,
+                page.next_page_token,
+                Some(page.total_size),
+            ))
         })
     }
 
@@ -584,15 +578,15 @@ impl Client {
         risks: &[EngagementRisk],
         page: PageRequest,
     ) -> Result<AtRiskPartners, Error> {
-        let request = self.request(v1::ListAtRiskPartnersRequest {
-            filter: Some(filter.wire()),
-            risks: risks.iter().map(|risk| risk.to_proto()).collect(),
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.engagement_api().list_at_risk_partners(request))
-            .await?;
+        let answer = ask!(self.engagement_api().list_at_risk_partners(
+            v1::ListAtRiskPartnersRequest {
+                filter: Some(filter.wire()),
+                risks: risks.iter().map(|risk| risk.to_proto()).collect(),
+                page_size: page.size(),
+                page_token: page.token,
+            }
+        ))
+        .await?;
         AtRiskPartners::from_wire(answer)
     }
 
@@ -604,11 +598,7 @@ impl Client {
     ) -> impl Stream<Item = Result<AtRiskPartner, Error>> + Send + 'a {
         entries(move |page| async move {
             let page = self.list_at_risk_partners(filter, risks, page).await?;
-            Ok(Page {
-                items: page.partners,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: None,
-            })
+            Ok(Page::part(page.partners, page.next_page_token, None))
         })
     }
 
@@ -621,13 +611,14 @@ impl Client {
         filter: &EngagementFilter,
         comparison: EngagementComparison,
     ) -> Result<EngagementGroups, Error> {
-        let request = self.request(v1::CompareEngagementRequest {
-            filter: Some(filter.wire()),
-            comparison: comparison.to_proto(),
-        });
-        let answer = self
-            .answer(self.engagement_api().compare_engagement(request))
-            .await?;
+        let answer = ask!(
+            self.engagement_api()
+                .compare_engagement(v1::CompareEngagementRequest {
+                    filter: Some(filter.wire()),
+                    comparison: comparison.to_proto(),
+                })
+        )
+        .await?;
         EngagementGroups::from_wire(answer)
     }
 
@@ -640,13 +631,13 @@ impl Client {
         filter: &EngagementFilter,
         months: u32,
     ) -> Result<EngagementTrends, Error> {
-        let request = self.request(v1::GetEngagementTrendsRequest {
-            filter: Some(filter.wire()),
-            months,
-        });
-        let answer = self
-            .answer(self.engagement_api().get_engagement_trends(request))
-            .await?;
+        let answer = ask!(self.engagement_api().get_engagement_trends(
+            v1::GetEngagementTrendsRequest {
+                filter: Some(filter.wire()),
+                months,
+            }
+        ))
+        .await?;
         EngagementTrends::from_wire(answer)
     }
 
@@ -662,18 +653,10 @@ impl Client {
             export: export.to_proto(),
             format: format.to_proto(),
         };
-        stream::once(async move {
-            let mut request = Request::new(message);
-            request.set_timeout(self.transfer_timeout);
-            let chunks = self
-                .answer(self.engagement_api().export_engagement(request))
-                .await?;
-            Ok::<_, Error>(chunks.map(|chunk| {
-                chunk
-                    .map(|chunk| chunk.chunk)
-                    .map_err(|status| self.refused(status))
-            }))
-        })
-        .try_flatten()
+        let request = self.transfer_request(message);
+        self.answers(
+            async move { self.engagement_api().export_engagement(request).await },
+            |answer| Ok(answer.chunk),
+        )
     }
 }

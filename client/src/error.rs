@@ -70,6 +70,8 @@ pub struct NodeError {
     pub metadata: BTreeMap<String, String>,
     /// How long the node asks to wait before another attempt.
     pub retry_after: Option<Duration>,
+    /// What the node's log calls the call (`x-request-id`).
+    pub request_id: Option<String>,
 }
 
 /// One wrong field.
@@ -116,6 +118,15 @@ impl Error {
         }
     }
 
+    /// What the node's log calls the call that it refused.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Node(error) => error.request_id.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether trying again makes sense.
     #[must_use]
     pub fn retry(&self) -> Retry {
@@ -155,7 +166,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn from_status(endpoint: &str, status: Status) -> Self {
+    pub(crate) fn from_status(endpoint: &str, status: Status, request_id: Option<String>) -> Self {
         let details = status.get_error_details();
         // A status that this side made up from a transport error has no details but a source.
         if details.error_info().is_none()
@@ -197,6 +208,7 @@ impl Error {
             violations,
             metadata: metadata.into_iter().collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
+            request_id,
         }))
     }
 }
@@ -244,11 +256,12 @@ mod tests {
         details.set_retry_info(Some(Duration::from_secs(90)));
         let status =
             Status::with_error_details(Code::ResourceExhausted, "the budget is used up", details);
-        let error = Error::from_status("http://127.0.0.1:1", status);
+        let error = Error::from_status("http://127.0.0.1:1", status, Some("req_7".to_owned()));
         assert_eq!(error.reason(), "QUOTA_EXHAUSTED");
         assert_eq!(error.to_string(), "the budget is used up");
         assert_eq!(error.violations()[0].field, "partner");
         assert_eq!(error.retry(), Retry::After(Duration::from_secs(90)));
+        assert_eq!(error.request_id(), Some("req_7"));
         let Error::Node(node) = error else {
             panic!("{error:?}")
         };
@@ -257,12 +270,12 @@ mod tests {
 
     #[test]
     fn a_status_without_details_is_named_by_its_code() {
-        let error = Error::from_status("e", Status::unavailable("draining"));
+        let error = Error::from_status("e", Status::unavailable("draining"), None);
         assert_eq!(
             (error.reason(), error.retry()),
             ("UNAVAILABLE", Retry::Soon)
         );
-        let error = Error::from_status("e", Status::not_found("no such run"));
+        let error = Error::from_status("e", Status::not_found("no such run"), None);
         assert_eq!((error.reason(), error.retry()), ("NOT_FOUND", Retry::No));
     }
 }

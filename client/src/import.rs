@@ -1,19 +1,17 @@
 //! Files of customers, sent as they are: the node reads them.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use futures::{
     future::{self, FutureExt as _},
-    stream::{self, Stream, StreamExt as _},
+    stream::{self, Stream, StreamExt as _, TryStreamExt as _},
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::{
     Client, Error, UpsertReport,
+    transfer::ended,
     v1::{self, import_customers_request::Part},
 };
 
@@ -103,7 +101,7 @@ impl Client {
         &self,
         import: Import,
         content: impl AsyncRead + Send + Unpin + 'static,
-        mut on_sent: impl FnMut(u64) + Send + 'static,
+        on_sent: impl FnMut(u64) + Send + 'static,
     ) -> impl Future<Output = Result<ImportReport, Error>> + Send {
         let path = PathBuf::from(&import.file_name);
         let start = Part::Start(v1::ImportCustomersStart {
@@ -113,32 +111,18 @@ impl Client {
             replace_all: import.replace_all,
             size_bytes: import.size_bytes,
         });
-        let mut sent = 0;
-        let chunks = chunks(content).map(move |chunk| {
-            let chunk = chunk.map_err(|error| Error::file(&path, error))?;
-            sent += chunk.len() as u64;
-            on_sent(sent);
-            Ok(Part::Chunk(chunk))
-        });
         let parts = stream::once(future::ready(Ok(start)))
-            .chain(chunks)
-            .map(|part| {
-                Ok(v1::ImportCustomersRequest {
-                    part: Some(part?),
-                    last: false,
-                })
-            })
-            .chain(stream::once(future::ready(Ok(
-                v1::ImportCustomersRequest {
-                    part: None,
-                    last: true,
-                },
-            ))));
-        let refused = v1::ImportCustomersRequest {
+            .chain(chunks(path, content, on_sent).map_ok(Part::Chunk))
+            .map_ok(|part| v1::ImportCustomersRequest {
+                part: Some(part),
+                last: false,
+            });
+        let last = v1::ImportCustomersRequest {
             part: None,
-            last: false,
+            last: true,
         };
-        let (request, cause) = self.upload(parts, refused);
+        let refused = v1::ImportCustomersRequest::default();
+        let (request, cause) = self.upload(ended(parts, last), refused);
         async move {
             let mut api = self.customer_api();
             let answer = self
@@ -158,19 +142,25 @@ impl Client {
     }
 }
 
+/// The bytes of a file, piece by piece. `on_sent` learns how many have left so far.
 pub(crate) fn chunks(
+    path: PathBuf,
     content: impl AsyncRead + Send + Unpin + 'static,
-) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
-    stream::unfold(content, |mut content| async move {
+    on_sent: impl FnMut(u64) + Send + 'static,
+) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send + 'static {
+    let state = (path, content, on_sent, 0);
+    stream::try_unfold(state, |(path, mut content, mut on_sent, sent)| async move {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         let read = (&mut content)
             .take(CHUNK_BYTES as u64)
             .read_to_end(&mut chunk)
-            .await;
-        match read {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(chunk), content)),
-            Err(error) => Some((Err(error), content)),
+            .await
+            .map_err(|error| Error::file(&path, error))?;
+        if read == 0 {
+            return Ok(None);
         }
+        let sent = sent + read as u64;
+        on_sent(sent);
+        Ok(Some((chunk, (path, content, on_sent, sent))))
     })
 }

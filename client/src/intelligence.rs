@@ -170,12 +170,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn metric_cards(&self, filter: &ProgramFilter) -> Result<Vec<MetricCard>, Error> {
-        let request = self.request(v1::ListMetricCardsRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.intelligence_api().list_metric_cards(request))
-            .await?;
+        let answer = ask!(
+            self.intelligence_api()
+                .list_metric_cards(v1::ListMetricCardsRequest {
+                    filter: Some(filter.wire()),
+                })
+        )
+        .await?;
         FromWire::from_wire(answer.cards)
     }
 
@@ -187,12 +188,12 @@ impl Client {
         &self,
         filter: &ProgramFilter,
     ) -> Result<PartnerStrengths, Error> {
-        let request = self.request(v1::ListPartnerStrengthsRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.intelligence_api().list_partner_strengths(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().list_partner_strengths(
+            v1::ListPartnerStrengthsRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         PartnerStrengths::from_wire(answer)
     }
 
@@ -205,13 +206,13 @@ impl Client {
         partner: Option<&str>,
         request_id: Option<&str>,
     ) -> Result<AnalysisRefreshRequest, Error> {
-        let request = self.request(v1::RequestAnalysisRefreshRequest {
-            partner: partner.unwrap_or_default().to_owned(),
-            request_id: request_id.unwrap_or_default().to_owned(),
-        });
-        let answer = self
-            .answer(self.intelligence_api().request_analysis_refresh(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().request_analysis_refresh(
+            v1::RequestAnalysisRefreshRequest {
+                partner: partner.unwrap_or_default().to_owned(),
+                request_id: request_id.unwrap_or_default().to_owned(),
+            }
+        ))
+        .await?;
         AnalysisRefreshRequest::from_wire(present(answer.request, "the request")?)
     }
 
@@ -224,16 +225,13 @@ impl Client {
         after_sequence: u64,
         page_size: u32,
     ) -> Result<Vec<AnalysisRefreshRequest>, Error> {
-        let request = self.request(v1::ListAnalysisRefreshRequestsRequest {
-            after_sequence,
-            page_size: i32::try_from(page_size).unwrap_or(i32::MAX),
-        });
-        let answer = self
-            .answer(
-                self.intelligence_api()
-                    .list_analysis_refresh_requests(request),
-            )
-            .await?;
+        let answer = ask!(self.intelligence_api().list_analysis_refresh_requests(
+            v1::ListAnalysisRefreshRequestsRequest {
+                after_sequence,
+                page_size: i32::try_from(page_size).unwrap_or(i32::MAX),
+            }
+        ))
+        .await?;
         FromWire::from_wire(answer.requests)
     }
 
@@ -248,16 +246,16 @@ impl Client {
         below: Option<u32>,
         page: PageRequest,
     ) -> Result<Page<AreaToAddress>, Error> {
-        let request = self.request(v1::ListAreasToAddressRequest {
-            filter: Some(filter.wire()),
-            scores: scores.iter().map(|score| score.to_proto()).collect(),
-            below,
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.intelligence_api().list_areas_to_address(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().list_areas_to_address(
+            v1::ListAreasToAddressRequest {
+                filter: Some(filter.wire()),
+                scores: scores.iter().map(|score| score.to_proto()).collect(),
+                below,
+                page_size: page.size(),
+                page_token: page.token,
+            }
+        ))
+        .await?;
         Page::of(answer.areas, answer.next_page_token, None)
     }
 
@@ -279,12 +277,12 @@ impl Client {
         &self,
         filter: &ProgramFilter,
     ) -> Result<PartnerLifecycle, Error> {
-        let request = self.request(v1::GetPartnerLifecycleRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.intelligence_api().get_partner_lifecycle(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().get_partner_lifecycle(
+            v1::GetPartnerLifecycleRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         PartnerLifecycle::from_wire(answer)
     }
 
@@ -297,13 +295,13 @@ impl Client {
         filter: &ProgramFilter,
         dimension: CoverageDimension,
     ) -> Result<PartnerCoverage, Error> {
-        let request = self.request(v1::GetPartnerCoverageRequest {
-            filter: Some(filter.wire()),
-            dimension: dimension.to_proto(),
-        });
-        let answer = self
-            .answer(self.intelligence_api().get_partner_coverage(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().get_partner_coverage(
+            v1::GetPartnerCoverageRequest {
+                filter: Some(filter.wire()),
+                dimension: dimension.to_proto(),
+            }
+        ))
+        .await?;
         PartnerCoverage::from_wire(answer)
     }
 
@@ -318,15 +316,15 @@ impl Client {
         reference: &[String],
         least_partners: u32,
     ) -> Result<CoverageGaps, Error> {
-        let request = self.request(v1::ListCoverageGapsRequest {
-            filter: Some(filter.wire()),
-            dimension: dimension.to_proto(),
-            reference: reference.to_vec(),
-            least_partners,
-        });
-        let answer = self
-            .answer(self.intelligence_api().list_coverage_gaps(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().list_coverage_gaps(
+            v1::ListCoverageGapsRequest {
+                filter: Some(filter.wire()),
+                dimension: dimension.to_proto(),
+                reference: reference.to_vec(),
+                least_partners,
+            }
+        ))
+        .await?;
         CoverageGaps::from_wire(answer)
     }
 
@@ -340,14 +338,14 @@ impl Client {
         early_stages: &[String],
         late_stages: &[String],
     ) -> Result<Vec<TierComparison>, Error> {
-        let request = self.request(v1::ComparePartnerTiersRequest {
-            filter: Some(filter.wire()),
-            early_stages: early_stages.to_vec(),
-            late_stages: late_stages.to_vec(),
-        });
-        let answer = self
-            .answer(self.intelligence_api().compare_partner_tiers(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().compare_partner_tiers(
+            v1::ComparePartnerTiersRequest {
+                filter: Some(filter.wire()),
+                early_stages: early_stages.to_vec(),
+                late_stages: late_stages.to_vec(),
+            }
+        ))
+        .await?;
         FromWire::from_wire(answer.tiers)
     }
 
@@ -356,12 +354,12 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn view_preferences(&self, view: &str) -> Result<Vec<TilePreference>, Error> {
-        let request = self.request(v1::GetViewPreferencesRequest {
-            view: view.to_owned(),
-        });
-        let answer = self
-            .answer(self.intelligence_api().get_view_preferences(request))
-            .await?;
+        let answer = ask!(self.intelligence_api().get_view_preferences(
+            v1::GetViewPreferencesRequest {
+                view: view.to_owned(),
+            }
+        ))
+        .await?;
         FromWire::from_wire(answer.tiles)
     }
 
@@ -375,20 +373,21 @@ impl Client {
         tiles: &[(String, bool)],
         everyone: bool,
     ) -> Result<Vec<TilePreference>, Error> {
-        let request = self.request(v1::UpdateViewPreferencesRequest {
-            view: view.to_owned(),
-            tiles: tiles
-                .iter()
-                .map(|(tile, visible)| v1::TilePreference {
-                    tile: tile.clone(),
-                    visible: *visible,
+        let answer = ask!(
+            self.intelligence_api()
+                .update_view_preferences(v1::UpdateViewPreferencesRequest {
+                    view: view.to_owned(),
+                    tiles: tiles
+                        .iter()
+                        .map(|(tile, visible)| v1::TilePreference {
+                            tile: tile.clone(),
+                            visible: *visible,
+                        })
+                        .collect(),
+                    everyone,
                 })
-                .collect(),
-            everyone,
-        });
-        let answer = self
-            .answer(self.intelligence_api().update_view_preferences(request))
-            .await?;
+        )
+        .await?;
         FromWire::from_wire(answer.tiles)
     }
 }

@@ -23,12 +23,13 @@
 mod message;
 #[macro_use]
 mod names;
+#[macro_use]
+mod connection;
 mod admin;
 mod asset;
 mod attribution;
 mod change;
 mod config;
-mod connection;
 mod convert;
 mod customer;
 mod engagement;

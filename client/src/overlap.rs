@@ -263,10 +263,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn matrix(&self, partner: &str) -> Result<Matrix, Error> {
-        let request = self.request(v1::GetMatrixRequest {
+        let answer = ask!(self.overlap_api().get_matrix(v1::GetMatrixRequest {
             partner: partner.to_owned(),
-        });
-        let answer = self.answer(self.overlap_api().get_matrix(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.matrix, "the matrix")?.into())
     }
 
@@ -280,18 +280,18 @@ impl Client {
         filter: &SharedFilter,
         page: PageRequest,
     ) -> Result<SharedCustomerPage, Error> {
-        let request = self.request(v1::ListSharedCustomersRequest {
-            partner: partner.to_owned(),
-            page_size: page.size(),
-            page_token: page.token,
-            mine: filter.mine.clone().unwrap_or_default(),
-            theirs: filter.theirs.clone().unwrap_or_default(),
-            search: filter.search.clone().unwrap_or_default(),
-            targets_only: filter.targets_only,
-        });
-        let answer = self
-            .answer(self.overlap_api().list_shared_customers(request))
-            .await?;
+        let answer = ask!(self.overlap_api().list_shared_customers(
+            v1::ListSharedCustomersRequest {
+                partner: partner.to_owned(),
+                page_size: page.size(),
+                page_token: page.token,
+                mine: filter.mine.clone().unwrap_or_default(),
+                theirs: filter.theirs.clone().unwrap_or_default(),
+                search: filter.search.clone().unwrap_or_default(),
+                targets_only: filter.targets_only,
+            }
+        ))
+        .await?;
         let page = Page::new(answer.customers, answer.next_page_token);
         let empty_reason = EmptyReason::from_proto(answer.empty_reason);
         Ok(SharedCustomerPage {
@@ -326,13 +326,14 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn shared_customer(&self, partner: &str, id: &str) -> Result<SharedCustomer, Error> {
-        let request = self.request(v1::GetSharedCustomerRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-        });
-        let answer = self
-            .answer(self.overlap_api().get_shared_customer(request))
-            .await?;
+        let answer = ask!(
+            self.overlap_api()
+                .get_shared_customer(v1::GetSharedCustomerRequest {
+                    partner: partner.to_owned(),
+                    id: id.to_owned(),
+                })
+        )
+        .await?;
         Ok(present(answer.customer, "the customer")?.into())
     }
 
@@ -346,12 +347,12 @@ impl Client {
         ids: Vec<String>,
         target: bool,
     ) -> Result<u64, Error> {
-        let request = self.request(v1::SetTargetsRequest {
+        let answer = ask!(self.overlap_api().set_targets(v1::SetTargetsRequest {
             partner: partner.to_owned(),
             ids,
             target,
-        });
-        let answer = self.answer(self.overlap_api().set_targets(request)).await?;
+        }))
+        .await?;
         Ok(answer.changed)
     }
 
@@ -360,13 +361,14 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn explain_customer(&self, partner: &str, id: &str) -> Result<Explanation, Error> {
-        let request = self.request(v1::ExplainCustomerRequest {
-            partner: partner.to_owned(),
-            id: id.to_owned(),
-        });
-        let answer = self
-            .answer(self.overlap_api().explain_customer(request))
-            .await?;
+        let answer = ask!(
+            self.overlap_api()
+                .explain_customer(v1::ExplainCustomerRequest {
+                    partner: partner.to_owned(),
+                    id: id.to_owned(),
+                })
+        )
+        .await?;
         Ok(answer.into())
     }
 }

@@ -35,27 +35,28 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// A page of a list whose whole length the node tells.
+    /// A page whose entries are read already.
+    pub(crate) fn part(items: Vec<T>, next: String, total: Option<u64>) -> Self {
+        Self {
+            items,
+            next: (!next.is_empty()).then_some(next),
+            total,
+        }
+    }
+
+    /// A page of what an answer has.
     pub(crate) fn of<W>(items: Vec<W>, next: String, total: Option<u64>) -> Result<Self, Error>
     where
         T: FromWire<W>,
     {
-        Ok(Self {
-            items: FromWire::from_wire(items)?,
-            next: (!next.is_empty()).then_some(next),
-            total,
-        })
+        Ok(Self::part(FromWire::from_wire(items)?, next, total))
     }
 
     pub(crate) fn new<P>(items: Vec<P>, next: String) -> Self
     where
         T: From<P>,
     {
-        Self {
-            items: items.into_iter().map(T::from).collect(),
-            next: (!next.is_empty()).then_some(next),
-            total: None,
-        }
+        Self::part(items.into_iter().map(T::from).collect(), next, None)
     }
 }
 

@@ -114,12 +114,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn partner_info(&self, partner: &str) -> Result<PartnerInfo, Error> {
-        let request = self.request(v1::GetPartnerInfoRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.partner_info_api().get_partner_info(request))
-            .await?;
+        let answer = ask!(
+            self.partner_info_api()
+                .get_partner_info(v1::GetPartnerInfoRequest {
+                    partner: partner.to_owned(),
+                })
+        )
+        .await?;
         PartnerInfo::from_wire(answer)
     }
 
@@ -128,10 +129,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn own_info(&self) -> Result<OwnInfo, Error> {
-        let request = self.request(v1::GetOwnInfoRequest {});
-        let answer = self
-            .answer(self.partner_info_api().get_own_info(request))
-            .await?;
+        let answer = ask!(
+            self.partner_info_api()
+                .get_own_info(v1::GetOwnInfoRequest {})
+        )
+        .await?;
         OwnInfo::from_wire(answer)
     }
 
@@ -140,12 +142,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn set_own_info(&self, info: OrganizationInfo) -> Result<OwnInfo, Error> {
-        let request = self.request(v1::SetOwnInfoRequest {
+        let answer = ask!(self.partner_info_api().set_own_info(v1::SetOwnInfoRequest {
             info: Some(info.into()),
-        });
-        let answer = self
-            .answer(self.partner_info_api().set_own_info(request))
-            .await?;
+        }))
+        .await?;
         Ok(OwnInfo {
             info: OrganizationInfo::from_wire(present(answer.info, "the info")?)?,
             updated_at: time(answer.updated_at),

@@ -93,13 +93,14 @@ impl Client {
         endpoint: Option<&str>,
         valid_hours: Option<u32>,
     ) -> Result<Invite, Error> {
-        let request = self.request(v1::CreateInviteRequest {
-            endpoint: endpoint.unwrap_or_default().to_owned(),
-            valid_hours: valid_hours.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.partnership_api().create_invite(request))
-            .await?;
+        let answer = ask!(
+            self.partnership_api()
+                .create_invite(v1::CreateInviteRequest {
+                    endpoint: endpoint.unwrap_or_default().to_owned(),
+                    valid_hours: valid_hours.unwrap_or_default(),
+                })
+        )
+        .await?;
         Ok(Invite {
             invite: answer.invite,
             fingerprint: answer.fingerprint,
@@ -116,13 +117,14 @@ impl Client {
         invite: &str,
         endpoint: Option<&str>,
     ) -> Result<Partnership, Error> {
-        let request = self.request(v1::AcceptInviteRequest {
-            invite: invite.trim().to_owned(),
-            endpoint: endpoint.unwrap_or_default().to_owned(),
-        });
-        let answer = self
-            .answer(self.partnership_api().accept_invite(request))
-            .await?;
+        let answer = ask!(
+            self.partnership_api()
+                .accept_invite(v1::AcceptInviteRequest {
+                    invite: invite.trim().to_owned(),
+                    endpoint: endpoint.unwrap_or_default().to_owned(),
+                })
+        )
+        .await?;
         Ok(present(answer.partnership, "the partnership")?.into())
     }
 
@@ -135,14 +137,15 @@ impl Client {
         connected_only: bool,
         page: PageRequest,
     ) -> Result<Page<Partnership>, Error> {
-        let request = self.request(v1::ListPartnershipsRequest {
-            page_size: page.size(),
-            page_token: page.token,
-            connected_only,
-        });
-        let answer = self
-            .answer(self.partnership_api().list_partnerships(request))
-            .await?;
+        let answer = ask!(
+            self.partnership_api()
+                .list_partnerships(v1::ListPartnershipsRequest {
+                    page_size: page.size(),
+                    page_token: page.token,
+                    connected_only,
+                })
+        )
+        .await?;
         Ok(Page::new(answer.partnerships, answer.next_page_token))
     }
 
@@ -159,12 +162,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn partnership(&self, partner: &str) -> Result<Partnership, Error> {
-        let request = self.request(v1::GetPartnershipRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.partnership_api().get_partnership(request))
-            .await?;
+        let answer = ask!(
+            self.partnership_api()
+                .get_partnership(v1::GetPartnershipRequest {
+                    partner: partner.to_owned(),
+                })
+        )
+        .await?;
         Ok(present(answer.partnership, "the partnership")?.into())
     }
 
@@ -173,12 +177,12 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn revoke_partnership(&self, partner: &str) -> Result<Partnership, Error> {
-        let request = self.request(v1::RevokePartnershipRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.partnership_api().revoke_partnership(request))
-            .await?;
+        let answer = ask!(self.partnership_api().revoke_partnership(
+            v1::RevokePartnershipRequest {
+                partner: partner.to_owned(),
+            }
+        ))
+        .await?;
         Ok(present(answer.partnership, "the partnership")?.into())
     }
 }

@@ -1,9 +1,8 @@
 //! The numbers of the partner program.
 
-use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use futures::stream::Stream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tonic::Request;
 
 use crate::{
     Client, EcosystemEventType, EngagementPeriod, Error, ExportFormat, Metric, MetricDefinition,
@@ -279,10 +278,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn metric_definitions(&self) -> Result<Vec<MetricDefinition>, Error> {
-        let request = self.request(v1::ListMetricDefinitionsRequest {});
-        let answer = self
-            .answer(self.program_api().list_metric_definitions(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .list_metric_definitions(v1::ListMetricDefinitionsRequest {})
+        )
+        .await?;
         FromWire::from_wire(answer.definitions)
     }
 
@@ -296,14 +296,12 @@ impl Client {
         retention: Option<RetentionMeasure>,
         basis: Option<ReturnBasis>,
     ) -> Result<Vec<Metric>, Error> {
-        let request = self.request(v1::GetScorecardRequest {
+        let answer = ask!(self.program_api().get_scorecard(v1::GetScorecardRequest {
             filter: Some(filter.wire()),
             retention_measure: retention.unwrap_or_default().to_proto(),
             return_basis: basis.unwrap_or_default().to_proto(),
-        });
-        let answer = self
-            .answer(self.program_api().get_scorecard(request))
-            .await?;
+        }))
+        .await?;
         FromWire::from_wire(answer.metrics)
     }
 
@@ -316,11 +314,11 @@ impl Client {
         filter: &ProgramFilter,
         metrics: &[String],
     ) -> Result<Vec<Metric>, Error> {
-        let request = self.request(v1::GetMetricsRequest {
+        let answer = ask!(self.program_api().get_metrics(v1::GetMetricsRequest {
             filter: Some(filter.wire()),
             metrics: metrics.to_vec(),
-        });
-        let answer = self.answer(self.program_api().get_metrics(request)).await?;
+        }))
+        .await?;
         FromWire::from_wire(answer.metrics)
     }
 
@@ -335,16 +333,17 @@ impl Client {
         dimension: MetricDimension,
         page: PageRequest,
     ) -> Result<MetricBreakdown, Error> {
-        let request = self.request(v1::GetMetricBreakdownRequest {
-            filter: Some(filter.wire()),
-            metrics: metrics.to_vec(),
-            dimension: dimension.to_proto(),
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.program_api().get_metric_breakdown(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_metric_breakdown(v1::GetMetricBreakdownRequest {
+                    filter: Some(filter.wire()),
+                    metrics: metrics.to_vec(),
+                    dimension: dimension.to_proto(),
+                    page_size: page.size(),
+                    page_token: page.token,
+                })
+        )
+        .await?;
         MetricBreakdown::from_wire(answer)
     }
 
@@ -359,11 +358,7 @@ impl Client {
             let page = self
                 .list_metric_breakdown(filter, metrics, dimension, page)
                 .await?;
-            Ok(Page {
-                items: page.groups,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: None,
-            })
+            Ok(Page::part(page.groups, page.next_page_token, None))
         })
     }
 
@@ -377,14 +372,15 @@ impl Client {
         metrics: &[String],
         period: EngagementPeriod,
     ) -> Result<Vec<MetricSeriesEntry>, Error> {
-        let request = self.request(v1::GetMetricSeriesRequest {
-            filter: Some(filter.wire()),
-            metrics: metrics.to_vec(),
-            period: period.to_proto(),
-        });
-        let answer = self
-            .answer(self.program_api().get_metric_series(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_metric_series(v1::GetMetricSeriesRequest {
+                    filter: Some(filter.wire()),
+                    metrics: metrics.to_vec(),
+                    period: period.to_proto(),
+                })
+        )
+        .await?;
         FromWire::from_wire(answer.entries)
     }
 
@@ -397,13 +393,14 @@ impl Client {
         filter: &ProgramFilter,
         stages: &[String],
     ) -> Result<Vec<StageConversion>, Error> {
-        let request = self.request(v1::GetStageConversionRequest {
-            filter: Some(filter.wire()),
-            stages: stages.to_vec(),
-        });
-        let answer = self
-            .answer(self.program_api().get_stage_conversion(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_stage_conversion(v1::GetStageConversionRequest {
+                    filter: Some(filter.wire()),
+                    stages: stages.to_vec(),
+                })
+        )
+        .await?;
         FromWire::from_wire(answer.conversions)
     }
 
@@ -412,12 +409,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn forecast(&self, filter: &ProgramFilter) -> Result<Forecasts, Error> {
-        let request = self.request(v1::GetForecastRequest {
+        let answer = ask!(self.program_api().get_forecast(v1::GetForecastRequest {
             filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_forecast(request))
-            .await?;
+        }))
+        .await?;
         Forecasts::from_wire(answer)
     }
 
@@ -431,14 +426,15 @@ impl Client {
         metrics: &[String],
         cohorts: Option<MetricDimension>,
     ) -> Result<MetricComparison, Error> {
-        let request = self.request(v1::CompareMetricsRequest {
-            filter: Some(filter.wire()),
-            metrics: metrics.to_vec(),
-            cohort_dimension: cohorts.unwrap_or_default().to_proto(),
-        });
-        let answer = self
-            .answer(self.program_api().compare_metrics(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .compare_metrics(v1::CompareMetricsRequest {
+                    filter: Some(filter.wire()),
+                    metrics: metrics.to_vec(),
+                    cohort_dimension: cohorts.unwrap_or_default().to_proto(),
+                })
+        )
+        .await?;
         MetricComparison::from_wire(answer)
     }
 
@@ -447,12 +443,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn enablement(&self, filter: &ProgramFilter) -> Result<Enablement, Error> {
-        let request = self.request(v1::GetEnablementRequest {
+        let answer = ask!(self.program_api().get_enablement(v1::GetEnablementRequest {
             filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_enablement(request))
-            .await?;
+        }))
+        .await?;
         Enablement::from_wire(answer)
     }
 
@@ -466,13 +460,13 @@ impl Client {
         kinds: &[AlertKind],
         page: PageRequest,
     ) -> Result<Alerts, Error> {
-        let request = self.request(v1::ListAlertsRequest {
+        let answer = ask!(self.program_api().list_alerts(v1::ListAlertsRequest {
             filter: Some(filter.wire()),
             kinds: kinds.iter().map(|kind| kind.to_proto()).collect(),
             page_size: page.size(),
             page_token: page.token,
-        });
-        let answer = self.answer(self.program_api().list_alerts(request)).await?;
+        }))
+        .await?;
         Alerts::from_wire(answer)
     }
 
@@ -484,11 +478,7 @@ impl Client {
     ) -> impl Stream<Item = Result<Alert, Error>> + Send + 'a {
         entries(move |page| async move {
             let page = self.list_alerts(filter, kinds, page).await?;
-            Ok(Page {
-                items: page.alerts,
-                next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-                total: None,
-            })
+            Ok(Page::part(page.alerts, page.next_page_token, None))
         })
     }
 
@@ -497,12 +487,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn executive_view(&self, filter: &ProgramFilter) -> Result<ExecutiveView, Error> {
-        let request = self.request(v1::GetExecutiveViewRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_executive_view(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_executive_view(v1::GetExecutiveViewRequest {
+                    filter: Some(filter.wire()),
+                })
+        )
+        .await?;
         ExecutiveView::from_wire(answer)
     }
 
@@ -515,13 +506,14 @@ impl Client {
         partner: &str,
         filter: &ProgramFilter,
     ) -> Result<PartnerOverview, Error> {
-        let request = self.request(v1::GetPartnerOverviewRequest {
-            partner: partner.to_owned(),
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_partner_overview(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_partner_overview(v1::GetPartnerOverviewRequest {
+                    partner: partner.to_owned(),
+                    filter: Some(filter.wire()),
+                })
+        )
+        .await?;
         PartnerOverview::from_wire(answer)
     }
 
@@ -533,12 +525,12 @@ impl Client {
         &self,
         filter: &ProgramFilter,
     ) -> Result<EcosystemSignals, Error> {
-        let request = self.request(v1::GetEcosystemSignalsRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_ecosystem_signals(request))
-            .await?;
+        let answer = ask!(self.program_api().get_ecosystem_signals(
+            v1::GetEcosystemSignalsRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         EcosystemSignals::from_wire(answer)
     }
 
@@ -550,12 +542,12 @@ impl Client {
         &self,
         filter: &ProgramFilter,
     ) -> Result<DashboardAdoption, Error> {
-        let request = self.request(v1::GetDashboardAdoptionRequest {
-            filter: Some(filter.wire()),
-        });
-        let answer = self
-            .answer(self.program_api().get_dashboard_adoption(request))
-            .await?;
+        let answer = ask!(self.program_api().get_dashboard_adoption(
+            v1::GetDashboardAdoptionRequest {
+                filter: Some(filter.wire()),
+            }
+        ))
+        .await?;
         DashboardAdoption::from_wire(answer)
     }
 
@@ -573,19 +565,11 @@ impl Client {
             dimension: dimension.unwrap_or_default().to_proto(),
             format: format.to_proto(),
         };
-        stream::once(async move {
-            let mut request = Request::new(message);
-            request.set_timeout(self.transfer_timeout);
-            let chunks = self
-                .answer(self.program_api().export_metrics(request))
-                .await?;
-            Ok::<_, Error>(chunks.map(|chunk| {
-                chunk
-                    .map(|chunk| chunk.chunk)
-                    .map_err(|status| self.refused(status))
-            }))
-        })
-        .try_flatten()
+        let request = self.transfer_request(message);
+        self.answers(
+            async move { self.program_api().export_metrics(request).await },
+            |answer| Ok(answer.chunk),
+        )
     }
 
     /// Streams every metric as of the end of each day; days are YYYY-MM-DD, inclusive.
@@ -606,19 +590,11 @@ impl Client {
             format: format.to_proto(),
             metrics: metrics.to_vec(),
         };
-        stream::once(async move {
-            let mut request = Request::new(message);
-            request.set_timeout(self.transfer_timeout);
-            let chunks = self
-                .answer(self.program_api().export_daily_feed(request))
-                .await?;
-            Ok::<_, Error>(chunks.map(|chunk| {
-                chunk
-                    .map(|chunk| chunk.chunk)
-                    .map_err(|status| self.refused(status))
-            }))
-        })
-        .try_flatten()
+        let request = self.transfer_request(message);
+        self.answers(
+            async move { self.program_api().export_daily_feed(request).await },
+            |answer| Ok(answer.chunk),
+        )
     }
 
     /// The settings.
@@ -626,10 +602,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn program_settings(&self) -> Result<ProgramSettings, Error> {
-        let request = self.request(v1::GetProgramSettingsRequest {});
-        let answer = self
-            .answer(self.program_api().get_program_settings(request))
-            .await?;
+        let answer = ask!(
+            self.program_api()
+                .get_program_settings(v1::GetProgramSettingsRequest {})
+        )
+        .await?;
         ProgramSettings::from_wire(present(answer.settings, "the settings")?)
     }
 
@@ -642,15 +619,15 @@ impl Client {
         settings: ProgramSettings,
         fields: &[&str],
     ) -> Result<ProgramSettings, Error> {
-        let request = self.request(v1::UpdateProgramSettingsRequest {
-            settings: Some(settings.into()),
-            update_mask: (!fields.is_empty()).then(|| prost_types::FieldMask {
-                paths: fields.iter().map(|field| (*field).to_owned()).collect(),
-            }),
-        });
-        let answer = self
-            .answer(self.program_api().update_program_settings(request))
-            .await?;
+        let answer = ask!(self.program_api().update_program_settings(
+            v1::UpdateProgramSettingsRequest {
+                settings: Some(settings.into()),
+                update_mask: (!fields.is_empty()).then(|| prost_types::FieldMask {
+                    paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+                }),
+            }
+        ))
+        .await?;
         ProgramSettings::from_wire(present(answer.settings, "the settings")?)
     }
 }

@@ -122,14 +122,12 @@ impl Client {
         partner: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Receipt>, Error> {
-        let request = self.request(v1::ListReceiptsRequest {
+        let answer = ask!(self.receipt_api().list_receipts(v1::ListReceiptsRequest {
             partner: partner.unwrap_or_default().to_owned(),
             page_size: page.size(),
             page_token: page.token,
-        });
-        let answer = self
-            .answer(self.receipt_api().list_receipts(request))
-            .await?;
+        }))
+        .await?;
         Ok(Page::new(answer.receipts, answer.next_page_token))
     }
 
@@ -146,10 +144,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn receipt_file(&self, run: &str) -> Result<ReceiptFile, Error> {
-        let request = self.request(v1::GetReceiptRequest {
+        let answer = ask!(self.receipt_api().get_receipt(v1::GetReceiptRequest {
             run: run.to_owned(),
-        });
-        let answer = self.answer(self.receipt_api().get_receipt(request)).await?;
+        }))
+        .await?;
         let receipt = present(answer.receipt, "the receipt")?.into();
         ReceiptFile::new(
             &receipt,

@@ -2,9 +2,11 @@
 
 mod mapping;
 
+use std::path::PathBuf;
+
 use futures::{
     FutureExt as _, future,
-    stream::{self, Stream, StreamExt as _},
+    stream::{self, Stream, StreamExt as _, TryStreamExt as _},
 };
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -16,6 +18,7 @@ use crate::{
     import::chunks,
     message::FromWire,
     paging::entries,
+    transfer::ended,
     v1::{self, import_records_request::Part, record::Content},
 };
 
@@ -137,6 +140,16 @@ messages! {
     }
 }
 
+impl FromWire<v1::ImportRecordsResponse> for RecordsReport {
+    fn from_wire(wire: v1::ImportRecordsResponse) -> Result<Self, Error> {
+        Ok(Self {
+            inserted: wire.inserted,
+            updated: wire.updated,
+            unchanged: wire.unchanged,
+        })
+    }
+}
+
 named_enum! {
     /// How a file of records is written.
     RecordFileFormat of v1::RecordFileFormat {
@@ -217,25 +230,22 @@ impl Client {
         &self,
         records: impl Stream<Item = Record> + Send + 'static,
     ) -> impl Future<Output = Result<RecordsReport, Error>> + Send {
-        let messages = records
-            .map(|record| record.0)
-            .chunks(BATCH)
-            .map(|records| {
-                Ok(v1::IngestRecordsRequest {
-                    records,
-                    last: false,
-                })
+        let messages = records.map(|record| record.0).chunks(BATCH).map(|records| {
+            Ok(v1::IngestRecordsRequest {
+                records,
+                last: false,
             })
-            .chain(stream::once(future::ready(Ok(v1::IngestRecordsRequest {
-                records: Vec::new(),
-                last: true,
-            }))));
+        });
+        let last = v1::IngestRecordsRequest {
+            records: Vec::new(),
+            last: true,
+        };
         // A record of no kind is refused.
         let refused = v1::IngestRecordsRequest {
             records: vec![v1::Record::default()],
             last: false,
         };
-        let (request, cause) = self.upload(messages, refused);
+        let (request, cause) = self.upload(ended(messages, last), refused);
         async move {
             let mut api = self.record_api();
             let answer = self
@@ -253,9 +263,9 @@ impl Client {
         &self,
         import: RecordImport,
         content: impl AsyncRead + Send + Unpin + 'static,
-        mut on_sent: impl FnMut(u64) + Send + 'static,
+        on_sent: impl FnMut(u64) + Send + 'static,
     ) -> impl Future<Output = Result<RecordsReport, Error>> + Send {
-        let path = std::path::PathBuf::from(&import.file_name);
+        let path = PathBuf::from(&import.file_name);
         let header = || {
             Part::Header(v1::ImportRecordsHeader {
                 file_name: import.file_name.clone(),
@@ -263,41 +273,28 @@ impl Client {
                 kind: import.kind.unwrap_or_default().to_proto(),
             })
         };
-        let mut sent = 0;
-        let chunks = chunks(content).map(move |chunk| {
-            let chunk = chunk.map_err(|error| Error::file(&path, error))?;
-            sent += chunk.len() as u64;
-            on_sent(sent);
-            Ok(Part::Chunk(chunk))
-        });
         let parts = stream::once(future::ready(Ok(header())))
-            .chain(chunks)
-            .map(|part| {
-                Ok(v1::ImportRecordsRequest {
-                    part: Some(part?),
-                    last: false,
-                })
-            })
-            .chain(stream::once(future::ready(Ok(v1::ImportRecordsRequest {
-                part: None,
-                last: true,
-            }))));
+            .chain(chunks(path, content, on_sent).map_ok(Part::Chunk))
+            .map_ok(|part| v1::ImportRecordsRequest {
+                part: Some(part),
+                last: false,
+            });
+        let last = v1::ImportRecordsRequest {
+            part: None,
+            last: true,
+        };
         // A second header is refused.
         let refused = v1::ImportRecordsRequest {
             part: Some(header()),
             last: false,
         };
-        let (request, cause) = self.upload(parts, refused);
+        let (request, cause) = self.upload(ended(parts, last), refused);
         async move {
             let mut api = self.record_api();
             let answer = self
                 .uploaded(cause, api.import_records(request).boxed())
                 .await?;
-            Ok(RecordsReport {
-                inserted: answer.inserted,
-                updated: answer.updated,
-                unchanged: answer.unchanged,
-            })
+            RecordsReport::from_wire(answer)
         }
     }
 
@@ -306,11 +303,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn record(&self, kind: RecordKind, id: &str) -> Result<Record, Error> {
-        let request = self.request(v1::GetRecordRequest {
+        let answer = ask!(self.record_api().get_record(v1::GetRecordRequest {
             kind: kind.to_proto(),
             id: id.to_owned(),
-        });
-        let answer = self.answer(self.record_api().get_record(request)).await?;
+        }))
+        .await?;
         Record::from_wire(present(answer.record, "the record")?)
     }
 
@@ -324,13 +321,13 @@ impl Client {
         partner: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<Record>, Error> {
-        let request = self.request(v1::ListRecordsRequest {
+        let answer = ask!(self.record_api().list_records(v1::ListRecordsRequest {
             kind: kind.to_proto(),
             partner: partner.unwrap_or_default().to_owned(),
             page_size: page.size(),
             page_token: page.token,
-        });
-        let answer = self.answer(self.record_api().list_records(request)).await?;
+        }))
+        .await?;
         Page::of(answer.records, answer.next_page_token, None)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use futures::stream::Stream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -190,12 +190,12 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn start_run(&self, partner: &str, options: StartRun) -> Result<Run, Error> {
-        let request = self.request(v1::StartRunRequest {
+        let answer = ask!(self.match_api().start_run(v1::StartRunRequest {
             partner: partner.to_owned(),
             full: options.full,
             request_id: options.request_id.unwrap_or_default(),
-        });
-        let answer = self.answer(self.match_api().start_run(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.run, "the run")?.into())
     }
 
@@ -204,10 +204,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn run(&self, run: &str) -> Result<Run, Error> {
-        let request = self.request(v1::GetRunRequest {
+        let answer = ask!(self.match_api().get_run(v1::GetRunRequest {
             run: run.to_owned(),
-        });
-        let answer = self.answer(self.match_api().get_run(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.run, "the run")?.into())
     }
 
@@ -216,12 +216,12 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn list_runs(&self, partner: &str, page: PageRequest) -> Result<Page<Run>, Error> {
-        let request = self.request(v1::ListRunsRequest {
+        let answer = ask!(self.match_api().list_runs(v1::ListRunsRequest {
             partner: partner.to_owned(),
             page_size: page.size(),
             page_token: page.token,
-        });
-        let answer = self.answer(self.match_api().list_runs(request)).await?;
+        }))
+        .await?;
         Ok(Page::new(answer.runs, answer.next_page_token))
     }
 
@@ -239,17 +239,13 @@ impl Client {
         &'a self,
         run: &'a str,
     ) -> impl Stream<Item = Result<Run, Error>> + Send + 'a {
-        let open = async move {
-            let request = self.watch_request(v1::WatchRunRequest {
-                run: run.to_owned(),
-            });
-            let updates = self.answer(self.match_api().watch_run(request)).await?;
-            Ok::<_, Error>(updates.map(move |update| {
-                let update = update.map_err(|status| self.refused(status))?;
-                Ok(Run::from(present(update.run, "the run")?))
-            }))
-        };
-        stream::once(open).try_flatten()
+        let request = self.watch_request(v1::WatchRunRequest {
+            run: run.to_owned(),
+        });
+        self.answers(
+            async move { self.match_api().watch_run(request).await },
+            |update| Ok(present(update.run, "the run")?.into()),
+        )
     }
 
     /// Cancels a run under way.
@@ -257,10 +253,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn cancel_run(&self, run: &str) -> Result<Run, Error> {
-        let request = self.request(v1::CancelRunRequest {
+        let answer = ask!(self.match_api().cancel_run(v1::CancelRunRequest {
             run: run.to_owned(),
-        });
-        let answer = self.answer(self.match_api().cancel_run(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.run, "the run")?.into())
     }
 }

@@ -160,11 +160,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn set_policy(&self, partner: &str, policy: SharingPolicy) -> Result<Sharing, Error> {
-        let request = self.request(v1::SetPolicyRequest {
+        let answer = ask!(self.sharing_api().set_policy(v1::SetPolicyRequest {
             partner: partner.to_owned(),
             policy: Some(policy.into()),
-        });
-        let answer = self.answer(self.sharing_api().set_policy(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.sharing, "the sharing permissions")?.into())
     }
 
@@ -173,12 +173,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn approve_proposal(&self, partner: &str) -> Result<Sharing, Error> {
-        let request = self.request(v1::ApproveProposalRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.sharing_api().approve_proposal(request))
-            .await?;
+        let answer = ask!(
+            self.sharing_api()
+                .approve_proposal(v1::ApproveProposalRequest {
+                    partner: partner.to_owned(),
+                })
+        )
+        .await?;
         Ok(present(answer.sharing, "the sharing permissions")?.into())
     }
 
@@ -187,12 +188,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn decline_proposal(&self, partner: &str) -> Result<Sharing, Error> {
-        let request = self.request(v1::DeclineProposalRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.sharing_api().decline_proposal(request))
-            .await?;
+        let answer = ask!(
+            self.sharing_api()
+                .decline_proposal(v1::DeclineProposalRequest {
+                    partner: partner.to_owned(),
+                })
+        )
+        .await?;
         Ok(present(answer.sharing, "the sharing permissions")?.into())
     }
 
@@ -201,12 +203,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn revoke_sharing(&self, partner: &str) -> Result<Sharing, Error> {
-        let request = self.request(v1::RevokeSharingRequest {
+        let answer = ask!(self.sharing_api().revoke_sharing(v1::RevokeSharingRequest {
             partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.sharing_api().revoke_sharing(request))
-            .await?;
+        }))
+        .await?;
         Ok(present(answer.sharing, "the sharing permissions")?.into())
     }
 
@@ -215,10 +215,10 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn sharing(&self, partner: &str) -> Result<Sharing, Error> {
-        let request = self.request(v1::GetSharingRequest {
+        let answer = ask!(self.sharing_api().get_sharing(v1::GetSharingRequest {
             partner: partner.to_owned(),
-        });
-        let answer = self.answer(self.sharing_api().get_sharing(request)).await?;
+        }))
+        .await?;
         Ok(present(answer.sharing, "the sharing permissions")?.into())
     }
 }

@@ -162,13 +162,11 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn timeline(&self, partner: &str, customer: &str) -> Result<CustomerTimeline, Error> {
-        let request = self.request(v1::GetTimelineRequest {
+        let answer = ask!(self.timeline_api().get_timeline(v1::GetTimelineRequest {
             partner: partner.to_owned(),
             customer: customer.to_owned(),
-        });
-        let answer = self
-            .answer(self.timeline_api().get_timeline(request))
-            .await?;
+        }))
+        .await?;
         CustomerTimeline::from_wire(answer)
     }
 
@@ -181,15 +179,16 @@ impl Client {
         partner: &str,
         months: Months,
     ) -> Result<StageMovements, Error> {
-        let request = self.request(v1::GetStageMovementsRequest {
-            partner: partner.to_owned(),
-            start: months.start.map(wire_time),
-            end: months.end.map(wire_time),
-            time_zone: months.time_zone.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.timeline_api().get_stage_movements(request))
-            .await?;
+        let answer = ask!(
+            self.timeline_api()
+                .get_stage_movements(v1::GetStageMovementsRequest {
+                    partner: partner.to_owned(),
+                    start: months.start.map(wire_time),
+                    end: months.end.map(wire_time),
+                    time_zone: months.time_zone.unwrap_or_default(),
+                })
+        )
+        .await?;
         StageMovements::from_wire(answer)
     }
 
@@ -202,15 +201,15 @@ impl Client {
         partner: &str,
         months: Months,
     ) -> Result<ReferralConversion, Error> {
-        let request = self.request(v1::GetReferralConversionRequest {
-            partner: partner.to_owned(),
-            start: months.start.map(wire_time),
-            end: months.end.map(wire_time),
-            time_zone: months.time_zone.unwrap_or_default(),
-        });
-        let answer = self
-            .answer(self.timeline_api().get_referral_conversion(request))
-            .await?;
+        let answer = ask!(self.timeline_api().get_referral_conversion(
+            v1::GetReferralConversionRequest {
+                partner: partner.to_owned(),
+                start: months.start.map(wire_time),
+                end: months.end.map(wire_time),
+                time_zone: months.time_zone.unwrap_or_default(),
+            }
+        ))
+        .await?;
         ReferralConversion::from_wire(answer)
     }
 
@@ -219,12 +218,13 @@ impl Client {
     /// # Errors
     /// What the node reports, or the way there.
     pub async fn action_segments(&self, partner: &str) -> Result<ActionSegments, Error> {
-        let request = self.request(v1::GetActionSegmentsRequest {
-            partner: partner.to_owned(),
-        });
-        let answer = self
-            .answer(self.timeline_api().get_action_segments(request))
-            .await?;
+        let answer = ask!(
+            self.timeline_api()
+                .get_action_segments(v1::GetActionSegmentsRequest {
+                    partner: partner.to_owned(),
+                })
+        )
+        .await?;
         ActionSegments::from_wire(answer)
     }
 
@@ -238,15 +238,16 @@ impl Client {
         segment: ActionSegment,
         page: PageRequest,
     ) -> Result<Page<ActionSegmentCustomer>, Error> {
-        let request = self.request(v1::ListActionSegmentRequest {
-            partner: partner.to_owned(),
-            segment: segment.to_proto(),
-            page_size: page.size(),
-            page_token: page.token,
-        });
-        let answer = self
-            .answer(self.timeline_api().list_action_segment(request))
-            .await?;
+        let answer = ask!(
+            self.timeline_api()
+                .list_action_segment(v1::ListActionSegmentRequest {
+                    partner: partner.to_owned(),
+                    segment: segment.to_proto(),
+                    page_size: page.size(),
+                    page_token: page.token,
+                })
+        )
+        .await?;
         Page::of(
             answer.customers,
             answer.next_page_token,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, BoxStream, Stream, StreamExt as _},
 };
 use tonic::{Request, Response, Status};
@@ -15,6 +15,14 @@ use crate::{Client, Error};
 
 /// What the node may take, beyond the deadline, to refuse an upload that was broken off.
 const REFUSAL_GRACE: Duration = Duration::from_secs(5);
+
+/// Messages, and then the last one: without it a node stores nothing.
+pub(crate) fn ended<Q: Send + 'static>(
+    messages: impl Stream<Item = Result<Q, Error>> + Send + 'static,
+    last: Q,
+) -> impl Stream<Item = Result<Q, Error>> + Send + 'static {
+    messages.chain(stream::once(future::ready(Ok(last))))
+}
 
 /// Why an upload was broken off.
 #[derive(Clone, Default)]

@@ -7,7 +7,7 @@ use overlap_crypto::{
     fault::Fault,
     handshake::Mode,
     item::Entry,
-    list::{Answering, EarlierClaims, Evaluator, Label, Labels, ListFlow, Querying},
+    list::{Answering, EarlierClaims, Evaluator, Label, Labels, ListFlow, Querying, Releasing},
     wire::{ClaimsBody, CommitmentsBody, EarlierClaimsBody, EvaluationBody, QueryBody, TagsBody},
 };
 use support::{rng, setup::setup};
@@ -15,48 +15,31 @@ use support::{rng, setup::setup};
 #[test]
 fn repeated_misplaced_and_malformed_claims_are_refused_with_their_own_codes() {
     let setup = setup();
-    let (_, mut releasing, _, _, theirs) = setup.at_slices(|_, _, _| {});
+    let (_, mut early, _, _, theirs) = setup.at_slices(|_, _, _| {});
     let claims: Vec<[u8; 16]> = theirs.iter().map(|entry| entry.derived.claim).collect();
-    let mut admit = |index, claims: &[[u8; 16]], label_bytes: u16, stage: u8| {
+    let admit = |releasing: &mut Releasing, index, claims: &[[u8; 16]], label_bytes, stage| {
         let mut labels = vec![0; usize::from(label_bytes) * claims.len()];
         for label in labels.chunks_exact_mut(usize::from(label_bytes)) {
             label[0] = stage;
         }
-        releasing
-            .admit_claims(
-                &ClaimsBody {
-                    index,
-                    label_bytes,
-                    claims,
-                    labels: &labels,
-                },
-                &theirs,
-            )
-            .map(|claimed| claimed.len())
+        let body = ClaimsBody {
+            index,
+            label_bytes,
+            claims,
+            labels: &labels,
+        };
+        let claimed = releasing.admit_claims(&body, &theirs);
+        claimed.map(|claimed| claimed.len())
     };
     assert_eq!(
-        admit(0, &claims, 41, 0),
+        admit(&mut early, 0, &claims, 41, 0),
         Err(Fault::UnexpectedFrame),
         "before the slice"
     );
     let (_, mut releasing, ..) = setup.at_slices(|_, _, _| {});
     releasing.release();
-    let mut admit = |index, claims: &[[u8; 16]], label_bytes: u16, stage: u8| {
-        let mut labels = vec![0; usize::from(label_bytes) * claims.len()];
-        for label in labels.chunks_exact_mut(usize::from(label_bytes)) {
-            label[0] = stage;
-        }
-        releasing
-            .admit_claims(
-                &ClaimsBody {
-                    index,
-                    label_bytes,
-                    claims,
-                    labels: &labels,
-                },
-                &theirs,
-            )
-            .map(|claimed| claimed.len())
+    let mut admit = |index, claims: &[[u8; 16]], label_bytes, stage| {
+        admit(&mut releasing, index, claims, label_bytes, stage)
     };
     assert_eq!(admit(1, &claims, 41, 0), Err(Fault::OutOfOrder));
     assert_eq!(

@@ -21,7 +21,7 @@ use crate::{
 
 pub use customers::{SharedCustomer, SharedCustomers};
 pub use follow::{follow, follow_once};
-pub(crate) use limits::{line, paragraph, peer_line, peer_paragraph, peer_time};
+pub(crate) use limits::{line, paragraph, peer_id, peer_line, peer_paragraph, peer_time};
 pub(crate) use paging::{PageRequest, newest_first};
 pub(crate) use period::{Month, Period, months_of};
 pub(crate) use repeats::{remember, repeated};

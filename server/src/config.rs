@@ -1,18 +1,21 @@
 //! The node's one configuration file. Unknown keys are refused; what is left out has the default given here.
 
+mod span;
+
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
 };
 
 use overlap_crypto::backend::Backend;
-use overlap_proto::policy_file::{one_line, parse_duration, position};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use overlap_proto::policy_file::{one_line, position};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Reason};
+
+pub use span::Span;
 
 /// The file's name inside the node's directory.
 pub const FILE_NAME: &str = "overlapd.toml";
@@ -223,64 +226,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A span of time, written `"250ms"`, `"90s"`, `"15m"`, `"12h"` or `"7d"`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(Duration);
-
-impl Span {
-    /// That many seconds.
-    #[must_use]
-    pub const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-
-    /// That many milliseconds.
-    #[must_use]
-    pub const fn milliseconds(milliseconds: u64) -> Self {
-        Self(Duration::from_millis(milliseconds))
-    }
-
-    /// As the standard library has it.
-    #[must_use]
-    pub const fn duration(self) -> Duration {
-        self.0
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.subsec_millis() == 0 {
-            write!(formatter, "{}s", self.0.as_secs())
-        } else {
-            write!(formatter, "{}ms", self.0.as_millis())
-        }
-    }
-}
-
-impl fmt::Debug for Span {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match parse_duration(&text) {
-            Some(duration) if !duration.is_zero() => Ok(Self(duration)),
-            _ => Err(de::Error::custom(format!(
-                "\"{text}\" is not a duration such as \"250ms\", \"90s\", \"12h\" or \"7d\""
-            ))),
-        }
-    }
-}
-
 impl Config {
     /// The defaults for an organisation.
     #[must_use]
@@ -472,81 +417,4 @@ fn auto() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sample_parses_and_names_every_key() {
-        let sample = include_str!("../../deploy/overlapd.toml");
-        let config = Config::parse(sample, "deploy/overlapd.toml").unwrap();
-        assert_eq!(config.organization, "Acme");
-        // Every key that exists is in the sample, commented out or not.
-        let mut all = Config::new("Acme");
-        all.default_region = Some("US".to_owned());
-        all.key_file = Some("x".into());
-        all.exchange.endpoint = Some("h:1".to_owned());
-        all.api.tls_certificate_file = Some("x".into());
-        all.api.tls_key_file = Some("x".into());
-        for line in all.to_toml().unwrap().lines() {
-            if let Some((key, _)) = line.split_once(" = ") {
-                assert!(
-                    sample.lines().any(|line| line
-                        .trim_start_matches(['#', ' '])
-                        .starts_with(&format!("{key} = "))),
-                    "{key} is not in the sample"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn defaults_survive_a_round_trip() {
-        let config = Config::new("Acme");
-        assert_eq!(
-            Config::parse(&config.to_toml().unwrap(), "f").unwrap(),
-            config
-        );
-    }
-
-    #[test]
-    fn faults_are_located() {
-        for (text, expected) in [
-            ("", "f:1:1: missing field `organization`"),
-            (
-                "organization = \"A\"\nport = 1\n",
-                "f:2:1: unknown field `port`",
-            ),
-            (
-                "organization = \"A\"\n[limits]\ncall_timeout = \"soon\"\n",
-                "f:3:16: \"soon\" is not a duration",
-            ),
-            (
-                "organization = \" \"\n",
-                "f: organization must not be empty",
-            ),
-            (
-                "organization = \"A\"\n[api]\nlisten = \"0.0.0.0:1\"\n",
-                "f: api.listen 0.0.0.0:1 is not a loopback address and has no TLS",
-            ),
-            (
-                "organization = \"A\"\nbackend = \"gpu\"\n",
-                "f: backend \"gpu\" is not one",
-            ),
-            (
-                "organization = \"A\"\n[exchange]\nendpoint = \"nowhere\"\n",
-                "f: exchange.endpoint \"nowhere\" is not host:port",
-            ),
-            (
-                "organization = \"A\"\ndefault_region = \"XX\"\n",
-                "f: default_region \"XX\"",
-            ),
-        ] {
-            let error = Config::parse(text, "f").unwrap_err();
-            assert_eq!(error.reason(), Reason::ConfigInvalid);
-            assert!(error.message().starts_with(expected), "{error}");
-        }
-        let plaintext =
-            "organization = \"A\"\n[api]\nlisten = \"0.0.0.0:1\"\ndanger_plaintext_api = true\n";
-        assert!(Config::parse(plaintext, "f").is_ok());
-    }
-}
+mod tests;

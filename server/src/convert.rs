@@ -39,6 +39,35 @@ fn instant(microseconds: i64) -> Result<Timestamp, Error> {
         .map_err(|_| Error::new(Reason::StorageFailed, "store: a time is out of range"))
 }
 
+/// The values of an enum that a list of a request names.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for an entry that is none of them, with those that are.
+pub fn known<E: TryFrom<i32> + Copy>(
+    field: &str,
+    codes: &[i32],
+    name: fn(&E) -> &'static str,
+) -> Result<Vec<E>, Error> {
+    // 0 is "unspecified", whose name tells what the others' names begin with.
+    let value = |code: &i32| E::try_from(*code).ok().filter(|_| *code != 0);
+    let refuse = |index: usize| {
+        let prefix = E::try_from(0).map_or("", |zero| name(&zero).trim_end_matches("UNSPECIFIED"));
+        let all: Vec<&str> = (1..)
+            .map_while(|code| E::try_from(code).ok())
+            .map(|value| name(&value).trim_start_matches(prefix))
+            .collect();
+        Error::invalid(
+            format!("{field}[{index}]"),
+            format!("must be one of {}", all.join(", ")),
+        )
+    };
+    codes
+        .iter()
+        .enumerate()
+        .map(|(index, code)| value(code).ok_or_else(|| refuse(index)))
+        .collect()
+}
+
 /// Entries of a page where the caller does not say.
 const DEFAULT_PAGE: usize = 50;
 /// Entries of the largest page.
@@ -93,7 +122,25 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use overlap_proto::v1::PartnerScore;
+
     use super::*;
+
+    #[test]
+    fn an_unknown_value_is_refused_with_the_known_ones() {
+        let scores = |codes: &[i32]| known("scores", codes, PartnerScore::as_str_name);
+        assert_eq!(scores(&[]).unwrap(), []);
+        assert_eq!(
+            scores(&[2, 1]).unwrap(),
+            [PartnerScore::Capability, PartnerScore::Capacity]
+        );
+        for unknown in [0, 5, -1] {
+            assert_eq!(
+                scores(&[1, unknown]).unwrap_err().message(),
+                "scores[1]: must be one of CAPACITY, CAPABILITY, COMMITMENT, CUSTOMER_ALIGNMENT"
+            );
+        }
+    }
 
     #[test]
     fn a_page_token_is_bound_to_its_listing() {

@@ -25,6 +25,7 @@ use crate::{
     identity::{Identity, Vault},
     matching,
     notices::{self, Outbox},
+    program::usage::Usage,
     sharing::policy::Stage,
     storage::Store,
 };
@@ -57,6 +58,8 @@ pub struct Node {
     pub outbox: Outbox,
     /// The runs under way.
     pub matching: matching::Engine,
+    /// How the dashboard is used.
+    pub usage: Usage,
     registry: Registry,
     endpoint: RwLock<Option<String>>,
     stop: watch::Sender<bool>,
@@ -223,6 +226,7 @@ impl Node {
             directory: directory.to_owned(),
             endpoint: RwLock::new(config.exchange.endpoint.clone()),
             config,
+            usage: Usage::new(store.clone(), Arc::clone(&clock)),
             store,
             clock,
             identity,

@@ -233,6 +233,9 @@ impl Running {
                 }
             }
         }
+        if let Err(error) = self.node.usage.write().await {
+            tracing::warn!(%error, "use of the dashboard was not written");
+        }
         // Whoever looks next finds nobody there.
         let _ = std::fs::remove_file(Addresses::path(&self.node.directory));
         self.node.release();

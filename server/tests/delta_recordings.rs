@@ -6,41 +6,11 @@ mod oracle;
 
 use oracle::{
     Side, Tier,
-    harness::{PARTNERSHIP, TestNode, run_pair},
+    audited::audited,
+    harness::{TestNode, run_pair},
     world::{Dice, all, rows},
 };
-use overlap_client::ReceiptFile;
-use overlap_crypto::signature::Signer as _;
-use overlap_server::matching::{
-    driver::DeltaRule,
-    recording::{self, RecordingRules},
-};
-use serde_json::json;
-
-/// The receipts of a node's run, as a file.
-fn receipts(node: &TestNode, partner: &TestNode, run: &str, mode: &str) -> ReceiptFile {
-    let (mine, theirs): (Vec<u8>, Vec<u8>) = node
-        .store
-        .read_blocking(|connection| {
-            let sql = "SELECT own, peer FROM matching_receipts WHERE run_id = ?1";
-            Ok(connection.query_row(sql, [run], |row| Ok((row.get(0)?, row.get(1)?)))?)
-        })
-        .unwrap();
-    let document = json!({
-        "format": "overlap-receipt-1",
-        "run": run,
-        "partner": "",
-        "started_at": null,
-        "mode": mode,
-        "my_key": hex::encode(node.signer.public_key()),
-        "partner_key": hex::encode(partner.signer.public_key()),
-        "terms_hash": hex::encode(&mine[1 + 16 + 32..][..32]),
-        "my_receipt": hex::encode(mine),
-        "partner_receipt": hex::encode(theirs),
-        "result_salt": hex::encode([0; 32]),
-    });
-    ReceiptFile::parse(&document.to_string()).unwrap()
-}
+use overlap_server::matching::{driver::DeltaRule, recording::RecordingRules};
 
 /// Runs, checks both recordings, and says whether the run was full.
 async fn recorded(nodes: &[TestNode; 2], sides: &[Side; 2], run: u8) -> bool {
@@ -53,21 +23,7 @@ async fn recorded(nodes: &[TestNode; 2], sides: &[Side; 2], run: u8) -> bool {
     let mode = if done[0].full { "full" } else { "changes" };
     for at in [0, 1] {
         let (node, partner, id) = (&nodes[at], &nodes[1 - at], &done[at].run_id);
-        let path = recording::path(node.directory.path(), PARTNERSHIP, id);
-        let verdict = receipts(node, partner, id, mode)
-            .verify_frames(
-                &node.signer.public_key(),
-                &partner.signer.public_key(),
-                std::fs::File::open(path).unwrap(),
-            )
-            .unwrap();
-        assert_eq!(verdict.problems, [""; 0], "run {run}, company {at}");
-        let checked = verdict.frames.unwrap();
-        let statement = verdict.statement.unwrap();
-        assert_eq!(
-            checked.frames,
-            statement.mine.frames + statement.theirs.frames
-        );
+        let checked = audited(node, partner, id, mode, &format!("run {run}, company {at}"));
         assert!(checked.chunks > 0 && checked.slices > 0);
     }
     done[0].full

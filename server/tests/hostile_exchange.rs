@@ -21,7 +21,6 @@ use overlap_server::{
     error::Error,
     exchange::{Link, open_run},
     node::{Node, Registry},
-    partnership,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -77,12 +76,7 @@ async fn three() -> (TestNode, TestNode, TestNode) {
 
 /// The node still answers: a run opens, and its first frame comes.
 async fn answers(from: &TestNode, partner: &'static str) -> bool {
-    let to = from
-        .node()
-        .store
-        .read(move |connection| partnership::connected(connection, partner))
-        .await
-        .unwrap();
+    let to = from.known(partner).await;
     let attempt = async {
         let mut link = open_run(from.node(), &to).await.ok()?;
         link.incoming.recv().await?.ok()

@@ -8,8 +8,10 @@ use jiff::SignedDuration;
 use node_support::{TestNode, eventually, pair, reason};
 use overlap_proto::v1::{
     CreateTokenRequest, CreateTokenResponse, GetNodeRequest, GetPartnershipRequest,
-    ListAuditEventsRequest, ListPartnershipsRequest, ListTokensRequest, RevokeTokenRequest, Role,
-    admin_service_client::AdminServiceClient, partnership_service_client::PartnershipServiceClient,
+    GetScorecardRequest, ListAuditEventsRequest, ListPartnershipsRequest, ListTokensRequest,
+    RevokeTokenRequest, Role, admin_service_client::AdminServiceClient,
+    partnership_service_client::PartnershipServiceClient,
+    program_service_client::ProgramServiceClient,
 };
 use overlap_server::{
     error::Reason,
@@ -209,6 +211,25 @@ async fn the_audit_log_pages_and_names_actors() {
         ]
     );
     assert!(actions.is_sorted_by(|before, after| before.0 > after.0));
+}
+
+/// K-38, also where the node stops right after the calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn k38_use_of_the_dashboard_outlives_a_stop() {
+    let mut node = TestNode::start("Acme").await;
+    let mut program = ProgramServiceClient::new(node.api().await);
+    for _ in 0..2 {
+        let scorecard = program.get_scorecard(GetScorecardRequest::default());
+        scorecard.await.unwrap();
+    }
+    node.restart().await;
+    let events = node.audit_events().await;
+    let viewed: Vec<_> = events
+        .iter()
+        .filter(|event| event.action == "dashboard.viewed")
+        .map(|event| (&*event.details["view"], &*event.details["calls"]))
+        .collect();
+    assert_eq!(viewed, [("GetScorecard", "2")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

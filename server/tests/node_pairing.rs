@@ -8,8 +8,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
 use node_support::{TestNode, eventually, pair, reason};
 use overlap_proto::v1::{
-    CreateInviteRequest, ListAuditEventsRequest, ListPartnershipsRequest, PartnershipState,
-    RevokePartnershipRequest,
+    CreateInviteRequest, ListPartnershipsRequest, PartnershipState, RevokePartnershipRequest,
 };
 use overlap_server::{
     error::Reason,
@@ -17,15 +16,6 @@ use overlap_server::{
     partnership::{self, Partnership},
 };
 use tonic::Code;
-
-/// The partnership with an organisation, as one node knows it.
-async fn known(node: &TestNode, partner: &'static str) -> Partnership {
-    node.node()
-        .store
-        .read(move |connection| partnership::connected(connection, partner))
-        .await
-        .unwrap()
-}
 
 /// The node as a stranger would address it who knows its address and certificate.
 fn as_partnership(node: &TestNode) -> Partnership {
@@ -58,8 +48,8 @@ fn forged(invite: &str, key: &str, value: serde_json::Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn p02_pairing_pins_both_sides() {
     let (a, b) = pair().await;
-    let at_a = known(&a, "globex").await;
-    let at_b = known(&b, "ACME").await;
+    let at_a = a.known("globex").await;
+    let at_b = b.known("ACME").await;
     assert_eq!(
         at_a.certificate_sha256,
         b.node().identity.certificate_sha256()
@@ -239,10 +229,10 @@ async fn strangers_are_refused_before_any_request() {
 async fn an_expired_certificate_is_refused_by_both_sides() {
     let (a, b) = pair().await;
     a.clock.advance(SignedDuration::from_hours(24 * 366 * 6));
-    let error = refusal(&a, &known(&a, "Globex").await).await;
+    let error = refusal(&a, &a.known("Globex").await).await;
     assert_eq!(error.reason(), Reason::CertificateExpired);
     assert!(error.message().contains("of the partner's node"), "{error}");
-    let error = refusal(&b, &known(&b, "Acme").await).await;
+    let error = refusal(&b, &b.known("Acme").await).await;
     assert_eq!(error.reason(), Reason::CertificateExpired);
     assert!(
         error.message().contains("this node's certificate"),
@@ -253,7 +243,7 @@ async fn an_expired_certificate_is_refused_by_both_sides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn z06_revocation_reaches_the_partner_and_closes_the_door() {
     let (a, b) = pair().await;
-    let (to_a, to_b) = (known(&b, "Acme").await, known(&a, "Globex").await);
+    let (to_a, to_b) = (b.known("Acme").await, a.known("Globex").await);
     let revoked = a
         .partners()
         .await
@@ -276,14 +266,7 @@ async fn z06_revocation_reaches_the_partner_and_closes_the_door() {
     }
     // Both sides recorded it, and the records hold together.
     for (node, actor) in [(&a, "tok_"), (&b, "partner:")] {
-        let events = node
-            .admin()
-            .await
-            .list_audit_events(ListAuditEventsRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .events;
+        let events = node.audit_events().await;
         let event = events
             .iter()
             .find(|event| event.action == "partnership.revoked")
@@ -336,7 +319,7 @@ async fn a_new_address_is_announced() {
             .is_ok_and(|partnership| partnership.endpoint == b.config.exchange.listen.to_string())
     })
     .await;
-    let _: Link = open_run(a.node(), &known(&a, "Globex Corporation").await)
+    let _: Link = open_run(a.node(), &a.known("Globex Corporation").await)
         .await
         .unwrap();
 }
@@ -354,7 +337,7 @@ async fn a_partner_without_an_endpoint_collects_what_waits_for_it() {
         a.partnership("Globex").await.unwrap().endpoint.is_empty()
     })
     .await;
-    let error = refusal(&a, &known(&a, "Globex").await).await;
+    let error = refusal(&a, &a.known("Globex").await).await;
     assert_eq!(error.reason(), Reason::PartnerHasNoEndpoint);
     a.partners()
         .await

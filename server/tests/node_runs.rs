@@ -6,23 +6,14 @@ mod node_support;
 
 use std::{sync::Arc, time::Duration};
 
-use node_support::{TestNode, pair_with};
+use node_support::pair_with;
 use overlap_proto::v1::RevokePartnershipRequest;
 use overlap_server::{
     error::{Error, Reason},
     exchange::{Frame, Link, open_run, open_run_as},
     node::{Node, Registry},
-    partnership::{self, Partnership},
 };
 use tokio::time::timeout;
-
-async fn partner(node: &TestNode, name: &'static str) -> Partnership {
-    node.node()
-        .store
-        .read(move |connection| partnership::connected(connection, name))
-        .await
-        .unwrap()
-}
 
 fn frame(sequence: u64, payload: impl Into<Vec<u8>>) -> Frame {
     Frame {
@@ -67,7 +58,7 @@ fn registry() -> Registry {
 async fn frames_cross_in_order_and_the_stream_ends_well() {
     let (a, b) = pair_with(registry).await;
     for (from, name, other) in [(&a, "Globex", &b), (&b, "Acme", &a)] {
-        let mut link = open_run_as(from.node(), &partner(from, name).await, [7; 16])
+        let mut link = open_run_as(from.node(), &from.known(name).await, [7; 16])
             .await
             .unwrap();
         assert!(link.initiator && link.run_id == [7; 16]);
@@ -97,9 +88,7 @@ async fn frames_cross_in_order_and_the_stream_ends_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_crosses_as_its_reason_alone() {
     let (a, _b) = pair_with(registry).await;
-    let mut link = open_run(a.node(), &partner(&a, "Globex").await)
-        .await
-        .unwrap();
+    let mut link = open_run(a.node(), &a.known("Globex").await).await.unwrap();
     link.outgoing.send(frame(1, *b"fail")).await.unwrap();
     assert!(link.incoming.recv().await.unwrap().is_ok());
     let error = link.incoming.recv().await.unwrap().unwrap_err();
@@ -112,9 +101,7 @@ async fn a_failure_crosses_as_its_reason_alone() {
 async fn frames_have_a_limit() {
     let (a, _b) = pair_with(registry).await;
     let limit = a.config.limits.max_frame_bytes;
-    let mut link = open_run(a.node(), &partner(&a, "Globex").await)
-        .await
-        .unwrap();
+    let mut link = open_run(a.node(), &a.known("Globex").await).await.unwrap();
     assert!(link.incoming.recv().await.unwrap().is_ok());
     link.outgoing.send(frame(1, vec![0; limit])).await.unwrap();
     assert_eq!(
@@ -132,9 +119,7 @@ async fn frames_have_a_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_that_does_not_read_stops_the_sender() {
     let (a, _b) = pair_with(registry).await;
-    let link = open_run(a.node(), &partner(&a, "Globex").await)
-        .await
-        .unwrap();
+    let link = open_run(a.node(), &a.known("Globex").await).await.unwrap();
     link.outgoing.send(frame(0, *b"wait")).await.unwrap();
     let mut sent = 0;
     while sent < 1000
@@ -156,12 +141,8 @@ async fn a_partner_that_does_not_read_stops_the_sender() {
 #[tokio::test(flavor = "multi_thread")]
 async fn z06_revocation_cuts_a_run_under_way() {
     let (a, b) = pair_with(registry).await;
-    let mut from_a = open_run(a.node(), &partner(&a, "Globex").await)
-        .await
-        .unwrap();
-    let mut from_b = open_run(b.node(), &partner(&b, "Acme").await)
-        .await
-        .unwrap();
+    let mut from_a = open_run(a.node(), &a.known("Globex").await).await.unwrap();
+    let mut from_b = open_run(b.node(), &b.known("Acme").await).await.unwrap();
     for link in [&mut from_a, &mut from_b] {
         assert!(link.incoming.recv().await.unwrap().is_ok());
         link.outgoing.send(frame(0, *b"wait")).await.unwrap();
@@ -186,9 +167,7 @@ async fn z06_revocation_cuts_a_run_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_node_ends_its_runs() {
     let (mut a, b) = pair_with(registry).await;
-    let mut link = open_run(b.node(), &partner(&b, "Acme").await)
-        .await
-        .unwrap();
+    let mut link = open_run(b.node(), &b.known("Acme").await).await.unwrap();
     assert!(link.incoming.recv().await.unwrap().is_ok());
     link.outgoing.send(frame(0, *b"wait")).await.unwrap();
     a.stop().await;
@@ -197,7 +176,7 @@ async fn a_stopping_node_ends_its_runs() {
         .unwrap();
     assert!(matches!(ended, None | Some(Err(_))));
     // A call to a node that is away says so.
-    let error = open_run(b.node(), &partner(&b, "Acme").await)
+    let error = open_run(b.node(), &b.known("Acme").await)
         .await
         .err()
         .unwrap();
@@ -207,7 +186,7 @@ async fn a_stopping_node_ends_its_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_has_so_many_streams_and_no_more() {
     let (a, _b) = pair_with(registry).await;
-    let to = partner(&a, "Globex").await;
+    let to = a.known("Globex").await;
     let mut links = Vec::new();
     let refused = loop {
         let mut link = match open_run(a.node(), &to).await {

@@ -570,7 +570,7 @@ async fn i02_cards() {
     let channel = card("channel_return").expect("a card");
     assert_eq!(
         (channel.value.as_str(), channel.tone()),
-        ("50.0% EUR", v1::CardTone::Red)
+        ("EUR: 50.0%", v1::CardTone::Red)
     );
     assert_eq!(card("registration_win_rate").expect("a card").value, "n/a");
     assert!(card("won_deals").is_none());

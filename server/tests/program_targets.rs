@@ -172,6 +172,28 @@ async fn k36_targets_and_cohorts() {
     assert_eq!(ids, ["missed_target:c", "missed_target:d"]);
 }
 
+/// K-29: a kind of alert that there is not is refused by name.
+#[tokio::test]
+async fn k29_unknown_kinds_are_refused() {
+    let node = Node::start(NOW).await;
+    for unknown in [0, 6, -1] {
+        let refused = node
+            .program(Role::Admin)
+            .list_alerts(v1::ListAlertsRequest {
+                kinds: vec![v1::AlertKind::Swing as i32, unknown],
+                ..Default::default()
+            })
+            .await
+            .expect_err("refused");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        let all = "must be one of STALLED_DEAL, EXPIRING_CERTIFICATION, MISSED_TARGET, SWING, APPROVAL_RATE_DROP";
+        assert_eq!(
+            violations(&refused),
+            [("kinds[1]".to_owned(), all.to_owned())]
+        );
+    }
+}
+
 /// K-29: 21 days and 30 days exactly; a swing is over 50%, a drop over 20 points; the limits are settings.
 #[tokio::test]
 async fn k29_alerts() {

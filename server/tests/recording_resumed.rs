@@ -14,21 +14,19 @@ use std::{
 
 use oracle::{
     Tier,
-    harness::{PARTNERSHIP, TestNode},
+    audited::audited,
+    harness::TestNode,
     world::{Dice, agreement, all, rows},
 };
-use overlap_client::ReceiptFile;
-use overlap_crypto::signature::Signer as _;
 use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     error::Error,
     matching::{
         driver::{Connection, Reconnect, Rejoined, RunLink, drive},
         failure::Failure,
-        recording::{self, RecordingRules},
+        recording::RecordingRules,
     },
 };
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 /// Both ends of a connection that breaks once so many frames have crossed it.
@@ -106,31 +104,6 @@ fn links(run: u8, frames: usize) -> (RunLink, RunLink, Arc<AtomicU8>) {
     )
 }
 
-/// The receipts of a node's only run, as a file.
-fn receipts(node: &TestNode, partner: &TestNode) -> ReceiptFile {
-    let (mine, theirs): (Vec<u8>, Vec<u8>) = node
-        .store
-        .read_blocking(|connection| {
-            let sql = "SELECT own, peer FROM matching_receipts";
-            Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
-        })
-        .unwrap();
-    let document = json!({
-        "format": "overlap-receipt-1",
-        "run": "run_0",
-        "partner": "",
-        "started_at": null,
-        "mode": "full",
-        "my_key": hex::encode(node.signer.public_key()),
-        "partner_key": hex::encode(partner.signer.public_key()),
-        "terms_hash": hex::encode(&mine[1 + 16 + 32..][..32]),
-        "my_receipt": hex::encode(mine),
-        "partner_receipt": hex::encode(theirs),
-        "result_salt": hex::encode([0; 32]),
-    });
-    ReceiptFile::parse(&document.to_string()).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn z09_a_run_over_several_connections_is_one_recording() {
     let mut dice = Dice::new(4);
@@ -162,21 +135,13 @@ async fn z09_a_run_over_several_connections_is_one_recording() {
         assert_eq!(a.view(), oracle::view(&side_a, &side_b));
         resumed += usize::from(dialled.load(Ordering::SeqCst) > 1);
         for (node, partner, run) in [(&a, &b, &run_a), (&b, &a, &run_b)] {
-            let path = recording::path(node.directory.path(), PARTNERSHIP, run);
-            let verdict = receipts(node, partner)
-                .verify_frames(
-                    &node.signer.public_key(),
-                    &partner.signer.public_key(),
-                    std::fs::File::open(path).unwrap(),
-                )
-                .unwrap();
-            assert_eq!(verdict.problems, [""; 0], "broken after {frames} frames");
             // What was sent twice counts once.
-            let checked = verdict.frames.unwrap();
-            let statement = verdict.statement.unwrap();
-            assert_eq!(
-                checked.frames,
-                statement.mine.frames + statement.theirs.frames
+            audited(
+                node,
+                partner,
+                run,
+                "full",
+                &format!("broken after {frames} frames"),
             );
         }
     }

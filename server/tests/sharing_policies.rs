@@ -10,7 +10,7 @@ use node_support::{TestNode, eventually, pair, pair_with, reason};
 use overlap_proto::{
     policy_file,
     v1::{
-        ApproveProposalRequest, DeclineProposalRequest, GetSharingRequest, ListAuditEventsRequest,
+        ApproveProposalRequest, DeclineProposalRequest, GetSharingRequest,
         RevokePartnershipRequest, RevokeSharingRequest, SetPolicyRequest, Sharing, SharingPolicy,
         SharingState, Tier,
     },
@@ -163,14 +163,7 @@ async fn p31_decline_widen_tighten_and_revoke() {
     );
     // All of it is on record, on both sides, without gaps.
     for node in [&a, &b] {
-        let events = node
-            .admin()
-            .await
-            .list_audit_events(ListAuditEventsRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .events;
+        let events = node.audit_events().await;
         for action in [
             "sharing.proposed",
             "sharing.declined",
@@ -290,14 +283,7 @@ async fn a_store_restored_from_a_backup_loses_no_later_notice() {
         get(&a, "Globex").await.terms_hash,
         get(&b, "Acme").await.terms_hash
     );
-    let events = a
-        .admin()
-        .await
-        .list_audit_events(ListAuditEventsRequest::default())
-        .await
-        .unwrap()
-        .into_inner()
-        .events;
+    let events = a.audit_events().await;
     assert!(
         events
             .iter()

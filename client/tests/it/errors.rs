@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
     command,
-    fake::{FakeNode, TOKEN, status},
+    fake::{FakeNode, REQUEST_ID, TOKEN, status},
     outcome, overlap,
 };
 
@@ -90,6 +90,19 @@ fn a_status_without_details_is_named_by_its_code() {
     assert_eq!(
         line,
         "error: the node does not know this call: it is older or newer than this client [UNIMPLEMENTED]"
+    );
+}
+
+#[test]
+fn a_refusal_says_what_the_nodes_log_calls_the_call() {
+    let node = FakeNode::start();
+    let mut refusal = status(Code::Internal, "INTERNAL", "see the node's log");
+    let metadata = refusal.metadata_mut();
+    metadata.insert("x-request-id", REQUEST_ID.parse().unwrap());
+    node.refuse("get_matrix", refusal);
+    assert_eq!(
+        overlap(&node, &["matrix", "Globex"]).failed(),
+        "error: see the node's log [INTERNAL] (request id: req_5f3a)"
     );
 }
 

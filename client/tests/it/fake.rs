@@ -28,6 +28,9 @@ use crate::canned;
 /// The token that the fake admits.
 pub(crate) const TOKEN: &str = "let-me-in";
 
+/// What the fake's log would call a call.
+pub(crate) const REQUEST_ID: &str = "req_5f3a";
+
 /// A listening node and its directory; it ends when dropped.
 pub(crate) struct FakeNode {
     dir: TempDir,
@@ -335,12 +338,16 @@ service! { match_service_server::MatchService {
         let updates = match run.as_str() {
             "r_slow" => return Ok(Response::new(self.until_cancelled(run))),
             "r_broken" => vec![Ok(canned::evaluating(&run)), Ok(canned::broken(&run))],
+            "r_gone" => vec![Ok(canned::evaluating(&run)), Err(status(Code::NotFound, "NOT_FOUND", "the run is gone"))],
             // The connection breaks once.
             "r_shaky" if !again => vec![Ok(canned::evaluating(&run)), Err(Status::unavailable("restarting"))],
             _ => vec![Ok(canned::evaluating(&run)), Ok(canned::done(&run))],
         };
         let updates = updates.into_iter().map(|update| update.map(|run| WatchRunResponse { run: Some(run) }));
-        Ok(Response::new(Box::pin(stream::iter(updates.collect::<Vec<_>>()))))
+        let updates: Updates = Box::pin(stream::iter(updates.collect::<Vec<_>>()));
+        let mut response = Response::new(updates);
+        response.metadata_mut().insert("x-request-id", REQUEST_ID.parse().unwrap());
+        Ok(response)
     }
 }
 

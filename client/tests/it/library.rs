@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +18,10 @@ use overlap_client::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::{fake::FakeNode, fake_program::deal};
+use crate::{
+    fake::{FakeNode, REQUEST_ID},
+    fake_program::deal,
+};
 
 /// Runs a test with a client of a node.
 fn with_client<F: Future<Output = ()>>(node: &FakeNode, test: impl FnOnce(Client) -> F) {
@@ -103,21 +106,24 @@ impl AsyncRead for BreakingDisk {
     }
 }
 
+fn replacing_all() -> Import {
+    Import {
+        file_name: "mine.csv".to_owned(),
+        format: ImportFormat::Csv,
+        default_region: None,
+        replace_all: true,
+        size_bytes: None,
+    }
+}
+
 #[test]
 fn a_file_that_breaks_off_does_not_look_finished() {
     let node = FakeNode::start();
     let sent = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&sent);
     with_client(&node, |client| async move {
-        let import = Import {
-            file_name: "mine.csv".to_owned(),
-            format: ImportFormat::Csv,
-            default_region: None,
-            replace_all: true,
-            size_bytes: None,
-        };
         let error = client
-            .import_customers(import, BreakingDisk(600_000), move |bytes| {
+            .import_customers(replacing_all(), BreakingDisk(600_000), move |bytes| {
                 counter.store(bytes, Ordering::SeqCst);
             })
             .await
@@ -146,16 +152,12 @@ fn an_upload_past_its_deadline_does_not_look_finished() {
         let client = Client::connect(config).await.unwrap();
         // A file that never ends.
         let (_open, content) = tokio::io::duplex(64);
-        let import = Import {
-            file_name: "mine.csv".to_owned(),
-            format: ImportFormat::Csv,
-            default_region: None,
-            replace_all: true,
-            size_bytes: None,
-        };
         // Calls may run on any thread.
-        let call =
-            tokio::spawn(async move { client.import_customers(import, content, |_| ()).await });
+        let call = tokio::spawn(async move {
+            client
+                .import_customers(replacing_all(), content, |_| ())
+                .await
+        });
         let error = call.await.unwrap().unwrap_err();
         assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
     });
@@ -238,6 +240,17 @@ fn changes_are_followed_from_a_cursor() {
         };
         let next: Vec<Watched> = client.watch_changes(filter).try_collect().await.unwrap();
         assert_eq!(next[0].change.as_ref().unwrap().subject, "s2");
+    });
+}
+
+#[test]
+fn a_watch_that_ends_badly_says_what_the_nodes_log_calls_it() {
+    with_client(&FakeNode::start(), |client| async move {
+        let mut updates = pin!(client.watch_run("r_gone"));
+        assert!(updates.try_next().await.unwrap().is_some());
+        let error = updates.try_next().await.unwrap_err();
+        assert_eq!(error.reason(), "NOT_FOUND");
+        assert_eq!(error.request_id(), Some(REQUEST_ID));
     });
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     audit,
     changes::{self, Kind},
-    collaboration::{peer_line, peer_paragraph, peer_time},
+    collaboration::{peer_id, peer_line, peer_paragraph, peer_time},
     error::{Error, Reason},
     node::{Node, Registry},
     notices::{self, Incoming},
@@ -117,7 +117,7 @@ fn shared(notice: &Incoming<'_>) -> Result<(), Error> {
 
 fn unshared(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: UnsharedBody = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("asset", "ast", &body.id)?;
     let (tx, partnership) = (notice.tx, &notice.partnership.id);
     let known = rows::partner_revision(tx, partnership, &body.id)?;
     if !is_news(known, body.revision) {
@@ -156,7 +156,7 @@ fn unshared(notice: &Incoming<'_>) -> Result<(), Error> {
 }
 
 fn parse(notice: &Incoming<'_>, body: SharedBody) -> Result<Shared, Error> {
-    check_id(&body.id)?;
+    peer_id("asset", "ast", &body.id)?;
     peer_line("title", &body.title, MAX_NAME_CHARS)?;
     peer_line("file_name", &body.file_name, MAX_NAME_CHARS)?;
     if !is_plain_name(&body.file_name) {
@@ -208,16 +208,4 @@ fn note(notice: &Incoming<'_>, kind: Kind, action: &str, id: &str) -> Result<(),
         Some(partnership),
         &[("asset", id)],
     )
-}
-
-pub(super) fn check_id(id: &str) -> Result<(), Error> {
-    let digits = id.strip_prefix("ast_").unwrap_or_default();
-    if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    {
-        return Ok(());
-    }
-    Err(Error::new(
-        Reason::PeerFault,
-        "the id of an asset is malformed",
-    ))
 }

@@ -18,11 +18,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     fetch::{Chunks, not_as_announced, try_read},
     files,
-    notices::check_id,
     rows::{self, Asset, Shared},
 };
 use crate::{
     audit,
+    collaboration::peer_id,
     error::{Error, Reason},
     node::{Node, Registry},
     notices::{self, Incoming},
@@ -219,7 +219,7 @@ pub(super) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Erro
 /// The partner asks for a file of mine, from an offset on.
 fn wanted(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: WantedBody = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("asset", "ast", &body.id)?;
     let (tx, partnership) = (notice.tx, &notice.partnership.id);
     match rows::share_of(tx, partnership, &body.id)? {
         None => {
@@ -337,7 +337,7 @@ fn sha256_of(file: &mut File) -> std::io::Result<[u8; 32]> {
 fn piece(notice: &Incoming<'_>) -> Result<(), Error> {
     let fault = |problem: &str| Err(Error::new(Reason::PeerFault, problem));
     let body: PieceBody = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("asset", "ast", &body.id)?;
     let (node, tx, partnership) = (notice.node, notice.tx, &notice.partnership.id);
     let Some(shared) = rows::find_from_partner(tx, partnership, &body.id)? else {
         return fault("a piece of a file that is not shared");

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit,
     changes::{self, Kind},
-    collaboration::{peer_paragraph, peer_time},
+    collaboration::{peer_id, peer_paragraph, peer_time},
     error::{Error, Reason},
     node::{Node, Registry},
     notices::{self, Incoming},
@@ -100,7 +100,7 @@ fn is_sharing(notice: &Incoming<'_>) -> Result<bool, Error> {
 
 fn requested(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Requested = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("attribution", "atr", &body.id)?;
     check_handle(&body.handle)?;
     peer_paragraph("details", &body.details)?;
     if body.details.trim().is_empty() {
@@ -149,7 +149,7 @@ fn requested(notice: &Incoming<'_>) -> Result<(), Error> {
 
 fn cancel_asked(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Cancel = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("attribution", "atr", &body.id)?;
     if !is_sharing(notice)? {
         return Ok(());
     }
@@ -189,7 +189,7 @@ fn cancel_asked(notice: &Incoming<'_>) -> Result<(), Error> {
 
 fn ended(notice: &Incoming<'_>) -> Result<(), Error> {
     let body: Ended = notice.body()?;
-    check_id(&body.id)?;
+    peer_id("attribution", "atr", &body.id)?;
     peer_paragraph("comment", &body.comment)?;
     let decided_at = peer_time("decided_us", body.decided_us, notice.at)?;
     let tx = notice.tx;
@@ -271,18 +271,6 @@ fn note(
         Some(partnership),
         &[("attribution", &attribution.id)],
     )
-}
-
-fn check_id(id: &str) -> Result<(), Error> {
-    let digits = id.strip_prefix("atr_").unwrap_or_default();
-    if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    {
-        return Ok(());
-    }
-    Err(Error::new(
-        Reason::PeerFault,
-        "the id of an attribution is malformed",
-    ))
 }
 
 fn check_handle(handle: &str) -> Result<(), Error> {

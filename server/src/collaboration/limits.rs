@@ -49,6 +49,25 @@ pub(crate) fn peer_paragraph(field: &str, text: &str) -> Result<(), Error> {
     refuse(field, problem_of_paragraph(text))
 }
 
+/// An id of ours or of a partner's node, as [`crate::identity::new_id`] makes them.
+///
+/// # Errors
+/// `PEER_FAULT`.
+pub(crate) fn peer_id(of: &str, prefix: &str, id: &str) -> Result<(), Error> {
+    let digits = id
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .unwrap_or_default();
+    if (16..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        Reason::PeerFault,
+        format!("the id of an {of} is malformed"),
+    ))
+}
+
 /// An instant that a partner's node states of something that has happened.
 ///
 /// # Errors
@@ -111,6 +130,24 @@ mod tests {
         assert!(paragraph("f", "a\u{7}").is_err());
         let refused = peer_paragraph("details", &"x".repeat(4_001)).unwrap_err();
         assert_eq!(refused.reason(), Reason::PeerFault);
+    }
+
+    #[test]
+    fn ids_from_a_partner_are_as_nodes_make_them() {
+        assert!(peer_id("asset", "ast", "ast_0123456789abcdef").is_ok());
+        for malformed in [
+            "",
+            "ast_",
+            "ast_0123456789abcde",
+            "atr_0123456789abcdef",
+            "ast0123456789abcdef",
+            "ast_0123456789abcde/",
+        ] {
+            let refused = peer_id("asset", "ast", malformed).unwrap_err();
+            assert_eq!(refused.reason(), Reason::PeerFault, "{malformed}");
+        }
+        assert!(peer_id("asset", "ast", &format!("ast_{}", "a".repeat(64))).is_ok());
+        assert!(peer_id("asset", "ast", &format!("ast_{}", "a".repeat(65))).is_err());
     }
 
     #[test]

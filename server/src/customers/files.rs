@@ -6,11 +6,14 @@ mod ndjson;
 mod parquet;
 mod records;
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use overlap_crypto::terms::KeyType;
 
-use super::draft::{Block, Encoder, Fault};
+use super::{
+    draft::{Block, Draft, Encoder, Fault, Place, excerpt},
+    normalize::trim,
+};
 use crate::error::{Error, Reason};
 
 pub(super) use records::{Chunk, ChunkReader};
@@ -206,9 +209,48 @@ impl Role {
             .map_or(Self::Field, |(_, role)| role)
     }
 
+    /// Puts the text of a column of this role and name into a draft.
+    fn put<'a>(
+        self,
+        draft: &mut Draft<'a>,
+        name: &'a str,
+        text: Cow<'a, str>,
+    ) -> Result<(), String> {
+        match self {
+            Self::Id => draft.id = text,
+            Self::Stage => draft.stage = text,
+            Self::Name => draft.name = text,
+            Self::Owner => draft.owner = text,
+            Self::Industry => draft.industry = text,
+            Self::Region => draft.region = text,
+            Self::Private => draft.private = truth(&text)?,
+            Self::Identifier(key_type) => match text {
+                Cow::Borrowed(text) => {
+                    for (number, part) in text.split(SEPARATOR).enumerate() {
+                        put_identifier(draft, key_type, number, Cow::Borrowed(part));
+                    }
+                }
+                Cow::Owned(text) => {
+                    for (number, part) in text.split(SEPARATOR).enumerate() {
+                        put_identifier(draft, key_type, number, Cow::Owned(part.to_owned()));
+                    }
+                }
+            },
+            Self::Field => {
+                let value = match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+                    Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+                };
+                if !value.is_empty() {
+                    draft.fields.push((Cow::Borrowed(name), value));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The role of the column that a fault is in.
     fn of_fault(fault: &Fault) -> Option<Self> {
-        use super::draft::Place;
         match fault.place {
             Place::Id => Some(Self::Id),
             Place::Stage => Some(Self::Stage),
@@ -222,21 +264,20 @@ impl Role {
     }
 }
 
-/// A yes or no as people write it.
-fn truth(value: &str) -> Option<bool> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "" | "false" | "no" | "n" | "0" => Some(false),
-        "true" | "yes" | "y" | "1" => Some(true),
-        _ => None,
+/// Adds one identifier, the value's `number`th, unless it is empty.
+fn put_identifier<'a>(draft: &mut Draft<'a>, key_type: KeyType, number: usize, text: Cow<'a, str>) {
+    if !trim(&text).is_empty() {
+        draft.identifiers.push((key_type, number, text));
     }
 }
 
-/// What to say of a value that is no yes or no.
-fn not_a_truth(value: &str) -> String {
-    format!(
-        "\"{}\" is neither true nor false",
-        super::draft::excerpt(value)
-    )
+/// A yes or no as people write it.
+fn truth(value: &str) -> Result<bool, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "" | "false" | "no" | "n" | "0" => Ok(false),
+        "true" | "yes" | "y" | "1" => Ok(true),
+        _ => Err(format!("\"{}\" is neither true nor false", excerpt(value))),
+    }
 }
 
 /// What separates several identifiers in one value.

@@ -5,10 +5,7 @@
 //! the way real systems do: other people of the same business, upper case, plus-tags, URLs for domains, phone numbers in
 //! national and international form, free-mail addresses, and duplicates under a second id.
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
+use super::random::Random;
 
 /// Businesses each side keeps, duplicates not counted.
 pub const CUSTOMERS: usize = 2_000;
@@ -169,36 +166,7 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-struct Random(ChaCha8Rng);
-
 impl Random {
-    fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0.next_u64() % bound
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-
-    fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len() as u64) as usize]
-    }
-
-    fn weighted(&mut self, choices: &[(&'static str, u64)]) -> &'static str {
-        let mut left = self.below(choices.iter().map(|(_, weight)| weight).sum());
-        for (choice, weight) in choices {
-            if left < *weight {
-                return choice;
-            }
-            left -= weight;
-        }
-        choices[0].0
-    }
-
     fn business(&mut self, index: usize) -> Business {
         let (stem, ascii) = *self.pick(&STEMS);
         let (suffix, slug) = *self.pick(&TRADES);

@@ -12,6 +12,7 @@ use super::{
     score::{self, Score},
 };
 use crate::{
+    convert::known,
     error::Error,
     records::{
         paging::Page,
@@ -186,16 +187,7 @@ pub fn at_risk(
     page: &Page,
     request: &v1::ListAtRiskPartnersRequest,
 ) -> Result<v1::ListAtRiskPartnersResponse, Error> {
-    let wanted = request
-        .risks
-        .iter()
-        .map(|&risk| {
-            v1::EngagementRisk::try_from(risk)
-                .ok()
-                .filter(|&risk| risk != v1::EngagementRisk::Unspecified)
-                .ok_or_else(|| Error::invalid("risks", "is not a known risk"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let wanted = known("risks", &request.risks, v1::EngagementRisk::as_str_name)?;
     let query = Query::resolve(connection, request.filter.as_ref(), page.as_of)?;
     let now = query.by_partner(connection, &query.span)?;
     let before = query.by_partner(connection, &query.days.previous().span()?)?;

@@ -35,10 +35,9 @@ pub struct Engagement {
 }
 
 impl Engagement {
-    /// The service over `store`, telling time by `clock`.
+    /// The service over `store`, telling time by `clock`; `usage` counts its calls.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        let usage = Usage::new(store.clone(), clock.clone());
+    pub fn new(store: Store, clock: Arc<dyn Clock>, usage: Usage) -> Self {
         Self {
             store,
             clock,

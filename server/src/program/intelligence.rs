@@ -11,7 +11,7 @@ use super::{
     facts::Partner,
     view::{Period, View, same},
 };
-use crate::error::Error;
+use crate::{convert::known, error::Error};
 
 /// What people read while no partner was analysed (I-05).
 pub const NO_STRENGTHS: &str = "No partner strengths have been analyzed yet";
@@ -80,13 +80,7 @@ pub fn areas(
     if below > 101 {
         return Err(Error::invalid("below", "must be at most 101"));
     }
-    let mut wanted = Vec::new();
-    for &code in &request.scores {
-        match PartnerScore::try_from(code) {
-            Ok(score) if score != PartnerScore::Unspecified => wanted.push(score),
-            _ => return Err(Error::invalid("scores", "is not a known score")),
-        }
-    }
+    let wanted = known("scores", &request.scores, PartnerScore::as_str_name)?;
     let mut areas = Vec::new();
     for (partner, analysis) in &view.facts.analyses {
         if !view.scope.has(partner) {
@@ -380,9 +374,10 @@ fn text(metric: &v1::Metric) -> String {
                 MetricUnit::Money => grouped(number),
                 _ => format!("{number:.0}"),
             };
-            Some(match value.currency_code.as_str() {
-                "" => text,
-                code => format!("{text} {code}"),
+            Some(match (value.currency_code.as_str(), metric.unit()) {
+                ("", _) => text,
+                (code, MetricUnit::Money) => format!("{text} {code}"),
+                (code, _) => format!("{code}: {text}"),
             })
         })
         .collect();

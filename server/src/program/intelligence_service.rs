@@ -11,6 +11,7 @@ use super::{
     definitions::MetricId,
     intelligence, preferences,
     service::{Context, Program, READERS},
+    usage::Usage,
     view::{Period, View},
 };
 use crate::{
@@ -31,10 +32,10 @@ crate::paged!(v1::ListAreasToAddressRequest);
 pub struct Intelligence(Program);
 
 impl Intelligence {
-    /// The service over `store`, telling time by `clock`.
+    /// The service over `store`, telling time by `clock`; `usage` counts its calls.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self(Program::new(store, clock))
+    pub fn new(store: Store, clock: Arc<dyn Clock>, usage: Usage) -> Self {
+        Self(Program::new(store, clock, usage))
     }
 
     /// Lets managers in; to role PARTNER the view is as absent as one that nobody has (I-13).

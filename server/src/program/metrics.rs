@@ -288,14 +288,7 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
         M::EnrolledPartners => Reading::count(enrolled(view, period).len()),
         M::CertifiedPartnerRate => {
             let enrolled = enrolled(view, period);
-            let certified: HashSet<&str> = view
-                .certifications
-                .iter()
-                .filter(|one| one.is_valid(period.as_of))
-                .map(|one| one.partner.as_str())
-                .filter(|partner| enrolled.contains(partner))
-                .collect();
-            Reading::ratio(certified.len(), enrolled.len())
+            Reading::ratio(certified(view, period, &enrolled).len(), enrolled.len())
         }
         M::CampaignLeads => {
             let leads: u64 = view
@@ -481,6 +474,21 @@ pub fn enrolled<'a>(view: &View<'a>, period: &Period) -> HashSet<&'a str> {
         .iter()
         .filter(|partner| partner.is_enrolled(period.last()))
         .map(|partner| partner.id.as_str())
+        .collect()
+}
+
+/// Those of the enrolled partners that hold a certification.
+#[must_use]
+pub fn certified<'a>(
+    view: &View<'a>,
+    period: &Period,
+    enrolled: &HashSet<&'a str>,
+) -> HashSet<&'a str> {
+    view.certifications
+        .iter()
+        .filter(|one| one.is_valid(period.as_of))
+        .map(|one| one.partner.as_str())
+        .filter(|partner| enrolled.contains(partner))
         .collect()
 }
 

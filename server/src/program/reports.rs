@@ -69,13 +69,7 @@ pub fn compare(
 pub fn enablement(view: &View<'_>, period: &Period) -> v1::GetEnablementResponse {
     use MetricId as M;
     let enrolled = metrics::enrolled(view, period);
-    let certified: HashSet<&str> = view
-        .certifications
-        .iter()
-        .filter(|one| one.is_valid(period.as_of))
-        .map(|one| one.partner.as_str())
-        .filter(|partner| enrolled.contains(partner))
-        .collect();
+    let certified = metrics::certified(view, period, &enrolled);
     let funded: HashSet<&str> = view
         .incentives
         .iter()

@@ -23,6 +23,7 @@ use crate::{
     audit,
     auth::{Caller, Role},
     clock::Clock,
+    convert::known,
     error::Error,
     records::{
         calendar::{self, Days, Unit},
@@ -70,8 +71,7 @@ impl<'a> Context<'a> {
 }
 
 impl Program {
-    pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        let usage = Usage::new(store.clone(), clock.clone());
+    pub(super) fn new(store: Store, clock: Arc<dyn Clock>, usage: Usage) -> Self {
         Self {
             store,
             clock,
@@ -147,10 +147,10 @@ impl Program {
 pub struct ProgramNumbers(Program);
 
 impl ProgramNumbers {
-    /// The service over `store`, telling time by `clock`.
+    /// The service over `store`, telling time by `clock`; `usage` counts its calls.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self(Program::new(store, clock))
+    pub fn new(store: Store, clock: Arc<dyn Clock>, usage: Usage) -> Self {
+        Self(Program::new(store, clock, usage))
     }
 
     /// Admits a reader and answers from its view.
@@ -363,6 +363,7 @@ impl ProgramService for ProgramNumbers {
     ) -> Result<Response<v1::ListAlertsResponse>, Status> {
         let caller = self.0.admit(&request, &READERS, "ListAlerts")?;
         let request = request.into_inner();
+        let kinds = known("kinds", &request.kinds, v1::AlertKind::as_str_name)?;
         let page = Page::of(&request, &caller, self.0.now(), 100, 1000)?;
         let filter = request.filter.clone();
         let answer = self
@@ -370,8 +371,8 @@ impl ProgramService for ProgramNumbers {
             .answer(caller, page.as_of, filter, move |context| {
                 let period = &context.filter.period;
                 let mut alerts = alerts::alerts(&context.view()?, period, context.settings);
-                if !request.kinds.is_empty() {
-                    alerts.retain(|alert| request.kinds.contains(&alert.kind));
+                if !kinds.is_empty() {
+                    alerts.retain(|alert| kinds.contains(&alert.kind()));
                 }
                 let (alerts, next_page_token) = page.cut(alerts);
                 Ok(v1::ListAlertsResponse {

@@ -20,7 +20,7 @@ use crate::{
     storage::Store,
 };
 
-/// How long calls may wait to be written; those of a process that ends before are lost.
+/// How long calls may wait to be written; those of a process that is killed before are lost.
 const GATHERED_FOR: Duration = Duration::from_secs(5);
 
 /// Counts calls; clones share the counts.

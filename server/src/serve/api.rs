@@ -79,9 +79,9 @@ pub fn api_routes(node: &Arc<Node>) -> Result<(Routes, Vec<&'static str>), Error
         PartnerInfoServiceServer(partner_info::Service::new(Arc::clone(node)));
         ChangeServiceServer(changes::Service::new(Arc::clone(node)));
         RecordServiceServer(Records::new(node.store.clone(), Arc::clone(&node.clock)));
-        EngagementServiceServer(Engagement::new(node.store.clone(), Arc::clone(&node.clock)));
-        ProgramServiceServer(ProgramNumbers::new(node.store.clone(), Arc::clone(&node.clock)));
-        ProgramIntelligenceServiceServer(Intelligence::new(node.store.clone(), Arc::clone(&node.clock)));
+        EngagementServiceServer(Engagement::new(node.store.clone(), Arc::clone(&node.clock), node.usage.clone()));
+        ProgramServiceServer(ProgramNumbers::new(node.store.clone(), Arc::clone(&node.clock), node.usage.clone()));
+        ProgramIntelligenceServiceServer(Intelligence::new(node.store.clone(), Arc::clone(&node.clock), node.usage.clone()));
     })
 }
 

@@ -13,14 +13,16 @@ pub mod rogue;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use overlap_proto::v1::{
-    AcceptInviteRequest, CreateInviteRequest, GetPartnershipRequest, Partnership,
-    admin_service_client::AdminServiceClient, partnership_service_client::PartnershipServiceClient,
+    AcceptInviteRequest, AuditEvent, CreateInviteRequest, GetPartnershipRequest,
+    ListAuditEventsRequest, Partnership, admin_service_client::AdminServiceClient,
+    partnership_service_client::PartnershipServiceClient,
     sharing_service_client::SharingServiceClient,
 };
 use overlap_server::{
     clock::MockClock,
     config::{Config, Span},
     node::{self, ADMIN_TOKEN, InitOptions, Registry},
+    partnership,
     serve::{self, Running},
 };
 use tempfile::TempDir;
@@ -186,6 +188,25 @@ impl TestNode {
         };
         let response = self.partners().await.accept_invite(request).await?;
         Ok(response.into_inner().partnership.unwrap())
+    }
+
+    /// The partnership as the node itself has it.
+    pub async fn known(&self, partner: &'static str) -> partnership::Partnership {
+        self.node()
+            .store
+            .read(move |connection| partnership::connected(connection, partner))
+            .await
+            .unwrap()
+    }
+
+    pub async fn audit_events(&self) -> Vec<AuditEvent> {
+        self.admin()
+            .await
+            .list_audit_events(ListAuditEventsRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .events
     }
 
     pub async fn partnership(&self, partner: &str) -> Result<Partnership, Status> {

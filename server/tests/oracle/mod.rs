@@ -8,6 +8,7 @@
     reason = "each test binary uses its part; a test may panic"
 )]
 
+pub mod audited;
 pub mod harness;
 pub mod network;
 pub mod world;

@@ -17,7 +17,7 @@ use overlap_server::{
     auth::{Caller, Role},
     clock::MockClock,
     engagement::Engagement,
-    program::{Intelligence, ProgramNumbers},
+    program::{Intelligence, ProgramNumbers, usage::Usage},
     records::Records,
     storage::Store,
 };
@@ -93,21 +93,22 @@ impl Node {
             .await
             .expect("a port");
         let address = listener.local_addr().expect("an address");
+        let usage = Usage::new(store.clone(), shared.clone());
         let server = Server::builder()
             .add_service(RecordServiceServer::with_interceptor(
                 Records::new(store.clone(), shared.clone()),
                 authenticate,
             ))
             .add_service(EngagementServiceServer::with_interceptor(
-                Engagement::new(store.clone(), shared.clone()),
+                Engagement::new(store.clone(), shared.clone(), usage.clone()),
                 authenticate,
             ))
             .add_service(ProgramServiceServer::with_interceptor(
-                ProgramNumbers::new(store.clone(), shared.clone()),
+                ProgramNumbers::new(store.clone(), shared.clone(), usage.clone()),
                 authenticate,
             ))
             .add_service(ProgramIntelligenceServiceServer::with_interceptor(
-                Intelligence::new(store.clone(), shared),
+                Intelligence::new(store.clone(), shared, usage),
                 authenticate,
             ));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));

@@ -107,7 +107,8 @@ fn usage(problem: &str) -> ! {
         .exit()
 }
 
-/// Everything to know about a failure in one line: sentence, stable reason, wrong fields that the sentence leaves out.
+/// Everything to know about a failure in one line: sentence, stable reason, wrong fields that the
+/// sentence leaves out, and what the node's log calls the call.
 fn error_line(error: &anyhow::Error) -> String {
     let mut line = format!("error: {error}");
     if let Some(error) = error.downcast_ref::<Error>() {
@@ -123,6 +124,9 @@ fn error_line(error: &anyhow::Error) -> String {
                 violation.field, violation.problem
             ));
             separator = "; ";
+        }
+        if let Some(id) = error.request_id() {
+            line.push_str(&format!(" (request id: {id})"));
         }
     } else if let Some(error) = error.downcast_ref::<Failed>() {
         line.push_str(&format!(" [{}]", error.reason));

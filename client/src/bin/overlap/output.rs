@@ -4,7 +4,10 @@ mod report;
 
 use std::io::{self, BufWriter, Stdout, Write};
 
-use overlap_client::{Timestamp, terminal::readable_time};
+use overlap_client::{
+    Timestamp,
+    terminal::{figures, readable_time},
+};
 use serde::Serialize;
 
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
 };
 
 pub(crate) use report::{Report, Sheet, as_of, basis, metric_columns, metric_rows, metrics, rows};
+
+/// Columns of a bar.
+const BAR: usize = 20;
 
 /// One value of a record.
 #[derive(Clone, Debug)]
@@ -57,6 +63,16 @@ impl From<Option<u64>> for Value {
 }
 
 impl Value {
+    /// A bar of a value that is `whole` at the most, for people alone.
+    pub(crate) fn bar(value: f64, whole: f64) -> Self {
+        Self::look(figures::bar(value, whole, BAR))
+    }
+
+    /// A bar of a count beside others.
+    pub(crate) fn count_bar(count: u64, largest: Option<u64>) -> Self {
+        Self::bar(count as f64, largest.unwrap_or_default() as f64)
+    }
+
     /// For people.
     pub(crate) fn entry(&self) -> Entry {
         let (text, tone) = match self {

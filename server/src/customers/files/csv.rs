@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 
-use super::{Chunk, Position, Role, SEPARATOR, error_at, error_of, not_a_truth, truth};
+use super::{Chunk, Position, Role, error_at, error_of};
 use crate::{
     customers::{
         draft::{self, Block, Draft, Encoder, Fault, Place, excerpt},
         limits,
-        normalize::trim,
     },
     error::Error,
 };
@@ -168,38 +167,19 @@ impl Csv {
             std::str::from_utf8(&values[index])
                 .map_err(|_| self.error(line, index, NOT_UTF8.to_owned()))
         };
+        let mut put = |index: usize| {
+            let (name, role) = &self.columns[index];
+            role.put(&mut draft, name, Cow::Borrowed(text(index)?))
+                .map_err(|problem| self.error(line, index, problem))
+        };
         for (index, (_, role)) in self.columns.iter().enumerate() {
-            let value = text(index)?;
-            match role {
-                Role::Id => draft.id = Cow::Borrowed(value),
-                Role::Stage => draft.stage = Cow::Borrowed(value),
-                Role::Name => draft.name = Cow::Borrowed(value),
-                Role::Owner => draft.owner = Cow::Borrowed(value),
-                Role::Industry => draft.industry = Cow::Borrowed(value),
-                Role::Region => draft.region = Cow::Borrowed(value),
-                Role::Private => {
-                    draft.private =
-                        truth(value).ok_or_else(|| self.error(line, index, not_a_truth(value)))?;
-                }
-                Role::Identifier(key_type) => {
-                    for (number, part) in value.split(SEPARATOR).enumerate() {
-                        if !trim(part).is_empty() {
-                            draft
-                                .identifiers
-                                .push((*key_type, number, Cow::Borrowed(part)));
-                        }
-                    }
-                }
-                Role::Field => {}
+            if *role != Role::Field {
+                put(index)?;
             }
         }
+        // By name, as a draft has them.
         for &index in &self.fields {
-            let value = text(index)?.trim();
-            if !value.is_empty() {
-                draft
-                    .fields
-                    .push((Cow::Borrowed(&self.columns[index].0), Cow::Borrowed(value)));
-            }
+            put(index)?;
         }
         Ok(draft)
     }

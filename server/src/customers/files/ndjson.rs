@@ -6,12 +6,9 @@ use overlap_crypto::terms::KeyType;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Chunk, Position, Role, SEPARATOR, error_at, not_a_truth, truth};
+use super::{Chunk, Position, Role, error_at, put_identifier};
 use crate::{
-    customers::{
-        draft::{Block, Draft, Encoder, Fault, Place, excerpt},
-        normalize::trim,
-    },
+    customers::draft::{Block, Draft, Encoder, Fault, Place, excerpt},
     error::Error,
 };
 
@@ -111,71 +108,24 @@ fn draft<'a>(members: &'a [(Cow<'a, str>, &'a RawValue)]) -> Result<Draft<'a>, P
         if twice {
             return Err(problem("this member occurs twice: remove one".to_owned()));
         }
-        if let Role::Identifier(key_type) = role {
-            identifiers(&mut draft, key_type, value).map_err(problem)?;
-            continue;
-        }
-        let text = scalar(value).map_err(problem)?;
         match role {
-            Role::Id => draft.id = text,
-            Role::Stage => draft.stage = text,
-            Role::Name => draft.name = text,
-            Role::Owner => draft.owner = text,
-            Role::Industry => draft.industry = text,
-            Role::Region => draft.region = text,
-            Role::Private => {
-                draft.private = truth(&text).ok_or_else(|| problem(not_a_truth(&text)))?;
+            Role::Identifier(key_type) if value.get().starts_with('[') => {
+                listed(&mut draft, key_type, value)
             }
-            Role::Field | Role::Identifier(_) => {
-                if !text.trim().is_empty() {
-                    draft
-                        .fields
-                        .push((Cow::Borrowed(name.as_ref()), trimmed(text)));
-                }
-            }
+            _ => scalar(value).and_then(|text| role.put(&mut draft, name, text)),
         }
+        .map_err(problem)?;
     }
     draft.fields.sort_unstable();
     Ok(draft)
 }
 
-fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-    }
-}
-
-/// Adds a text, in which several values are separated, or an array of texts, each of which is one value.
-fn identifiers<'a>(
-    draft: &mut Draft<'a>,
-    key_type: KeyType,
-    value: &'a RawValue,
-) -> Result<(), String> {
-    let mut add = |number: usize, text: Cow<'a, str>| {
-        if !trim(&text).is_empty() {
-            draft.identifiers.push((key_type, number, text));
-        }
-    };
-    if value.get().starts_with('[') {
-        let values: Vec<&'a RawValue> =
-            serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
-        for (number, value) in values.into_iter().enumerate() {
-            add(number, scalar(value)?);
-        }
-        return Ok(());
-    }
-    match scalar(value)? {
-        Cow::Borrowed(text) => {
-            for (number, part) in text.split(SEPARATOR).enumerate() {
-                add(number, Cow::Borrowed(part));
-            }
-        }
-        Cow::Owned(text) => {
-            for (number, part) in text.split(SEPARATOR).enumerate() {
-                add(number, Cow::Owned(part.to_owned()));
-            }
-        }
+/// Adds an array of texts, each of which is one identifier.
+fn listed<'a>(draft: &mut Draft<'a>, key_type: KeyType, value: &'a RawValue) -> Result<(), String> {
+    let values: Vec<&'a RawValue> =
+        serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
+    for (number, value) in values.into_iter().enumerate() {
+        put_identifier(draft, key_type, number, scalar(value)?);
     }
     Ok(())
 }

@@ -9,14 +9,13 @@ use std::{
 use overlap_crypto::terms::KeyType;
 use parquet::{
     file::reader::{FileReader as _, SerializedFileReader},
-    record::{Field, Row},
+    record::{Field, List, Row},
 };
 
-use super::{Position, Role, SEPARATOR, error_of, located, not_a_truth, truth, unreadable};
+use super::{Position, Role, error_of, located, put_identifier, unreadable};
 use crate::{
     customers::{
         draft::{self, Block, Draft, Encoder, Place},
-        normalize::trim,
         spool,
     },
     error::Error,
@@ -140,54 +139,22 @@ fn check_columns(file: &str, columns: &[(String, Role)]) -> Result<(), Error> {
 fn draft<'a>(row: &'a Row, columns: &'a [(String, Role)]) -> Result<Draft<'a>, (usize, String)> {
     let mut draft = Draft::default();
     for (index, ((_, value), (name, role))) in row.get_column_iter().zip(columns).enumerate() {
-        let problem = |problem: String| (index, problem);
-        if let Role::Identifier(key_type) = role {
-            identifiers(&mut draft, *key_type, value).map_err(problem)?;
-            continue;
-        }
-        let text = scalar(value).map_err(problem)?;
-        match role {
-            Role::Id => draft.id = text,
-            Role::Stage => draft.stage = text,
-            Role::Name => draft.name = text,
-            Role::Owner => draft.owner = text,
-            Role::Industry => draft.industry = text,
-            Role::Region => draft.region = text,
-            Role::Private => {
-                draft.private = truth(&text).ok_or_else(|| problem(not_a_truth(&text)))?;
+        match (role, value) {
+            (Role::Identifier(key_type), Field::ListInternal(list)) => {
+                listed(&mut draft, *key_type, list)
             }
-            Role::Field | Role::Identifier(_) => {
-                if !text.trim().is_empty() {
-                    draft.fields.push((
-                        Cow::Borrowed(name.as_str()),
-                        Cow::Owned(text.trim().to_owned()),
-                    ));
-                }
-            }
+            _ => scalar(value).and_then(|text| role.put(&mut draft, name, text)),
         }
+        .map_err(|problem| (index, problem))?;
     }
     draft.fields.sort_unstable();
     Ok(draft)
 }
 
-fn identifiers<'a>(
-    draft: &mut Draft<'a>,
-    key_type: KeyType,
-    value: &'a Field,
-) -> Result<(), String> {
-    let mut add = |number: usize, text: Cow<'a, str>| {
-        if !trim(&text).is_empty() {
-            draft.identifiers.push((key_type, number, text));
-        }
-    };
-    if let Field::ListInternal(list) = value {
-        for (number, value) in list.elements().iter().enumerate() {
-            add(number, scalar(value)?);
-        }
-        return Ok(());
-    }
-    for (number, part) in scalar(value)?.split(SEPARATOR).enumerate() {
-        add(number, Cow::Owned(part.to_owned()));
+/// Adds a list of texts, each of which is one identifier.
+fn listed<'a>(draft: &mut Draft<'a>, key_type: KeyType, list: &'a List) -> Result<(), String> {
+    for (number, value) in list.elements().iter().enumerate() {
+        put_identifier(draft, key_type, number, scalar(value)?);
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use overlap_client::{
     AtRiskPartners, EngagementBucketSize, EngagementDays, EngagementFigures, EngagementFilter,
     EngagementGroups, EngagementHistory, EngagementScope, EngagementSummary, EngagementTimeline,
     EngagementTrends, Leaderboard, LeaderboardColumn, LeaderboardOrder, NoDataReason,
-    SortDirection, TrendDirection,
-    terminal::figures::{self, bar, sparkline},
+    SortDirection, TopResources, TopRooms, TrendDirection,
+    terminal::figures::{self, sparkline},
 };
 
 use super::{Context, export_format, save_stream};
@@ -14,9 +14,6 @@ use crate::{
     output::{Report, Sheet, Value, as_of},
     table::{Tone, counted, grouped},
 };
-
-/// Columns of a bar.
-const BAR: usize = 20;
 
 pub(super) async fn run(context: &mut Context, command: Engagement) -> anyhow::Result<()> {
     let client = context.client().await?;
@@ -55,28 +52,7 @@ pub(super) async fn run(context: &mut Context, command: Engagement) -> anyhow::R
         } => {
             let filter = filter(options);
             let top = pages!(client.list_top_resources(&filter).resources, limit);
-            let largest = top.resources.iter().map(|row| row.page_views).max();
-            let mut sheet = Sheet::new()
-                .text("id")
-                .text("title")
-                .number("page_views")
-                .look("")
-                .number("unique_users")
-                .text("uri");
-            for row in &top.resources {
-                sheet.push(vec![
-                    Value::from(&row.id),
-                    Value::from(&row.title),
-                    Value::Number(row.page_views),
-                    count_bar(row.page_views, largest),
-                    Value::Number(row.unique_users),
-                    Value::from(&row.uri),
-                ]);
-            }
-            printer.report(
-                &top,
-                scoped(sheet, &top.scope).titled("Resources by page views"),
-            )
+            printer.report(&top, show_resources(&top))
         }
         Engagement::Rooms {
             filter: options,
@@ -84,26 +60,7 @@ pub(super) async fn run(context: &mut Context, command: Engagement) -> anyhow::R
         } => {
             let filter = filter(options);
             let top = pages!(client.list_top_rooms(&filter).rooms, limit);
-            let largest = top.rooms.iter().map(|row| row.page_views).max();
-            let mut sheet = Sheet::new()
-                .text("id")
-                .text("title")
-                .number("page_views")
-                .look("")
-                .number("unique_users");
-            for row in &top.rooms {
-                sheet.push(vec![
-                    Value::from(&row.id),
-                    Value::from(&row.title),
-                    Value::Number(row.page_views),
-                    count_bar(row.page_views, largest),
-                    Value::Number(row.unique_users),
-                ]);
-            }
-            printer.report(
-                &top,
-                scoped(sheet, &top.scope).titled("Rooms by page views"),
-            )
+            printer.report(&top, show_rooms(&top))
         }
         Engagement::AtRisk {
             filter: options,
@@ -169,11 +126,6 @@ fn other_way(column: Option<LeaderboardColumn>) -> SortDirection {
         Some(LeaderboardColumn::Name | LeaderboardColumn::Type) => SortDirection::Descending,
         _ => SortDirection::Ascending,
     }
-}
-
-fn count_bar(count: u64, largest: Option<u64>) -> Value {
-    let largest = largest.unwrap_or_default();
-    Value::look(bar(count as f64, largest as f64, BAR))
 }
 
 /// Rows with what they were counted over.
@@ -253,7 +205,7 @@ fn show_timeline(timeline: &EngagementTimeline) -> Report {
             Value::from(&bucket.first_day),
             Value::from(&bucket.last_day),
             Value::Number(bucket.sessions),
-            count_bar(bucket.sessions, largest),
+            Value::count_bar(bucket.sessions, largest),
             Value::Number(bucket.page_views),
             Value::Number(bucket.unique_users),
         ]);
@@ -289,7 +241,7 @@ fn show_history(history: &EngagementHistory) -> Report {
             Value::from(&entry.last_day),
         ];
         row.extend(figure_values(&entry.figures));
-        row.push(count_bar(entry.figures.sessions, largest));
+        row.push(Value::count_bar(entry.figures.sessions, largest));
         sheet.push(row);
     }
     scoped(sheet, &history.scope).titled("Engagement over time")
@@ -321,7 +273,7 @@ fn show_leaderboard(board: &Leaderboard) -> Report {
         ];
         values.extend(figure_values(&row.figures));
         values.push(Value::decimal(row.score, 1));
-        values.push(Value::look(bar(row.score, 100.0, BAR)));
+        values.push(Value::bar(row.score, 100.0));
         sheet.push(values);
     }
     let totals = &board.totals;
@@ -349,6 +301,64 @@ fn show_leaderboard(board: &Leaderboard) -> Report {
         );
     }
     report
+}
+
+/// The columns that resources and rooms have, which [`visited`] fills.
+fn visited_columns() -> Sheet {
+    Sheet::new()
+        .text("id")
+        .text("title")
+        .number("page_views")
+        .look("")
+        .number("unique_users")
+}
+
+fn visited(
+    id: &str,
+    title: &str,
+    page_views: u64,
+    unique_users: u64,
+    largest: Option<u64>,
+) -> Vec<Value> {
+    vec![
+        Value::from(id),
+        Value::from(title),
+        Value::Number(page_views),
+        Value::count_bar(page_views, largest),
+        Value::Number(unique_users),
+    ]
+}
+
+fn show_resources(top: &TopResources) -> Report {
+    let largest = top.resources.iter().map(|row| row.page_views).max();
+    let mut sheet = visited_columns().text("uri");
+    for row in &top.resources {
+        let mut values = visited(
+            &row.id,
+            &row.title,
+            row.page_views,
+            row.unique_users,
+            largest,
+        );
+        values.push(Value::from(&row.uri));
+        sheet.push(values);
+    }
+    scoped(sheet, &top.scope).titled("Resources by page views")
+}
+
+fn show_rooms(top: &TopRooms) -> Report {
+    let largest = top.rooms.iter().map(|row| row.page_views).max();
+    let mut sheet = visited_columns();
+    for row in &top.rooms {
+        sheet.push(visited(
+            &row.id,
+            &row.title,
+            row.page_views,
+            row.unique_users,
+            largest,
+        ));
+    }
+    scoped(sheet, &top.scope).titled("Rooms by page views")
 }
 
 fn show_at_risk(partners: &AtRiskPartners) -> Report {

@@ -6,7 +6,7 @@ mod views;
 use overlap_client::{
     EngagementPeriod, Metric, MetricDefinition, MetricGroup, MetricSeriesEntry, ProgramFilter,
     ProgramPeriod, ProgramSettings, StageConversion, StageProbability,
-    terminal::figures::{self, bar, sparkline},
+    terminal::figures::{self, sparkline},
     view::Named,
 };
 
@@ -16,8 +16,6 @@ use crate::{
     output::{Printer, Report, Sheet, Value, basis, metric_columns, metric_rows, metrics},
 };
 
-/// Columns of a bar.
-const BAR: usize = 20;
 /// What `overlap program revenue` shows.
 const REVENUE: [&str; 9] = [
     "sourced_closed_revenue",
@@ -252,11 +250,7 @@ fn groups_sheet(groups: &[MetricGroup]) -> Sheet {
             ];
             let bars = metric.values.iter().map(|value| {
                 let whole = largest(&metric.id, &value.currency_code);
-                vec![Value::look(bar(
-                    value.value.unwrap_or_default(),
-                    whole,
-                    BAR,
-                ))]
+                vec![Value::bar(value.value.unwrap_or_default(), whole)]
             });
             metric_rows(&mut sheet, &first, metric, bars);
         }
@@ -275,7 +269,7 @@ fn show_funnel(printer: &mut Printer, conversions: &[StageConversion]) -> anyhow
             .conversion
             .values
             .iter()
-            .map(|value| vec![Value::look(bar(value.value.unwrap_or_default(), 1.0, BAR))]);
+            .map(|value| vec![Value::bar(value.value.unwrap_or_default(), 1.0)]);
         metric_rows(&mut sheet, &first, &conversion.conversion, bars);
     }
     let report = Report::new(
@@ -364,11 +358,10 @@ fn course(entries: &[MetricSeriesEntry], id: &str, currency: &str) -> Report {
             Value::from(*period),
             value.map_or(Value::Unset, |(unit, value)| Value::metric(unit, value)),
             Value::look(value.map_or_else(String::new, |(_, value)| figures::made_of(value))),
-            Value::look(bar(
+            Value::bar(
                 value.and_then(|(_, value)| value.value).unwrap_or_default(),
                 largest,
-                BAR,
-            )),
+            ),
         ]);
     }
     let currency = if currency.is_empty() {

@@ -9,10 +9,9 @@ use overlap_proto::v1::{
     self, DealOrigination as Origination, DealOutcome as Outcome, DealType,
     LifecycleEventType as Event, ReferralStatus, RegistrationStatus, record::Content,
 };
-use overlap_server::demo::companies::{Side, customers_csv};
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
+use overlap_server::demo::{
+    companies::{Side, customers_csv},
+    random::Random,
 };
 
 /// Where the random numbers start.
@@ -38,7 +37,7 @@ pub(super) fn records(side: Side, now: Timestamp) -> anyhow::Result<Vec<v1::Reco
     let mut year = Year {
         side,
         now,
-        random: Random(ChaCha8Rng::seed_from_u64(SEED ^ (salt << 32))),
+        random: Random::new(SEED ^ (salt << 32)),
         records: Vec::new(),
     };
     let csv = customers_csv(side);
@@ -385,22 +384,6 @@ fn wire(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: 0,
-    }
-}
-
-struct Random(ChaCha8Rng);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0.next_u64() % bound
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-
-    fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len() as u64) as usize]
     }
 }
 

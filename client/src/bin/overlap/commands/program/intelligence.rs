@@ -2,12 +2,10 @@
 
 use overlap_client::{
     AnalysisRefreshRequest, AreaToAddress, CardTone, Client, LifecycleCard, MetricCard,
-    PartnerLifecycle, TierComparison, TilePreference,
-    terminal::figures::{UNSET, bar},
-    view::Named,
+    PartnerLifecycle, TierComparison, TilePreference, terminal::figures::UNSET, view::Named,
 };
 
-use super::{BAR, filter};
+use super::filter;
 use crate::{
     args::{Preferences, Program},
     commands::{failed, first},
@@ -38,7 +36,7 @@ pub(super) async fn run(
                 sheet.push(vec![
                     Value::from(&row.label),
                     Value::Number(row.partners),
-                    count_bar(row.partners, largest),
+                    Value::count_bar(row.partners, largest),
                     Value::decimal(row.average_score, 1),
                     Value::from(&row.description),
                 ]);
@@ -81,7 +79,7 @@ pub(super) async fn run(
                         .map_or(Value::Unset, |kind| Value::name(kind.name())),
                     Value::Number(entry.partners),
                     Value::points(entry.percent),
-                    count_bar(entry.partners, largest),
+                    Value::count_bar(entry.partners, largest),
                 ]);
             }
             let mut report = Report::new(sheet, "No profile names any.")
@@ -171,10 +169,6 @@ pub(super) async fn run(
     }
 }
 
-fn count_bar(count: u64, largest: Option<u64>) -> Value {
-    Value::look(bar(count as f64, largest.unwrap_or_default() as f64, BAR))
-}
-
 fn show_cards(printer: &mut Printer, cards: &[MetricCard]) -> anyhow::Result<()> {
     let mut sheet = Sheet::new()
         .text("label")
@@ -226,7 +220,7 @@ fn show_areas(printer: &mut Printer, areas: &[AreaToAddress]) -> anyhow::Result<
             }),
             Value::name(area.score.name()),
             Value::Number(area.value.into()),
-            Value::look(bar(area.value.into(), 100.0, BAR)),
+            Value::bar(area.value.into(), 100.0),
         ]);
     }
     let report = Report::new(sheet, "No score is below that; an unknown score is none.")
@@ -246,7 +240,7 @@ fn show_lifecycle(lifecycle: &PartnerLifecycle) -> Vec<Report> {
                 Value::from(&card.label),
                 Value::Number(card.partners),
                 Value::points(card.percent),
-                Value::look(bar(card.percent.unwrap_or_default(), 100.0, BAR)),
+                Value::bar(card.percent.unwrap_or_default(), 100.0),
             ]);
         }
         Report::new(sheet, "No partner profiles yet.").titled(title)

@@ -2,11 +2,10 @@
 
 use overlap_client::{
     Alert, AlertKind, Client, Enablement, ExecutiveView, Forecasts, MetricComparison, MetricUnit,
-    MetricValue, PartnerOverview, PartnerStanding, Record, TargetComparison,
-    terminal::figures::{self, bar},
+    MetricValue, PartnerOverview, PartnerStanding, Record, TargetComparison, terminal::figures,
 };
 
-use super::{BAR, filter, groups_sheet};
+use super::{filter, groups_sheet};
 use crate::{
     args::Program,
     output::{Printer, Report, Sheet, Value, as_of, basis, metric_columns, metric_rows, metrics},
@@ -97,11 +96,7 @@ pub(super) async fn run(
                 sheet.push(vec![
                     Value::from(&view.view),
                     Value::Number(view.calls),
-                    Value::look(bar(
-                        view.calls as f64,
-                        largest.unwrap_or_default() as f64,
-                        BAR,
-                    )),
+                    Value::count_bar(view.calls, largest),
                     Value::Number(view.users),
                 ]);
             }
@@ -140,7 +135,7 @@ fn show_forecast(forecasts: &Forecasts) -> Report {
             Value::money(forecast.forecast.as_ref()),
             Value::money(forecast.target.as_ref()),
             Value::percent(forecast.attainment),
-            Value::look(bar(forecast.attainment.unwrap_or_default(), 1.0, BAR)),
+            Value::bar(forecast.attainment.unwrap_or_default(), 1.0),
         ]);
     }
     let mut report =
@@ -183,7 +178,7 @@ fn target_row(sheet: &mut Sheet, target: &TargetComparison) {
     let last = vec![
         Value::quantity(target.goal.as_ref()),
         Value::percent(target.attainment),
-        Value::look(bar(target.attainment.unwrap_or_default(), 1.0, BAR)),
+        Value::bar(target.attainment.unwrap_or_default(), 1.0),
     ];
     metric_rows(sheet, &first, &target.actual, [last]);
 }
@@ -256,13 +251,12 @@ fn standings(partners: &[PartnerStanding]) -> Sheet {
             revenue.map_or(Value::Unset, |revenue| {
                 Value::metric(MetricUnit::Money, revenue)
             }),
-            Value::look(bar(
+            Value::bar(
                 revenue
                     .and_then(|revenue| revenue.value)
                     .unwrap_or_default(),
                 largest,
-                BAR,
-            )),
+            ),
             Value::from(partner.reasons.join(", ")),
         ]);
     }

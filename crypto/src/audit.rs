@@ -290,6 +290,7 @@ impl Audit {
             .map_or((0, [0; 32]), |key| (key.epoch, key.public_key));
         let checks = [
             (hello.run == own.run, "run"),
+            (hello.mode == own.mode, "mode"),
             (hello.sender == stated.organization, "sender"),
             (hello.receiver == peer, "receiver"),
             (hello.terms == own.terms, "terms hash"),

@@ -4,7 +4,7 @@ use crate::{
     backend::Encoded,
     context::{OrganizationId, RunId, SessionId},
     fault::Fault,
-    handshake::Session,
+    handshake::{Mode, Session},
     plan::Role,
     signature::{Signer, verify},
     suite::{derive, derive_truncated},
@@ -38,6 +38,8 @@ pub struct ReceiptSide {
 pub struct Receipt {
     /// Who signs.
     pub signer: Role,
+    /// Whether the run covered everything or changes.
+    pub mode: Mode,
     /// The run.
     pub run: RunId,
     /// The session.
@@ -90,6 +92,7 @@ impl Receipt {
         };
         Self {
             signer: session.role(),
+            mode: session.own().mode,
             run: session.run(),
             session: session.id(),
             terms: session.own().terms,
@@ -142,6 +145,7 @@ impl Receipt {
             }
         };
         compare(self.run == other.run, "run");
+        compare(self.mode == other.mode, "mode");
         compare(self.session == other.session, "session id");
         compare(self.terms == other.terms, "terms hash");
         for (role, whose) in [(Role::Initiator, "initiator"), (Role::Acceptor, "acceptor")] {
@@ -172,7 +176,7 @@ impl Receipt {
                 .u64(side.frames)
         };
         let writer = Writer::with_capacity(512)
-            .u8(self.signer.code())
+            .u8(self.signer.code() | u8::from(self.mode == Mode::Delta) << 1)
             .bytes(&self.run.0)
             .bytes(&self.session.0)
             .bytes(&self.terms);
@@ -197,12 +201,16 @@ impl Receipt {
                 frames: reader.u64()?,
             })
         };
+        let (signer, mode) = match reader.u8()? {
+            0 => (Role::Initiator, Mode::Full),
+            1 => (Role::Acceptor, Mode::Full),
+            2 => (Role::Initiator, Mode::Delta),
+            3 => (Role::Acceptor, Mode::Delta),
+            _ => return Err(Fault::MalformedPayload),
+        };
         Ok(Self {
-            signer: match reader.u8()? {
-                0 => Role::Initiator,
-                1 => Role::Acceptor,
-                _ => return Err(Fault::MalformedPayload),
-            },
+            signer,
+            mode,
             run: RunId(reader.array()?),
             session: SessionId(reader.array()?),
             terms: reader.array()?,

@@ -100,6 +100,14 @@ fn z05_every_malformed_frame_is_refused_with_its_own_code() {
         assert_eq!(refuse(kind(kind_name), &body), Err(expected), "{name}");
         assert!(named.insert(format!("{name}.hex")), "{name} is there twice");
     }
+    // No kind of frame without the faults that every body can have.
+    for kind in FrameKind::ALL {
+        let kind = kind.name().to_lowercase().replace('_', "-");
+        for fault in ["empty", "short", "trailing"] {
+            let name = format!("{kind}-{fault}.hex");
+            assert!(named.contains(&name), "{name} is missing");
+        }
+    }
     // No file without an expectation.
     let files: BTreeSet<String> = std::fs::read_dir(&folder)
         .unwrap()

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Derives a whole run of two nodes anew from docs/PROTOCOL.md, byte by byte in both directions.
+"""Derives whole runs of two nodes anew from docs/PROTOCOL.md, byte by byte in both directions.
 
-The run is one of the real drivers on generated customers, recorded with every secret by a test of the server's library:
+They are runs of the real drivers on generated customers, recorded with every secret by tests of the server's library: one
+with every flow, and one with the delta runs that go on from it.
 
-    cargo test -p overlap-server --lib replay        # writes target/replay.json
-    pip install -r docs/vectors/requirements.txt && python docs/vectors/replay.py target/replay.json
+    cargo test -p overlap-server --lib replay        # writes target/replay.json and target/replay-delta.json
+    pip install -r docs/vectors/requirements.txt
+    python docs/vectors/replay.py target/replay.json && python docs/vectors/replay.py target/replay-delta.json
 
 Group arithmetic is libsodium's (`rbcl`), signatures and label sealing OpenSSL's (`cryptography`), hashes the standard
 library's; what RFC 9497 adds is in check.py. Nothing is taken from the nodes but what they drew at random, which their
@@ -48,7 +50,7 @@ from check import (
 
 HIDDEN, COUNT, LIST = range(3)
 HELLO, CONFIRM, REPORT, RECEIPT, _, _, ACK = range(1, 8)
-QUERY, EVALUATION, COMMITMENTS, SLICE, CLAIMS = range(16, 21)
+QUERY, EVALUATION, COMMITMENTS, SLICE, CLAIMS, REMOVALS, WITHDRAWALS, EARLIER_CLAIMS = range(16, 24)
 COUNT_COMMIT, COUNT_OPEN, COUNT_ELEMENTS, COUNT_RETURNS = range(32, 36)
 COUNT_DST = b"OVL1/count/HashToGroup-ristretto255-SHA512"
 KEY_PROOF_DST = b"OVL1/key-proof/HashToScalar-ristretto255-SHA512"
@@ -60,6 +62,22 @@ def u32(value):
 
 def u64(value):
     return struct.pack(">Q", value)
+
+
+def padded(count, table):
+    """The numbers of a delta run (section 7.7)."""
+    power = 1
+    while power < count:
+        power *= 2
+    return max(power, 1024, -(-table // 100))
+
+
+def halved(point):
+    return multiply((L + 1) // 2, point)
+
+
+def unblinded(halves, blinds):
+    return [sub(half, base(r)) for half, r in zip(halves, blinds)]
 
 
 class Generator:
@@ -151,15 +169,43 @@ class Customer:
         self.keys = [(t, value.encode()) for t, value in document["keys"] if t in key_types]
 
     def label(self, terms):
-        assert not terms.fields, "the replayed run shares no fields"
+        assert not terms.fields, "the replayed runs share no fields"
         return bytes([self.stage]) + self.pseudonym + bytes(terms.field_bytes)
+
+
+class Query:
+    """What a receiver keeps of a live query."""
+
+    def __init__(self, tag, claim, master):
+        self.tag, self.claim, self.master = tag, claim, master
+
+
+class Tag:
+    """What an evaluator keeps of a live tag: the key it was made of, or None for padding, and what its label says."""
+
+    def __init__(self, key, claim, master, plain):
+        self.key, self.claim, self.master, self.plain = key, claim, master, plain
+
+
+class Memory:
+    """What a party keeps from one run of an epoch to the next (section 7.7), of its receipts and of its reports."""
+
+    def __init__(self):
+        # As receiver: live queries by key, the partner's live tags with label and session, the tags it claimed.
+        self.queries, self.seen, self.claims, self.queried = {}, {}, set(), 0
+        # As evaluator: live tags, and the accepted claims with what they said.
+        self.tags, self.accepted, self.published = {}, {}, 0
+        # What its labels said of the keys of its list tier.
+        self.said = {}
+        self.receipts, self.receipt = 0, b""
+        self.released = {}
 
 
 class Party:
     """One organisation with its secrets."""
 
     def __init__(self, role, document):
-        self.role, self.document = role, document
+        self.role, self.document, self.memory = role, document, Memory()
         self.signer = Ed25519PrivateKey.from_private_bytes(unhex(document["ed25519_seed"]))
         self.public = self.signer.public_key().public_bytes_raw()
         self.id = derive(b"OVL1/organization", self.public)[:32]
@@ -179,11 +225,25 @@ class Party:
     def keys_of(self, tier):
         return {key: customer for customer in self.of_tier(tier) for key in customer.keys}
 
+    def labels(self):
+        """What its labels say, by key of its list tier."""
+        return {key: customer.label(self.terms) for key, customer in self.keys_of(LIST).items()}
+
+
+def receipt_head(receipt):
+    return derive(b"OVL1/receipt-head", receipt)[:32] if receipt else bytes(32)
+
 
 class Replay:
-    def __init__(self, document):
-        self.document = document
+    """One run; `previous` is the one that it goes on from, which makes it a delta run."""
+
+    def __init__(self, document, previous=None):
+        self.document, self.previous = document, previous
         self.parties = [Party(role, side) for role, side in enumerate(document["sides"])]
+        for party in self.parties:
+            for before in previous.parties if previous else []:
+                if before.id == party.id:
+                    party.memory = before.memory
         self.generators = [Generator(unhex(seed)) for seed in document["generator_seeds"]]
         self.read_terms()
         recordings = [read_recording(unhex(side["recording"])) for side in document["sides"]]
@@ -233,6 +293,7 @@ class Replay:
 
     def handshake(self):
         hellos = [self.of(role, HELLO)[0] for role in range(2)]
+        self.plan()
         for party in self.parties:
             peer, hello = self.parties[1 - party.role], Reader(hellos[party.role])
             same("version and suite", hello.take(4), b"\x00\x01\x00\x01")
@@ -241,14 +302,13 @@ class Replay:
             assert len(nonce) == 32
             same("sender", hello.take(32), party.id)
             same("receiver", hello.take(32), peer.id)
-            same("mode", hello.number(1), 0)
+            same("mode", hello.number(1), int(bool(self.previous)))
             same("terms hash", hello.take(32), self.terms_hash)
-            same("list querier", hello.number(1), 0)
-            sizes = [len(party.keys_of(tier)) for tier in (LIST, COUNT, LIST)]
-            party.sizes = [party.terms.padded(size) for size in sizes]
+            settled = 2 - (party.id == self.previous.querier) if self.previous else 0
+            same("list querier", hello.number(1), settled)
             same("sizes", [hello.number(8) for _ in range(3)], party.sizes)
-            same("run counter", hello.number(8), 0)
-            same("receipt head", hello.take(32), bytes(32))
+            same("run counter", hello.number(8), party.memory.receipts)
+            same("receipt head", hello.take(32), receipt_head(party.memory.receipt))
             same("key flag", hello.number(1), 1)
             same("epoch", hello.number(8), party.epoch)
             same("public key", hello.take(32), party.voprf_public)
@@ -260,15 +320,60 @@ class Replay:
                 for index in range(len(party.terms.stages))
             ]
             same("stage sizes", [hello.number(4) for _ in party.terms.stages], party.stage_sizes)
-            same("receipt flag", hello.number(1), 0)
+            held = peer.memory.receipt
+            same("receipt flag", hello.number(1), int(bool(held)))
+            if held:
+                same("the peer's receipt", hello.take(hello.number(2)), held)
             hello.end()
-        self.generator("a VOPRF key", lambda generator: generator.scalar() == self.parties[0].secret)
+        if not self.previous:
+            self.generator("a VOPRF key", lambda generator: generator.scalar() == self.parties[0].secret)
         self.session = derive(b"OVL1/sid", *hellos, self.exporter)[:32]
         for party in self.parties:
             signature = party.sign(derive(b"OVL1/confirm", self.session, bytes([party.role])))
             same("confirmation", self.of(party.role, CONFIRM), [signature])
-        ranks = [(party.sizes[0], party.id) for party in self.parties]
-        self.list_querier = ranks.index(min(ranks))
+
+    def plan(self):
+        """Who queries whom, and how much: sections 2, 5.2 and 7.7."""
+        for party in self.parties:
+            sizes = [len(party.keys_of(tier)) for tier in (LIST, COUNT, LIST)]
+            party.sizes = [party.terms.padded(size) for size in sizes]
+        if self.previous:
+            self.querier = self.previous.querier
+        else:
+            self.querier = min((party.sizes[0], party.id) for party in self.parties)[1]
+        for party in self.parties:
+            peer = self.parties[1 - party.role]
+            tiers = [COUNT] if party.terms.of_tier(COUNT) else []
+            if party.id == self.querier and party.terms.of_tier(LIST):
+                tiers.append(LIST)
+            # Tiers that are queried: none if the peer discloses none.
+            party.queried_tiers = tiers if peer.terms.of_tier(LIST) else []
+        if self.previous:
+            for party in self.parties:
+                self.plan_delta(party, self.parties[1 - party.role])
+
+    def plan_delta(self, party, peer):
+        memory = party.memory
+        party.sizes = [0, 0, 0]
+        for place, tier in enumerate((LIST, COUNT)):
+            if tier in party.queried_tiers:
+                new = [key for key in party.keys_of(tier) if key not in memory.queries]
+                party.sizes[place] = padded(len(new), memory.queried)
+        if not peer.queried_tiers:
+            return
+        labels, table = party.labels(), memory.published
+        live = {tag: entry for tag, entry in memory.tags.items() if entry.key in labels}
+        party.void = {tag for tag, entry in memory.tags.items() if entry.key and tag not in live}
+        padding = sum(entry.key is None for entry in memory.tags.values())
+        # "Removals are padded with padding tags of earlier runs, as far as there are enough."
+        party.void_padding = min(padded(len(party.void), table) - len(party.void), padding)
+        party.changed = {tag for tag, entry in live.items() if entry.plain != labels[entry.key]}
+        published = {entry.key for entry in live.values()}
+        party.additions = padded(len([key for key in labels if key not in published]), table)
+        # "label changes with random unchanged live tags, padding among them, ... all of them if there are too few"
+        unchanged = len(live) - len(party.changed) + padding - party.void_padding
+        party.resealed = len(party.changed) + min(padded(len(party.changed), table) - len(party.changed), unchanged)
+        party.sizes[2] = party.additions + party.resealed
 
     def context(self, evaluator, receiver):
         return derive(b"OVL1/ctx", SUITE, evaluator.id, receiver.id, u64(evaluator.epoch), evaluator.voprf_public)[:16]
@@ -288,25 +393,37 @@ class Replay:
 
     def list_flow(self, receiver, evaluator):
         flow = receiver.role + 1
-        has_list = bool(evaluator.terms.of_tier(LIST))
-        as_querier = receiver.role == self.list_querier and bool(receiver.terms.of_tier(LIST))
-        if not has_list or not (as_querier or receiver.terms.of_tier(COUNT)):
+        if not receiver.queried_tiers:
             same(f"frames of flow {flow}", [f.kind for side in self.frames for f in side if f.flow == flow], [])
             return 0
-        context = evaluator.context
+        context, mine, theirs = evaluator.context, receiver.memory, evaluator.memory
 
         def item(key):
             return b"OVL1/item" + context + bytes([key[0]]) + struct.pack(">H", self.normaliser) + len16(key[1])
 
-        queried = receiver.keys_of(COUNT) | (receiver.keys_of(LIST) if as_querier else {})
-        total = receiver.sizes[1] + (receiver.sizes[0] if as_querier else 0)
-        by_tag = self.query(flow, receiver, evaluator, {item(key): owner for key, owner in queried.items()}, total)
-        entries = {}
-        for key, owner in evaluator.keys_of(LIST).items():
-            x = item(key)
-            tag, claim, master = self.keys(context, finalize(x, multiply(4 * evaluator.secret, hash_to_group(x))))
-            entries[tag] = (claim, master, owner)
-        self.slices(flow, receiver, evaluator, by_tag, entries)
+        wanted = {key: owner for tier in receiver.queried_tiers for key, owner in receiver.keys_of(tier).items()}
+        # A full run begins with nothing; a delta run with the queries that are still wanted.
+        mine.queries = {key: query for key, query in mine.queries.items() if self.previous and key in wanted}
+        receiver.new = [key for key in wanted if key not in mine.queries]
+        total = sum(receiver.sizes[place] for place, tier in enumerate((LIST, COUNT)) if tier in receiver.queried_tiers)
+        mine.queries |= self.query(flow, receiver, evaluator, {item(key): key for key in receiver.new}, total)
+        if not self.previous:
+            mine.queried, theirs.published = total, evaluator.sizes[2]
+            mine.seen, mine.claims, theirs.tags, theirs.accepted = {}, set(), {}, {}
+            evaluator.additions, evaluator.resealed, evaluator.changed = evaluator.sizes[2], 0, set()
+        self.removals(flow, receiver, evaluator)
+        labels = evaluator.labels()
+        published = {entry.key for entry in theirs.tags.values()}
+        added = {}
+        for key in labels:
+            if key not in published:
+                x = item(key)
+                tag, claim, master = self.keys(context, finalize(x, multiply(4 * evaluator.secret, hash_to_group(x))))
+                added[tag] = Tag(key, claim, master, labels[key])
+        self.slices(flow, receiver, evaluator, wanted, added)
+        if self.previous:
+            self.earlier_claims(flow, receiver, evaluator, wanted)
+        self.edges(receiver, evaluator, wanted)
         return total
 
     def keys(self, context, output):
@@ -314,9 +431,9 @@ class Replay:
         return found[:16], found[16:32], found[32:]
 
     def query(self, flow, receiver, evaluator, items, total):
-        """QUERY and EVALUATION: what the receiver derives, by tag: (master, owner, claim)."""
+        """QUERY and EVALUATION: what the receiver derives of these items, by key."""
         points = {hash_to_group(x): x for x in items}
-        by_tag, asked = {}, []
+        found, asked = {}, []
         queries, evaluations = self.of(receiver.role, QUERY, flow), self.of(evaluator.role, EVALUATION, flow)
         same("chunks", len(queries), -(-total // self.chunk))
         for number, (query, evaluation) in enumerate(zip(queries, evaluations, strict=True)):
@@ -325,7 +442,7 @@ class Replay:
             same("number and count", body.take(8), u32(number) + u32(count))
             blinded = body.list(count, 32)
             body.end()
-            inputs, blinds = self.unblind(points, blinded)
+            inputs, blinds = self.unblind(points, blinded, total)
             same("blinded elements", [blinded_by(r, hash_to_group(x)) for x, r in zip(inputs, blinds)], blinded)
             asked += inputs
             evaluated = [multiply(evaluator.secret, m) for m in blinded]
@@ -335,24 +452,23 @@ class Replay:
                 element = multiply(2, sub(z, multiply(2 * r, evaluator.voprf_public)))
                 tag, claim, master = self.keys(evaluator.context, finalize(x, element))
                 if x in items:
-                    by_tag[tag] = (master, items[x], claim)
+                    found[items[x]] = Query(tag, claim, master)
         padding = [x for x in asked if x not in items]
         same("queried items", sorted(x for x in asked if x in items), sorted(items))
         same("padding queries", len(padding), total - len(items))
-        return by_tag
+        return found
 
-    def unblind(self, points, blinded):
+    def unblind(self, points, blinded, total):
         """The inputs and scalars of a chunk: real ones by their points, padding by what some generator drew."""
+        if self.previous:
+            return self.unblind_strewn(points, blinded, total)
 
         def first(generator):
-            return any(point in points for point in unblinded(generator.blinds(0, len(blinded))))
+            return any(point in points for point in unblinded(halves, generator.blinds(0, len(blinded))))
 
-        def unblinded(blinds):
-            return [sub(half, base(r)) for half, r in zip(halves, blinds)]
-
-        halves = [multiply((L + 1) // 2, m) for m in blinded]
+        halves = [halved(m) for m in blinded]
         blinds = self.generator("blinds", first).blinds(0, len(blinded))
-        found = unblinded(blinds)
+        found = unblinded(halves, blinds)
         missing = {point for point in found if point not in points}
         padding = {}
         for generator in self.generators:
@@ -366,6 +482,33 @@ class Replay:
                     padding[point] = x
         same("padding queries found", len(padding), len(missing))
         return [points.get(point) or padding[point] for point in found], blinds
+
+    def unblind_strewn(self, points, blinded, total):
+        """As `unblind`, where nearly all is padding: the generator that strewed it says where it is."""
+        same("a delta run's chunks", len(blinded), total)
+        halves = [halved(m) for m in blinded]
+        firsts = [unblinded(halves[:1], generator.blinds(0, 1))[0] for generator in self.generators]
+        for strewing in self.generators:
+            drawn, position, padding = [], 0, total - len(points)
+            while len(drawn) < total and padding:
+                x, position = None, position + 8
+                if int.from_bytes(strewing.at(position - 8, 8), "little") % (total - len(drawn)) < padding:
+                    x, padding = b"OVL1/padding" + strewing.at(position, 32), padding - 1
+                    position += 32
+                drawn.append(x)
+                # Another generator's first draw is known by no blinding.
+                if len(drawn) == 1 and x and hash_to_group(x) not in firsts:
+                    break
+            drawn += [None] * (total - len(drawn))
+            known = {hash_to_group(drawn[0])} if drawn[0] else set(points)
+            for blinding, point in zip(self.generators, firsts):
+                if point not in known:
+                    continue
+                blinds = blinding.blinds(0, total)
+                inputs = [x or points.get(point) for x, point in zip(drawn, unblinded(halves, blinds))]
+                if None not in inputs:
+                    return inputs, blinds
+        sys.exit("queries: no generators of the run have drawn padding and blinds")
 
     def proof(self, evaluator, blinded, evaluated, sent):
         public, secret = evaluator.voprf_public, evaluator.secret
@@ -382,8 +525,34 @@ class Replay:
         same("challenge", challenge(public, m, z, t2, t3), c)
         return of(self.nonce("a proof", secret, public + m + z, lambda t: of(t) == sent))
 
-    def slices(self, flow, receiver, evaluator, by_tag, entries):
-        """COMMITMENTS, SLICE and CLAIMS, and what both sides learn."""
+    def tags_of(self, frames):
+        """The tags of REMOVALS or WITHDRAWALS frames."""
+        tags = []
+        for number, body in enumerate(frames, 1):
+            reader = Reader(body)
+            last, count = reader.number(1), reader.number(4)
+            same("last frame of tags", last, int(number == len(frames)))
+            assert count or last, "a frame of tags is empty"
+            tags += reader.list(count, 16)
+            reader.end()
+        same("order of tags", tags, sorted(set(tags)))
+        return set(tags)
+
+    def removals(self, flow, receiver, evaluator):
+        frames = self.of(evaluator.role, REMOVALS, flow)
+        if not self.previous:
+            return same("removals of a full run", len(frames), 0)
+        assert frames, "a delta run has removals"
+        removed, tags = self.tags_of(frames), evaluator.memory.tags
+        same("void tags", sorted(tag for tag in removed if tag not in tags or tags[tag].key), sorted(evaluator.void))
+        same("removals", len(removed), len(evaluator.void) + evaluator.void_padding)
+        for tag in removed:
+            del tags[tag], receiver.memory.seen[tag]
+            evaluator.memory.accepted.pop(tag, None)
+            receiver.memory.claims.discard(tag)
+
+    def slices(self, flow, receiver, evaluator, wanted, added):
+        """COMMITMENTS, SLICE and CLAIMS: what is published, and what is claimed of it."""
         (commitments,) = self.of(evaluator.role, COMMITMENTS, flow)
         slices, claims = self.of(evaluator.role, SLICE, flow), self.of(receiver.role, CLAIMS, flow)
         total = evaluator.sizes[2]
@@ -398,7 +567,8 @@ class Replay:
         ]
         same("commitments", u64(total) + bytes([prefix_bits]) + b"".join(hashes), commitments)
         same("slices", len(slices), 1 << prefix_bits)
-        published = []
+        by_tag = {query.tag: (key, query) for key, query in receiver.memory.queries.items()}
+        published = {}
         for index, (body, claimed) in enumerate(zip(slices, claims, strict=True)):
             reader = Reader(body)
             same("slice", reader.number(4), index)
@@ -408,48 +578,108 @@ class Replay:
             reader.end()
             same("tags", tags, sorted(set(tags)))
             assert all(int.from_bytes(tag, "big") >> (128 - prefix_bits) == index for tag in tags), "prefix"
-            published += zip(tags, labels)
-            claim_count, claim_bodies = 0, ([], [])
+            published |= zip(tags, labels)
+            claim_bodies = [], []
             for tag in tags:
                 if tag not in by_tag:
                     continue
-                master, owner, claim = by_tag[tag]
-                same("claim and master", entries[tag][:2], (claim, master))
-                if owner.tier == LIST:
-                    claim_count += 1
-                    claim_bodies[0].append(claim)
-                    claim_bodies[1].append(owner.label(receiver.terms))
-                    evaluator.edges.add((entries[tag][2], owner.stage, owner.pseudonym))
-            expected = u32(index) + u32(claim_count) + struct.pack(">H", label_bytes[1])
+                key, query = by_tag[tag]
+                entry = added.get(tag) or evaluator.memory.tags[tag]
+                same("claim and master", (entry.claim, entry.master), (query.claim, query.master))
+                if wanted[key].tier == LIST:
+                    claim_bodies[0].append(query.claim)
+                    claim_bodies[1].append(wanted[key].label(receiver.terms))
+                    self.accept(receiver, evaluator, tag, wanted[key])
+            expected = u32(index) + u32(len(claim_bodies[0])) + struct.pack(">H", label_bytes[1])
             same("claims", claimed, expected + b"".join(claim_bodies[0]) + b"".join(claim_bodies[1]))
-        self.labels(receiver, evaluator, by_tag, entries, published)
+        self.publish(receiver, evaluator, added, published)
 
-    def labels(self, receiver, evaluator, by_tag, entries, published):
-        nonce = bytes(12)
+    def accept(self, receiver, evaluator, tag, customer):
+        receiver.memory.claims.add(tag)
+        evaluator.memory.accepted[tag] = customer.stage, customer.pseudonym
+
+    def publish(self, receiver, evaluator, added, published):
+        """The labels of new tags, and of those that are said anew."""
+        nonce, tags = bytes(12), evaluator.memory.tags
+        same("tags", len(published), evaluator.sizes[2])
         cipher = lambda master: ChaCha20Poly1305(
             derive(b"OVL1/label", evaluator.context, self.session, master)[:32]
         )
-        padding = [(tag, label) for tag, label in published if tag not in entries]
-        same("real tags", len(published) - len(padding), len(entries))
-        same("tags", len(published), evaluator.sizes[2])
-        for tag, label in published:
-            if tag in entries:
-                _, master, owner = entries[tag]
-                same("label", cipher(master).encrypt(nonce, owner.label(evaluator.terms), tag), label)
+        again = {tag for tag in published if tag in tags}
+        same("tags said anew", len(again), evaluator.resealed)
+        assert evaluator.changed <= again, "a label that changed is not said anew"
+        same("new tags", sorted(tag for tag in added if tag not in published), [])
+        labels = evaluator.labels()
+        for tag in again:
+            if tags[tag].key:
+                tags[tag].plain = labels[tags[tag].key]
+        tags |= added
+        padding = [tag for tag in published if tag not in tags]
+        same("padding tags", len(padding), evaluator.additions - len(added))
         if padding:
-            tags = {tag for tag, _ in padding}
-            drawn = self.generator("padding tags", lambda generator: generator.at(0, 16) in tags)
-            masters = {drawn.at(64 * i, 16): drawn.at(64 * i + 32, 32) for i in range(len(padding))}
-            for tag, label in padding:
+            drawn = self.generator("padding tags", lambda generator: generator.at(0, 16) in published)
+            for i in range(len(padding)):
+                tags[drawn.at(64 * i, 16)] = Tag(None, drawn.at(64 * i + 16, 16), drawn.at(64 * i + 32, 32), None)
+        for tag, label in published.items():
+            if tag not in tags:
+                sys.exit("a padding tag has another origin")
+            entry = tags[tag]
+            if entry.key:
+                same("label", cipher(entry.master).encrypt(nonce, entry.plain, tag), label)
+            else:
                 try:
-                    cipher(masters[tag]).decrypt(nonce, label, tag)
-                except (KeyError, InvalidTag):
-                    sys.exit("a padding tag has another origin, or its label another key")
-        # Off the response path: the receiver opens what it matched.
-        for tag, label in published:
-            if tag in by_tag:
-                plain = cipher(by_tag[tag][0]).decrypt(nonce, label, tag)
-                receiver.edges.add((by_tag[tag][1], plain[0], plain[1:17]))
+                    cipher(entry.master).decrypt(nonce, label, tag)
+                except InvalidTag:
+                    sys.exit("the label of a padding tag has another key")
+        receiver.memory.seen |= {tag: (label, self.session) for tag, label in published.items()}
+        receiver.published = set(published)
+
+    def earlier_claims(self, flow, receiver, evaluator, wanted):
+        """EARLIER_CLAIMS and WITHDRAWALS of a delta run."""
+        memory = receiver.memory
+        expected = []
+        for key, query in memory.queries.items():
+            owner = wanted[key]
+            if owner.tier != LIST or query.tag not in memory.seen or query.tag in receiver.published:
+                continue
+            label = owner.label(receiver.terms)
+            # "if the query is new, or the customer was not of the list tier in the last run, or what its label says changed"
+            if key in receiver.new or memory.said.get(key) != label:
+                same("claim of an earlier tag", evaluator.memory.tags[query.tag].claim, query.claim)
+                expected.append((query.tag, query.claim, label))
+                self.accept(receiver, evaluator, query.tag, owner)
+        found, frames = [], self.of(receiver.role, EARLIER_CLAIMS, flow)
+        assert frames, "a delta run has earlier claims"
+        for number, body in enumerate(frames, 1):
+            reader = Reader(body)
+            same("last frame of earlier claims", reader.number(1), int(number == len(frames)))
+            count = reader.number(4)
+            same("label bytes", reader.number(2), 17 + receiver.terms.field_bytes)
+            parts = [reader.list(count, length) for length in (16, 16, 17 + receiver.terms.field_bytes)]
+            reader.end()
+            found += zip(*parts)
+        same("earlier claims", found, sorted(expected))
+        # "tags on which it made a claim in the epoch that does not hold any more"
+        holds = {query.tag for key, query in memory.queries.items() if wanted[key].tier == LIST}
+        frames = self.of(receiver.role, WITHDRAWALS, flow)
+        assert frames, "a delta run has withdrawals"
+        same("withdrawals", sorted(self.tags_of(frames)), sorted(memory.claims - holds))
+        for tag in memory.claims - holds:
+            del evaluator.memory.accepted[tag]
+        memory.claims &= holds
+        receiver.moved = len(found), self.tags_of(frames)
+
+    def edges(self, receiver, evaluator, wanted):
+        """What both sides know after the flow: off the response path, the receiver opens what it matched."""
+        for key, query in receiver.memory.queries.items():
+            if query.tag in receiver.memory.seen:
+                label, session = receiver.memory.seen[query.tag]
+                cipher = ChaCha20Poly1305(derive(b"OVL1/label", evaluator.context, session, query.master)[:32])
+                plain = cipher.decrypt(bytes(12), label, query.tag)
+                receiver.edges.add((wanted[key], plain[0], plain[1:17]))
+        owners = evaluator.keys_of(LIST)
+        for tag, (stage, pseudonym) in evaluator.memory.accepted.items():
+            evaluator.edges.add((owners[evaluator.memory.tags[tag].key], stage, pseudonym))
 
     # Section 8
 
@@ -472,21 +702,38 @@ class Replay:
         series = body.take(8)
         expected = series + u32(len(cells))
         for i, j in cells:
-            count = len(members[i, j])
             column = sum(len(members[other, j]) for other in reporter.terms.of_tier(COUNT))
             left = reader.stage_sizes[j] - len(claimed[j]) - column
-            released = left >= k and count >= k
-            expected += bytes([i, j, released])
-            if released:
-                expected += u64(count) + u64(self.document["clock"])
-            reader.reported[j, i] = count if released else None
+            count = as_of = None
+            if left >= k:
+                count, as_of = self.release(reporter, (i, j), members[i, j], k)
+            expected += bytes([i, j, count is not None])
+            if count is not None:
+                expected += u64(count) + u64(as_of)
+            reader.reported[j, i] = count
         expected += reporter.sign(derive(b"OVL1/report", self.session, bytes([reporter.role]), expected))
         same("report", reports[0], expected)
+
+    def release(self, reporter, cell, members, k):
+        """Section 8.2, rules 3 and 4: the count of a cell and its time, or None if it is suppressed."""
+        now, names = self.document["clock"], [stage.id for stage in reporter.terms.stages]
+        # Members are remembered by what stays the same when the roles change.
+        memory, cell = reporter.memory.released, (names[cell[0]], cell[1])
+        if cell in memory:
+            before, at, count = memory[cell]
+            if len(before ^ members) < k or now < at + self.document["release_interval_s"]:
+                return count, at
+        elif len(members) < k:
+            return None, None
+        count = len(members) if len(members) >= k else None
+        memory[cell] = members, now, count
+        return count, now
 
     # Section 9
 
     def count_flow(self):
-        runs = all(party.terms.count_by_count and party.terms.of_tier(COUNT) for party in self.parties)
+        both = all(party.terms.count_by_count for party in self.parties)
+        runs = both and all(party.terms.of_tier(COUNT) for party in self.parties) and not self.previous
         frames = [f for side in self.frames for f in side if f.flow == 3]
         if not runs:
             return same("frames of the count flow", frames, [])
@@ -563,14 +810,17 @@ class Replay:
             same("last frame", frames[-1].kind, RECEIPT)
             chains.append((head, count))
         for party in self.parties:
-            body = bytes([party.role]) + self.run + self.session + self.terms_hash
+            body = bytes([party.role + 2 * bool(self.previous)]) + self.run + self.session + self.terms_hash
             for other, (head, count) in zip(self.parties, chains):
                 body += other.id + u64(other.epoch) + other.voprf_public
                 body += b"".join(map(u64, other.sizes)) + head + u64(count)
             salt, result = unhex(party.document["result_salt"]), unhex(party.document["result"])
-            body += u64(1) + bytes(32) + derive(b"OVL1/result", salt, result)[:32]
-            body += party.sign(derive(b"OVL1/receipt", body))
-            same("receipt", self.of(party.role, RECEIPT), [body])
+            memory = party.memory
+            memory.receipts += 1
+            body += u64(memory.receipts) + receipt_head(memory.receipt) + derive(b"OVL1/result", salt, result)[:32]
+            memory.receipt = body + party.sign(derive(b"OVL1/receipt", body))
+            memory.said = party.labels()
+            same("receipt", self.of(party.role, RECEIPT), [memory.receipt])
 
     # Section 2
 
@@ -600,6 +850,9 @@ class Replay:
                 if tiers[1] == LIST:
                     expected = "LISTED", sum((a, b) == (my_id, their_id) for _, a, b in shared)
                 else:
+                    if tiers[0] == COUNT and not self.parties[0].terms.count_by_count:
+                        same(f"cell {my_id} x {their_id}", (state, count), ("DISABLED", None))
+                        continue
                     number = party.reported[i, j] if tiers[0] == LIST else party.counted[i, j]
                     shown = number is not None and number >= peer.terms.min_count
                     expected = ("COUNTED", number) if shown else ("SUPPRESSED", None)
@@ -608,23 +861,46 @@ class Replay:
             same("shared customers", party.document["shared_customers"], visible)
 
 
-def main():
-    replay = Replay(json.loads(pathlib.Path(sys.argv[1]).read_text()))
-    a, b = replay.parties
-    replay.handshake()
-    print("hellos, key proofs, session, confirmations: ok")
+def steps(document, previous):
+    """Derives one run, and says what it went through."""
+    run = Replay(document, previous)
+    a, b = run.parties
+    run.handshake()
+    yield run, "hellos, key proofs, session, confirmations: ok"
     for receiver, evaluator in ((a, b), (b, a)):
-        queries = replay.list_flow(receiver, evaluator)
-        print(f"list flow {receiver.role + 1}, {queries} queries, {evaluator.sizes[2]} tags: ok")
+        queries = run.list_flow(receiver, evaluator)
+        line = f"list flow {receiver.role + 1}, {queries} queries, {evaluator.sizes[2]} tags"
+        if previous and queries:
+            void = len(evaluator.void) + evaluator.void_padding
+            line += f", {void} removals, {receiver.moved[0]} earlier claims, {len(receiver.moved[1])} withdrawals"
+        yield run, f"{line}: ok"
     for reporter, reader in ((a, b), (b, a)):
-        replay.reports(reporter, reader)
-    print("reports: ok")
-    replay.count_flow()
-    print("count flow: ok")
-    replay.receipts()
-    print("transcript roots and receipts: ok")
-    replay.results()
-    print("matrices and lists: ok")
+        run.reports(reporter, reader)
+    yield run, "reports: ok"
+    run.count_flow()
+    yield run, "count flow: ok"
+    run.receipts()
+    yield run, "transcript roots and receipts: ok"
+    run.results()
+    yield run, "matrices and lists: ok"
+
+
+def replay(document, previous=None, say=lambda line: None):
+    """Derives one run; exits with what is wrong with it."""
+    run = None
+    try:
+        for run, line in steps(document, previous):
+            say(f"  {line}")
+    except Exception as error:  # whatever the bytes of a recording lead to is a fault of the recording
+        sys.exit(f"{type(error).__name__}: {error}")
+    return run
+
+
+def main():
+    run = None
+    for number, document in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text())["runs"], 1):
+        print(f"run {number}, {'delta' if run else 'full'}")
+        run = replay(document, run, print)
 
 
 if __name__ == "__main__":

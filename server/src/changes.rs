@@ -5,5 +5,7 @@ mod service;
 
 pub use log::{Change, Kind, record};
 pub use service::Service;
+#[cfg(feature = "fuzzing")]
+pub(crate) use service::fuzz_cursor;
 
 pub(crate) use log::{forget, note_run, noted_run};

@@ -4,7 +4,7 @@
 mod customers;
 mod follow;
 mod limits;
-mod paging;
+pub(crate) mod paging;
 mod period;
 mod repeats;
 mod results;

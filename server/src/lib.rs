@@ -21,6 +21,8 @@ pub mod demo;
 pub mod engagement;
 pub mod error;
 pub mod exchange;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod identity;
 pub mod matching;
 mod metrics;

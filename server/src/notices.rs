@@ -93,7 +93,7 @@ impl Incoming<'_> {
 
 /// Gives a notice its effect. An error that the partner or a person has to mend ([`crate::error::Blame::Peer`],
 /// `PeerVersion`, `Caller`) refuses it for good: the sender drops it. With any other, the sender tries again.
-type Handler = Box<dyn Fn(&Incoming<'_>) -> Result<(), Error> + Send + Sync>;
+pub(crate) type Handler = Box<dyn Fn(&Incoming<'_>) -> Result<(), Error> + Send + Sync>;
 
 /// The handlers by kind.
 #[derive(Default)]
@@ -106,6 +106,17 @@ impl Handlers {
         handler: impl Fn(&Incoming<'_>) -> Result<(), Error> + Send + Sync + 'static,
     ) {
         self.0.insert(kind, Box::new(handler));
+    }
+
+    pub(crate) fn get(&self, kind: &str) -> Option<&Handler> {
+        self.0.get(kind)
+    }
+
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        let mut kinds: Vec<_> = self.0.keys().copied().collect();
+        kinds.sort_unstable();
+        kinds
     }
 }
 
@@ -191,12 +202,8 @@ pub(crate) fn delivered(
     Ok(())
 }
 
-/// Takes a notice in, and returns the last sequence of the sender's. That it arrived before is no error.
-pub(crate) async fn receive(
-    node: &Arc<Node>,
-    partnership: Partnership,
-    notice: DeliverRequest,
-) -> Result<u64, Error> {
+/// What every notice keeps to, whatever its kind.
+pub(crate) fn check(notice: &DeliverRequest) -> Result<(), Error> {
     if !(1..=MAX_SEQUENCE).contains(&notice.sequence) {
         return Err(Error::new(
             Reason::PeerFault,
@@ -206,6 +213,16 @@ pub(crate) async fn receive(
     if notice.body.len() > MAX_BODY_BYTES || notice.kind.len() > 64 || notice.notice_id.len() > 64 {
         return Err(Error::new(Reason::PeerFault, "a notice over the limit"));
     }
+    Ok(())
+}
+
+/// Takes a notice in, and returns the last sequence of the sender's. That it arrived before is no error.
+pub(crate) async fn receive(
+    node: &Arc<Node>,
+    partnership: Partnership,
+    notice: DeliverRequest,
+) -> Result<u64, Error> {
+    check(&notice)?;
     let receiver = Arc::clone(node);
     let seen = node
         .store
@@ -221,7 +238,6 @@ pub(crate) async fn receive(
             }
             let handler = receiver
                 .notice_handlers()
-                .0
                 .get(notice.kind.as_str())
                 .ok_or_else(|| {
                     Error::new(

@@ -88,6 +88,17 @@ pub(crate) fn register(registry: &mut Registry) {
 #[serde(deny_unknown_fields)]
 struct Revoked {}
 
+/// Reads an invitation; one that is good says the same when it is written again.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_invitation(line: &str) {
+    if let Ok(invite) = invite::Invite::from_line(line) {
+        let again = invite
+            .to_line()
+            .expect("an invitation that was read can be written");
+        assert!(invite::Invite::from_line(&again).is_ok_and(|read| read == invite));
+    }
+}
+
 /// Ends a partnership from this side: everything derived from it goes, and the partner is told.
 pub(crate) fn revoke(
     node: &Node,

@@ -4,7 +4,7 @@
 
 pub mod batch;
 pub mod calendar;
-mod import;
+pub(crate) mod import;
 pub mod kind;
 pub mod money;
 pub mod paging;

@@ -1,8 +1,10 @@
 //! Both nodes' drivers in one process, in simulated time, with seeded faults: frames lost, late, twice, out of order or cut short,
 //! connections that break, nodes that stop and start again. Each schedule ends in the oracle's result or in a stable error; the
-//! previous result stays readable, no result is half, debits never go back, and the next run is right.
+//! previous result stays readable, no result is half, debits never go back, and the next run is right. Full runs, and delta runs
+//! that go on from the previous result; these take a while, as their changes are padded, so there are fewer of them.
 //!
-//! `OVERLAP_SCHEDULES=20000 OVERLAP_SEED=1000000 cargo test -p overlap-server --test simulation` tries other schedules. A
+//! `OVERLAP_SCHEDULES=20000 OVERLAP_SEED=1000000 cargo test -p overlap-server --test simulation` tries other schedules, and one
+//! in [`DELTA_SHARE`] of them with delta runs; `OVERLAP_DELTA_SCHEDULES=500` is another number of these. A
 //! schedule that fails is printed with its seed: put its faults into [`kept`] once it is understood.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -34,7 +36,7 @@ use overlap_server::{
     error::Reason,
     matching::{
         compute::Pool,
-        driver::{Completed, ReleaseIntervals, ResumeLimits, drive},
+        driver::{Completed, DeltaRule, ReleaseIntervals, ResumeLimits, drive},
         failure::{Failure, Side as FaultSide},
         recover,
     },
@@ -45,6 +47,9 @@ use tokio::sync::mpsc;
 const BUDGET: u64 = 10_000_000;
 /// Attempts at a run, as a node has them.
 const ATTEMPTS: u8 = 3;
+
+/// Of so many schedules one is tried with delta runs as well.
+const DELTA_SHARE: u64 = 25;
 
 /// The reasons that a run may end for when frames, connections or nodes are lost, and whose move it then is.
 const STABLE: [(Reason, FaultSide); 5] = [
@@ -57,7 +62,7 @@ const STABLE: [(Reason, FaultSide); 5] = [
 ];
 
 /// Schedules that broke something once.
-fn kept() -> Vec<Vec<Fault>> {
+fn kept() -> Vec<(DeltaRule, Vec<Fault>)> {
     Vec::new()
 }
 
@@ -154,10 +159,12 @@ fn fresh(number: u8, directory: tempfile::TempDir) -> TestNode {
     node
 }
 
-fn from_template(number: u8, name: &str) -> TestNode {
+fn from_template(number: u8, name: &str, deltas: DeltaRule) -> TestNode {
     let directory = temporary();
     copy(&TEMPLATE.directory.path().join(name), directory.path());
-    fresh(number, directory)
+    let mut node = fresh(number, directory);
+    node.settings.deltas = deltas;
+    node
 }
 
 /// One thread, and time that passes when nobody has anything to do.
@@ -270,13 +277,15 @@ async fn attempt(
 struct Summary {
     attempts: u8,
     reasons: [&'static str; 2],
+    /// Whether what a side found came of changes only.
+    delta: bool,
 }
 
 /// Runs one schedule and checks everything that must hold.
-async fn simulate(faults: Vec<Fault>) -> Summary {
+async fn simulate(faults: Vec<Fault>, deltas: DeltaRule) -> Summary {
     let template = &*TEMPLATE;
     let faults = Arc::new(Mutex::new((faults, [0; 2])));
-    let mut nodes = [from_template(1, "a"), from_template(2, "b")];
+    let mut nodes = [from_template(1, "a", deltas), from_template(2, "b", deltas)];
     let mut shown = template.previous.clone();
     let mut budgets = [remaining(&nodes[0]), remaining(&nodes[1])];
     let mut restarts = 0;
@@ -289,6 +298,7 @@ async fn simulate(faults: Vec<Fault>) -> Summary {
                 // Whatever is in the process is gone.
                 let directory = std::mem::replace(&mut node.directory, temporary());
                 *node = fresh(u8::try_from(side).unwrap() + 1, directory);
+                node.settings.deltas = deltas;
                 recover(&node.store, node.directory.path(), node.clock.now()).unwrap();
             }
             let found = node.view();
@@ -320,9 +330,14 @@ async fn simulate(faults: Vec<Fault>) -> Summary {
                 Err(failure) => failure.error.reason().name(),
             },
         });
+        let delta = outcomes.iter().any(|outcome| match outcome {
+            Outcome::Ended(outcome) => outcome.as_ref().as_ref().is_ok_and(|done| !done.full),
+            Outcome::Crashed => false,
+        });
         summary = Some(Summary {
             attempts: run,
             reasons,
+            delta,
         });
         // As a node goes on: after its own restart once, and where nobody is at fault.
         let again = match &outcomes[0] {
@@ -359,13 +374,13 @@ async fn simulate(faults: Vec<Fault>) -> Summary {
 }
 
 /// Runs a schedule in a runtime of its own: what went wrong, if anything did.
-fn check(faults: &[Fault]) -> Result<Summary, String> {
+fn check(faults: &[Fault], deltas: DeltaRule) -> Result<Summary, String> {
     LazyLock::force(&TEMPLATE);
     let faults = faults.to_vec();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let limit = Duration::from_secs(24 * 3600);
         runtime().block_on(async {
-            tokio::time::timeout(limit, simulate(faults))
+            tokio::time::timeout(limit, simulate(faults, deltas))
                 .await
                 .expect("a schedule ends within a day")
         })
@@ -383,9 +398,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |number| number.parse().unwrap())
 }
 
-#[test]
-fn any_schedule_of_faults_ends_in_the_right_result_or_a_stable_error() {
-    let (first, count) = (number("OVERLAP_SEED", 1), number("OVERLAP_SCHEDULES", 1000));
+/// Tries as many schedules from this seed on, and says what they came to.
+fn try_schedules(first: u64, count: u64, deltas: DeltaRule) -> BTreeMap<Summary, u64> {
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
     let summaries = Mutex::new(BTreeMap::<Summary, u64>::new());
@@ -399,7 +413,7 @@ fn any_schedule_of_faults_ends_in_the_right_result_or_a_stable_error() {
                         break;
                     }
                     let faults = schedule(seed);
-                    match check(&faults) {
+                    match check(&faults, deltas) {
                         Ok(summary) => {
                             *summaries.lock().unwrap().entry(summary).or_default() += 1;
                         }
@@ -416,24 +430,51 @@ fn any_schedule_of_faults_ends_in_the_right_result_or_a_stable_error() {
     let mut failures = failures.into_inner().unwrap();
     failures.sort_by_key(|failure| failure.0);
     for (seed, faults, problem) in failures.iter().take(5) {
-        eprintln!("OVERLAP_SEED={seed} OVERLAP_SCHEDULES=1: {faults:?}\n  {problem}");
+        eprintln!("OVERLAP_SEED={seed} OVERLAP_SCHEDULES=1, {deltas:?}: {faults:?}\n  {problem}");
     }
     assert!(failures.is_empty(), "{} schedules", failures.len());
+    summaries
+}
+
+/// How many schedules came to such an end.
+fn ended(summaries: &BTreeMap<Summary, u64>, how: impl Fn(&Summary) -> bool) -> u64 {
+    summaries
+        .iter()
+        .filter(|(summary, _)| how(summary))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+#[test]
+fn any_schedule_of_faults_ends_in_the_right_result_or_a_stable_error() {
+    let (first, count) = (number("OVERLAP_SEED", 1), number("OVERLAP_SCHEDULES", 1000));
+    let summaries = try_schedules(first, count, DeltaRule::WhenSmaller);
+    assert_eq!(ended(&summaries, |summary| summary.delta), 0);
     if count >= 1000 {
         // Faults are survived, and not only failed well.
-        let done: u64 = summaries
-            .iter()
-            .filter(|(summary, _)| summary.reasons == ["done"; 2])
-            .map(|(_, count)| count)
-            .sum();
+        let done = ended(&summaries, |summary| summary.reasons == ["done"; 2]);
         assert!(done * 2 > count, "{done} of {count} are done");
     }
 }
 
 #[test]
+fn any_schedule_of_faults_ends_delta_runs_in_the_right_result_or_a_stable_error() {
+    let count = number("OVERLAP_SCHEDULES", 1000) / DELTA_SHARE;
+    let count = number("OVERLAP_DELTA_SCHEDULES", count).max(1);
+    let clean = check(&[], DeltaRule::Always).unwrap();
+    assert_eq!((clean.reasons, clean.delta), (["done"; 2], true));
+    let summaries = try_schedules(number("OVERLAP_SEED", 1), count, DeltaRule::Always);
+    if count >= 40 {
+        // A run that failed is no reason to match everything again.
+        let deltas = ended(&summaries, |summary| summary.delta);
+        assert!(deltas * 2 > count, "{deltas} of {count} matched changes");
+    }
+}
+
+#[test]
 fn schedules_that_broke_something_once() {
-    for faults in kept() {
-        if let Err(problem) = check(&faults) {
+    for (deltas, faults) in kept() {
+        if let Err(problem) = check(&faults, deltas) {
             panic!("{faults:?}\n  {problem}");
         }
     }
@@ -444,7 +485,7 @@ fn schedules_that_broke_something_once() {
 fn a_seed_reproduces() {
     for seed in 1..=40 {
         assert_eq!(schedule(seed), schedule(seed));
-        let ends = [(); 2].map(|()| check(&schedule(seed)).unwrap());
+        let ends = [(); 2].map(|()| check(&schedule(seed), DeltaRule::WhenSmaller).unwrap());
         assert_eq!(ends[0], ends[1], "seed {seed}");
     }
 }

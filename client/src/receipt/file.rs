@@ -7,6 +7,7 @@ use overlap_crypto::{
     audit::{Audit, AuditReport},
     backend::Backend,
     context::OrganizationId,
+    handshake::Mode,
     plan::Role,
     receipt::SignedReceipt,
     recording::{EntryHeader, HEADER_BYTES, MAGIC},
@@ -58,6 +59,8 @@ pub struct Statement {
     pub session: String,
     /// The hash of the sharing terms, hexadecimal.
     pub terms_hash: String,
+    /// Whether the run matched everything, as both signed it.
+    pub full: bool,
     /// What the exporting side brought.
     pub mine: ReceiptSide,
     /// What the partner brought.
@@ -106,6 +109,11 @@ impl From<&AuditReport> for FramesChecked {
     }
 }
 
+/// What a run covered, for people.
+const fn mode_name(full: bool) -> &'static str {
+    if full { "full" } else { "changes" }
+}
+
 /// Both receipts, decoded.
 struct Pair {
     mine: SignedReceipt,
@@ -125,7 +133,7 @@ impl ReceiptFile {
             run: receipt.run.clone(),
             partner: receipt.organization.clone(),
             started_at: receipt.started_at,
-            mode: if receipt.full { "full" } else { "changes" }.to_owned(),
+            mode: mode_name(own.receipt.mode == Mode::Full).to_owned(),
             my_key: receipt.my_key.clone(),
             partner_key: receipt.their_key.clone(),
             terms_hash: hex::encode(own.receipt.terms),
@@ -237,6 +245,11 @@ impl ReceiptFile {
         {
             problems.push("the file's terms hash is not that of my receipt".to_owned());
         }
+        if let Some(mine) = &mine
+            && self.mode != mode_name(mine.receipt.mode == Mode::Full)
+        {
+            problems.push("the file's mode is not that of my receipt".to_owned());
+        }
         if hex::decode(&self.result_salt).map(|salt| salt.len()) != Ok(32) {
             problems.push("the result's salt is malformed".to_owned());
         }
@@ -262,6 +275,7 @@ impl ReceiptFile {
         let statement = Statement {
             session: hex::encode(mine.receipt.session.0),
             terms_hash: hex::encode(mine.receipt.terms),
+            full: mine.receipt.mode == Mode::Full,
             mine: side(mine.receipt.signer),
             theirs: side(mine.receipt.signer.peer()),
         };

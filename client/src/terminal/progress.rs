@@ -6,7 +6,7 @@ use super::{
     figures::bar,
     table::{grouped, one_line},
 };
-use crate::{Progress, Run};
+use crate::{Progress, Run, RunState};
 
 /// The line.
 pub struct Meter {
@@ -63,6 +63,10 @@ impl Drop for Meter {
 #[must_use]
 pub fn run_line(run: &Run) -> String {
     let mut line = run.state.name().to_lowercase();
+    // The nodes agree on it in the handshake.
+    if !matches!(run.state, RunState::Planned | RunState::Handshake) {
+        line.push_str(if run.full { " · full" } else { " · changes" });
+    }
     if let Some(progress) = &run.progress {
         if !progress.phase.is_empty() && !progress.phase.eq_ignore_ascii_case(run.state.name()) {
             line.push_str(&format!(" · {}", progress.phase));
@@ -147,7 +151,44 @@ pub fn clock(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, bytes_line, clock, percent};
+    use super::{bytes, bytes_line, clock, percent, run_line};
+    use crate::{Progress, Run, RunState};
+
+    #[test]
+    fn a_run_says_whether_it_matches_changes_only_once_that_is_agreed() {
+        let line = |state, full| {
+            run_line(&Run {
+                id: "run_1".to_owned(),
+                partner: "Globex".to_owned(),
+                state,
+                full,
+                initiated_here: true,
+                started_at: None,
+                ended_at: None,
+                progress: Some(Progress {
+                    phase: "claims".to_owned(),
+                    items_done: 5,
+                    items_total: 10,
+                    ..Progress::default()
+                }),
+                failure: None,
+                summary: None,
+            })
+        };
+        assert_eq!(
+            line(RunState::Claims, false),
+            "claims · changes  5 / 10  50%"
+        );
+        assert_eq!(
+            line(RunState::Tags, true),
+            "tags · full · claims  5 / 10  50%"
+        );
+        // What was asked for is not yet what is agreed.
+        assert_eq!(
+            line(RunState::Handshake, false),
+            "handshake · claims  5 / 10  50%"
+        );
+    }
 
     #[test]
     fn amounts_are_readable() {

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use overlap_client::ReceiptFile;
 use overlap_crypto::{
     context::{OrganizationId, RunId, SessionId},
+    handshake::Mode,
     plan::Role,
     receipt::{Receipt, ReceiptSide, SignedReceipt},
     signature::Signer as _,
@@ -35,6 +36,7 @@ fn side(seed: u8) -> ReceiptSide {
 fn receipts() -> [Receipt; 2] {
     [(Role::Initiator, 5), (Role::Acceptor, 6)].map(|(signer, run_counter)| Receipt {
         signer,
+        mode: Mode::Full,
         run: RunId([9; 16]),
         session: SessionId([8; 32]),
         terms: [7; 32],
@@ -52,7 +54,7 @@ fn file([mine, theirs]: &[SignedReceipt; 2]) -> Value {
         "run": "run_1",
         "partner": "Globex",
         "started_at": "2026-03-01T12:00:00Z",
-        "mode": "full",
+        "mode": if mine.receipt.mode == Mode::Full { "full" } else { "changes" },
         "my_key": hex::encode(key(1).public_key()),
         "partner_key": hex::encode(key(2).public_key()),
         "terms_hash": hex::encode(mine.receipt.terms),
@@ -104,8 +106,9 @@ fn z09_every_changed_byte_is_noticed_and_its_signer_named() {
 #[test]
 fn z09_every_statement_that_differs_is_named() {
     type Change = fn(&mut Receipt);
-    let changes: [(&str, Change); 17] = [
+    let changes: [(&str, Change); 18] = [
         ("run", |receipt| receipt.run.0[0] ^= 1),
+        ("mode", |receipt| receipt.mode = Mode::Delta),
         ("session id", |receipt| receipt.session.0[0] ^= 1),
         ("terms hash", |receipt| receipt.terms[0] ^= 1),
         ("initiator's epoch", |receipt| receipt.initiator.epoch += 1),
@@ -220,6 +223,11 @@ fn z09_the_rest_of_the_file_is_checked() {
             "the file's terms hash is not that of my receipt",
         ),
         (
+            "mode",
+            json!("changes"),
+            "the file's mode is not that of my receipt",
+        ),
+        (
             "result_salt",
             json!("0102"),
             "the result's salt is malformed",
@@ -250,6 +258,25 @@ fn verify(path: &Path, keys: [u8; 2]) -> std::process::Command {
     ])
 }
 
+/// A verifier of the receipts alone learns whether the run covered everything, from what both signed.
+#[test]
+fn z09_the_receipts_say_whether_the_run_matched_changes_only() {
+    let mut delta = receipts();
+    for receipt in &mut delta {
+        receipt.mode = Mode::Delta;
+    }
+    let document = file(&signed(delta));
+    let verdict = ReceiptFile::parse(&document.to_string())
+        .unwrap()
+        .verify(&key(1).public_key(), &key(2).public_key());
+    assert!(verdict.valid && !verdict.statement.unwrap().full);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("receipt.json");
+    fs::write(&path, document.to_string()).unwrap();
+    let text = outcome(&mut verify(&path, [1, 2])).done();
+    assert!(text.contains("run_1 (changes)"), "{text}");
+}
+
 /// Through the program, which calls no node here: none is configured.
 #[test]
 fn z09_the_program_succeeds_only_if_everything_is_good() {
@@ -264,6 +291,7 @@ fn z09_the_program_succeeds_only_if_everything_is_good() {
         serde_json::from_str(&outcome(json.args(["--output", "json"])).done()).unwrap();
     assert_eq!(verdict["valid"], true);
     assert_eq!(verdict["statement"]["session"], hex::encode([8; 32]));
+    assert_eq!(verdict["statement"]["full"], true);
 
     let line = outcome(&mut verify(&path, [2, 1])).failed();
     assert!(line.contains("wrong key"), "{line}");

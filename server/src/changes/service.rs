@@ -179,6 +179,12 @@ fn read_cursor(cursor: &str) -> Result<u64, Error> {
         .ok_or_else(|| Error::invalid("cursor", "is not one that this call gave"))
 }
 
+/// Reads a cursor that a caller hands back.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_cursor(text: &str) {
+    let _ = read_cursor(text);
+}
+
 #[tonic::async_trait]
 impl ChangeService for Service {
     type WatchChangesStream =

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use overlap_crypto::{plan::Role as RunRole, receipt::SignedReceipt};
+use overlap_crypto::{handshake::Mode, plan::Role as RunRole, receipt::SignedReceipt};
 use overlap_proto::v1::{
     self, GetReceiptRequest, GetReceiptResponse, ListReceiptsRequest, ListReceiptsResponse,
     SignatureState, receipt_service_server::ReceiptService,
@@ -68,7 +68,7 @@ impl Service {
             organization: partnership.organization.clone(),
             started_at: Some(timestamp(record.started_at)),
             ended_at: record.ended_at.map(timestamp),
-            full: record.full,
+            full: own.mode == Mode::Full,
             initiated_here: own.signer == RunRole::Initiator,
             mine: Some(side(own.signer)),
             theirs: Some(side(own.signer.peer())),

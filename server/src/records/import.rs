@@ -121,6 +121,25 @@ fn unreadable(file: &str, error: &io::Error) -> Refusals {
     Error::invalid(file, format!("cannot be read: {error}")).into()
 }
 
+/// Reads a file as [`import`] does, and forgets the records.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(
+    now: Nanos,
+    kind: Option<Kind>,
+    format: Format,
+    bytes: &[u8],
+) -> Result<(), Refusals> {
+    let mut batch = Batch::new(now);
+    match (format, kind) {
+        (Format::Csv, Some(kind)) => csv::read(&mut batch, bytes, "file", kind)?,
+        _ => ndjson::read(&mut batch, bytes, "file", kind)?,
+    }
+    match batch.take_refused() {
+        refused if refused.is_empty() => Ok(()),
+        refused => Err(Refusals::Fields(refused)),
+    }
+}
+
 /// The refused fields so far.
 fn finish(batch: &mut Batch) -> Refusals {
     Refusals::Fields(batch.take_refused())

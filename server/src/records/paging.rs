@@ -97,6 +97,12 @@ impl Page {
     }
 }
 
+/// Reads a position, as a token of any caller's making may hold it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_position(position: &[u8]) {
+    let _ = parse(position);
+}
+
 fn parse(position: &[u8]) -> Option<(Nanos, String)> {
     let (as_of, after) = position.split_first_chunk()?;
     let after = String::from_utf8(after.to_vec()).ok()?;

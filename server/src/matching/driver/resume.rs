@@ -346,10 +346,18 @@ impl Line {
             self.hang_up();
             let connection = match next.take() {
                 Some(connection) => connection,
-                None => match timeout_at(give_up_at, reconnect.next()).await {
-                    Ok(connection) => connection?,
-                    Err(_) => return Err(self.not_restored()),
-                },
+                None => {
+                    let awaits = matches!(reconnect, Reconnect::Await(_));
+                    tokio::select! {
+                        biased;
+                        next = timeout_at(give_up_at, reconnect.next()) => match next {
+                            Ok(connection) => connection?,
+                            Err(_) => return Err(self.not_restored()),
+                        },
+                        // Whoever opens connections is there as well, or will be told that this side is.
+                        () = counting(&self.received, &self.outgoing), if awaits => return Err(closed()),
+                    }
+                }
             };
             if self.reconnections == self.limits.reconnections {
                 return Err(Failure::network(format!(
@@ -445,6 +453,13 @@ impl Line {
         self.outgoing.rewind(held).map_err(over)?;
         self.received.acknowledged();
         Ok(())
+    }
+}
+
+/// Resolves when the count flow begins, in which a connection cannot be replaced: this side may come to it without one.
+async fn counting(received: &Received, outgoing: &Outgoing) {
+    while !received.is_counting() {
+        outgoing.due.notified().await;
     }
 }
 

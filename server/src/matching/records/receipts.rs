@@ -18,8 +18,6 @@ pub struct ReceiptRecord {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Whether everything was matched again.
-    pub full: bool,
     /// Signed here.
     pub own: SignedReceipt,
     /// Signed by the partner, if it arrived.
@@ -28,7 +26,7 @@ pub struct ReceiptRecord {
     pub salt: [u8; 32],
 }
 
-const COLUMNS: &str = "matching_receipts.run_id, matching_receipts.partnership_id, started_at, ended_at, is_full, \
+const COLUMNS: &str = "matching_receipts.run_id, matching_receipts.partnership_id, started_at, ended_at, \
                        own, peer, result_salt";
 const JOINED: &str =
     "matching_receipts JOIN matching_runs ON matching_runs.id = matching_receipts.run_id";
@@ -39,16 +37,15 @@ fn read(row: &Row<'_>) -> Result<ReceiptRecord, Error> {
             .map_err(|fault| Error::internal(format!("a stored receipt: {fault}")))
     };
     let ended_at: Option<i64> = row.get(3)?;
-    let peer: Option<Vec<u8>> = row.get(6)?;
+    let peer: Option<Vec<u8>> = row.get(5)?;
     Ok(ReceiptRecord {
         run_id: row.get(0)?,
         partnership_id: row.get(1)?,
         started_at: instant(row.get(2)?)?,
         ended_at: ended_at.map(instant).transpose()?,
-        full: row.get(4)?,
-        own: decode(row.get(5)?)?,
+        own: decode(row.get(4)?)?,
         peer: peer.map(decode).transpose()?,
-        salt: row.get(7)?,
+        salt: row.get(6)?,
     })
 }
 

@@ -225,6 +225,23 @@ impl Part {
         self.members(0, self.member_count())
     }
 
+    /// Visits all rows of mine, by id.
+    pub(super) fn visit_members(
+        &self,
+        visit: &mut dyn FnMut(&Member) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let count = self.member_count();
+        let mut start = 0;
+        while start < count {
+            let end = (start + BLOCK).min(count);
+            for member in self.members(start, end)? {
+                visit(&member)?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
     /// Reads the records and texts by ascending number.
     pub(super) fn records(&self) -> Result<Records<'_>, Error> {
         Ok(Records {

@@ -22,7 +22,7 @@ const IN_BASE: u64 = 0xffff_ffff;
 pub struct ResultSet {
     pub(super) base: Part,
     pub(crate) layer: Option<Layer>,
-    matched_keys: ResultFile,
+    pub(super) matched_keys: ResultFile,
     salt: [u8; 32],
     count: u64,
 }
@@ -140,6 +140,13 @@ impl ResultSet {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How much lies over the base, and how large that is.
+    pub(crate) fn share(&self) -> (u64, u64) {
+        let layer = self.layer.as_ref();
+        let over = layer.map_or(0, |layer| layer.gaps.len().max(layer.hidden.len()));
+        (over as u64, self.base.len())
     }
 
     fn layer(&self) -> Result<&Layer, Error> {

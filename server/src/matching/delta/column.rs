@@ -87,6 +87,9 @@ impl ColumnWriter {
     }
 }
 
+/// Takes a record with its number.
+pub(crate) type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
 /// Reads a column at random; access in ascending order opens each block once.
 pub(crate) struct Column {
     blocks: BlockReader,
@@ -202,10 +205,7 @@ impl Column {
     }
 
     /// Visits every record in order.
-    pub(crate) fn scan(
-        &mut self,
-        visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(crate) fn scan(&mut self, visit: &mut Visit<'_>) -> Result<(), Error> {
         let mut index = 0;
         let record = self.record;
         while index < self.records {

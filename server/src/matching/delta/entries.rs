@@ -140,9 +140,10 @@ impl EntryTable {
         self.declared
     }
 
-    /// Entries beside the base.
-    pub(crate) fn changed(&self) -> u64 {
-        (self.added.len() + self.dead.len()) as u64
+    /// How much lies beside the base, and how large that is.
+    pub(crate) fn share(&self) -> (u64, u64) {
+        let changed = self.added.len().max(self.dead.len());
+        (changed as u64, self.base.into())
     }
 
     /// Number of live entries, padding included.

@@ -10,14 +10,14 @@ use overlap_crypto::{
 };
 
 use super::{
-    entries::{EntriesWriter, write_nothing},
+    entries::{EntriesWriter, EntryTable, write_nothing},
     kept::{
         Binding, Document, EvaluatorDocument, MANIFEST, QUERIES, ReceiverDocument, StateFiles,
         TAGS, VERSION, destroy_keys,
     },
     links::{LinksDocument, LinksWriter},
     own::{OwnDocument, OwnWriter},
-    published::PublishedWriter,
+    published::{Published, PublishedNow, PublishedWriter},
     sealed::write_sealed,
     shared::SharedTotals,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Keeper {
     own: Mutex<Option<OwnWriter>>,
     receiving: Option<(ListFlow, Mutex<Option<ReceivingColumns>>)>,
     evaluating: Option<(ListFlow, Mutex<Option<EntriesWriter>>)>,
+    /// Of a delta run.
+    tables: Mutex<Tables>,
     documents: Mutex<Documents>,
 }
 
@@ -36,6 +38,22 @@ pub(crate) struct Keeper {
 struct ReceivingColumns {
     queries: EntriesWriter,
     published: PublishedWriter,
+}
+
+/// The tables of a delta run's receiver, as its flow left them.
+pub(crate) struct ReceiverTables {
+    pub(crate) queries: EntryTable,
+    pub(crate) published: Published,
+    /// What the partner published and removed in this run, and the session it did in.
+    pub(crate) now: PublishedNow,
+    pub(crate) session: [u8; 32],
+}
+
+/// The tables of a delta run's flows: written once the result is.
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) receiver: Option<ReceiverTables>,
+    pub(crate) evaluator: Option<EntryTable>,
 }
 
 #[derive(Default)]
@@ -68,6 +86,7 @@ impl Keeper {
             own: Mutex::new(own),
             receiving: None,
             evaluating: None,
+            tables: Mutex::default(),
             documents: Mutex::default(),
         };
         if mode == Mode::Delta {
@@ -133,13 +152,18 @@ impl Keeper {
     }
 
     /// A delta run's receiver is done.
-    pub(crate) fn receiver_done(&self, document: ReceiverDocument) {
-        lock(&self.documents).receiver = Some(document);
+    pub(crate) fn receiver_done(&self, tables: ReceiverTables) {
+        lock(&self.tables).receiver = Some(tables);
     }
 
     /// A delta run's evaluator is done.
-    pub(crate) fn evaluator_done(&self, document: EvaluatorDocument) {
-        lock(&self.documents).evaluator = Some(document);
+    pub(crate) fn evaluator_done(&self, tags: EntryTable) {
+        lock(&self.tables).evaluator = Some(tags);
+    }
+
+    /// The tables of a delta run whose flows are done.
+    pub(crate) fn take_tables(&self) -> Tables {
+        std::mem::take(&mut *lock(&self.tables))
     }
 
     /// A delta run's result is written; without what is kept of my customers the next run is full.
@@ -148,11 +172,15 @@ impl Keeper {
         own: Option<OwnDocument>,
         links: LinksDocument,
         totals: SharedTotals,
+        (receiver, evaluator): (Option<ReceiverDocument>, Option<EvaluatorDocument>),
     ) {
-        let mut documents = lock(&self.documents);
-        documents.own = own;
-        documents.links = Some(links);
-        documents.totals = totals;
+        *lock(&self.documents) = Documents {
+            receiver,
+            evaluator,
+            own,
+            links: Some(links),
+            totals,
+        };
     }
 
     /// Completes the columns of a full run, and writes what is needed of my customers. Customers that cannot be kept, and a

@@ -13,7 +13,12 @@ use super::{
 };
 use crate::{
     error::Error,
-    overlap::{graph::Link, layer::Origin, reader::Place},
+    overlap::{
+        graph::{Link, LinkSink},
+        layer::Origin,
+        merge::Merged,
+        reader::Place,
+    },
 };
 
 const BASE: &str = "links.base";
@@ -147,5 +152,44 @@ impl Links {
             base: self.document.base.clone(),
             layer: layer.finish()?,
         })
+    }
+
+    /// Visits the links of all shared customers of a result, by the numbers that they have once it is merged.
+    pub(crate) fn visit(
+        &mut self,
+        order: &[Merged],
+        origins: &[Origin],
+        new: &[Vec<Vec<u8>>],
+        visit: &mut LinkSink<'_>,
+    ) -> Result<(), Error> {
+        let mut at = 0;
+        for (now, place) in (0_u32..).zip(order) {
+            match place {
+                Merged::Base(number) => {
+                    // Those of a base ascend.
+                    while at < self.base.len() {
+                        let (other, record) = split(self.base.get(at)?)?;
+                        if other > *number {
+                            break;
+                        }
+                        if other == *number {
+                            visit(now, record)?;
+                        }
+                        at += 1;
+                    }
+                }
+                Merged::Layer(number) => {
+                    let records = match origins.get(*number as usize) {
+                        Some(Origin::Before(before)) => self.layer.get(before),
+                        Some(Origin::New(place)) => new.get(*place as usize),
+                        None => None,
+                    };
+                    for record in records.ok_or_else(malformed)? {
+                        visit(now, record)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! Rows and keys have numbers that hold from one merge of the state to the next: those of the base count up in the order of
 //! ids, and of salted hashes; later ones follow. Beside the base lies what changed since.
 
+mod merge;
 mod overlay;
 mod update;
 mod writer;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::overlay::Overlay;
 pub(crate) use self::{
+    merge::Renumbered,
     overlay::OverlayDocument,
     update::{ChangedRow, Changes, ChosenKey, ReadKeys, Update},
     writer::OwnWriter,
@@ -176,6 +178,9 @@ struct Group {
     rows: Vec<u32>,
 }
 
+/// The row that names a customer, and the ids of all its rows.
+pub(crate) type CustomerRows = (u32, Vec<Vec<u8>>);
+
 /// My customers as the last run saw them.
 pub(crate) struct Own {
     directory: PathBuf,
@@ -222,9 +227,12 @@ impl Own {
         })
     }
 
-    /// Rows and keys beside the base.
-    pub(crate) fn changed(&self) -> u64 {
-        self.overlay.changed()
+    /// How much lies beside the base, and how large that is: of rows, and of keys.
+    pub(crate) fn shares(&self) -> [(u64, u64); 2] {
+        [
+            (self.overlay.rows.len() as u64, self.rows.len()),
+            (self.overlay.references.len() as u64, self.keys.len()),
+        ]
     }
 
     fn base_rows(&self) -> Result<u32, Error> {
@@ -349,7 +357,7 @@ impl Own {
     }
 
     /// The rows of customers that did not change, by their naming rows, which ascend: the ids of each.
-    pub(crate) fn rows_of(&mut self, naming: &[u32]) -> Result<Vec<(u32, Vec<Vec<u8>>)>, Error> {
+    pub(crate) fn rows_of(&mut self, naming: &[u32]) -> Result<Vec<CustomerRows>, Error> {
         let mut found = Vec::with_capacity(naming.len());
         for &customer in naming {
             // Most customers are one row.

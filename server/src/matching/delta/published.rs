@@ -120,6 +120,12 @@ impl PublishedNow {
     }
 }
 
+/// A sealed label, and the session that sealed it.
+pub(crate) type SessionLabel<'a> = ([u8; 32], &'a [u8]);
+
+/// Takes a tag, the number of the session that sealed its label, and the label.
+type VisitChange<'a> = dyn FnMut(&[u8; 16], u32, &[u8]) -> Result<(), Error> + 'a;
+
 /// Every tag that the partner has published in the epoch, with the label it has now.
 pub(crate) struct Published {
     directory: PathBuf,
@@ -168,13 +174,13 @@ impl Published {
         self.tags.len() + self.changes.len()
     }
 
-    /// Tags beside the base.
-    pub(crate) const fn changed(&self) -> u64 {
-        self.changes.len()
+    /// How much lies beside the base, and how large that is.
+    pub(crate) const fn share(&self) -> (u64, u64) {
+        (self.changes.len(), self.tags.len())
     }
 
     /// A tag's sealed label, and the session that sealed it; `None` if it is not published or void.
-    pub(crate) fn label(&mut self, tag: &[u8; 16]) -> Result<Option<([u8; 32], &[u8])>, Error> {
+    pub(crate) fn label(&mut self, tag: &[u8; 16]) -> Result<Option<SessionLabel<'_>>, Error> {
         let session_of = |session: u32| {
             let session = self.sessions.get(session as usize).copied();
             session.ok_or_else(|| Error::internal("a label of an unknown session"))
@@ -283,7 +289,7 @@ impl Published {
     fn visit_changes(
         &mut self,
         now: &PublishedNow,
-        visit: &mut dyn FnMut(&[u8; 16], u32, &[u8]) -> Result<(), Error>,
+        visit: &mut VisitChange<'_>,
     ) -> Result<(), Error> {
         let newest =
             u32::try_from(self.sessions.len() - 1).map_err(|_| Error::internal("many sessions"))?;

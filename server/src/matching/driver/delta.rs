@@ -236,8 +236,7 @@ pub(super) fn plan(
         terms,
         handles,
         result,
-        found,
-        changes,
+        (found, changes),
     )
     .or_else(|error| {
         tracing::warn!(%error, "the last run's state cannot be used: this run is full");
@@ -252,8 +251,7 @@ fn plan_from(
     terms: &RunTerms,
     handles: Option<&HandleKey>,
     result: &RunDirectory,
-    found: FoundState,
-    changes: Changes,
+    (found, changes): (FoundState, Changes),
 ) -> Result<Option<Planned>, Error> {
     let FoundState {
         kept,

@@ -81,10 +81,6 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn changed(&self) -> u64 {
-        (self.rows.len().max(self.references.len())) as u64
-    }
-
     pub(super) fn open(
         directory: &Path,
         key: &StateKey,

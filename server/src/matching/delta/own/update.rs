@@ -140,14 +140,6 @@ impl Update {
         self.rows.get(&row).map(|row| row.id.as_slice())
     }
 
-    /// What a key stands for now.
-    pub(crate) fn reference(&self, own: &mut Own, key: u32) -> Result<Option<Reference>, Error> {
-        match self.keys.get(&key) {
-            Some(update) => Ok(update.now),
-            None => own.reference(key),
-        }
-    }
-
     /// The key with this number as it is now.
     pub(crate) fn key_ref(&self, own: &mut Own, key: u32) -> Result<Option<KeyRef>, Error> {
         if let Some(update) = self.keys.get(&key) {

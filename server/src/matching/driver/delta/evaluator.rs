@@ -21,7 +21,7 @@ use super::super::{
 use crate::{
     error::Error,
     matching::{
-        delta::{entries::EntryTable, kept::EvaluatorDocument, plan::TagPlan},
+        delta::{entries::EntryTable, plan::TagPlan},
         failure::{Failure, misused},
         progress::RunState,
         spool::{Sorted, Sorter},
@@ -138,20 +138,12 @@ pub(in super::super) async fn run(
             })
             .await?;
     }
-    let there = Arc::clone(&flows);
-    flows
-        .run
-        .pool
-        .run(move || {
-            let keeper = there
-                .keeper
-                .as_ref()
-                .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
-            let tags = table.save(&keeper.files.directory, &keeper.files.key)?;
-            keeper.evaluator_done(EvaluatorDocument { tags });
-            Ok::<_, Failure>(releasing)
-        })
-        .await
+    let keeper = flows
+        .keeper
+        .as_ref()
+        .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
+    keeper.evaluator_done(table);
+    Ok(releasing)
 }
 
 fn delta(flows: &Flows) -> Result<&super::DeltaRun, Error> {

@@ -28,7 +28,7 @@ use crate::{
     matching::{
         delta::{
             entries::EntryTable,
-            kept::ReceiverDocument,
+            keeper::ReceiverTables,
             own::is_listed,
             plan::{Customers, QueryPlan},
             published::{Published, PublishedNow},
@@ -406,13 +406,12 @@ impl Work {
             }
         }
         drop(changes);
-        let (directory, sealing) = (&keeper.files.directory, &keeper.files.key);
         self.table.add(&self.new);
-        keeper.receiver_done(ReceiverDocument {
-            queries: self.table.save(directory, sealing)?,
-            published: self
-                .published
-                .extend(directory, sealing, &self.now, flow.session.0)?,
+        keeper.receiver_done(ReceiverTables {
+            queries: self.table,
+            published: self.published,
+            now: self.now,
+            session: flow.session.0,
         });
         Ok(())
     }

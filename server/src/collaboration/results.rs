@@ -119,10 +119,10 @@ impl SharedCustomers for Results {
         let Some(last) = self.last(node, connection, partnership)? else {
             return Ok(());
         };
-        for position in 0..last.files.len() {
+        last.files.columns(&mut |position, _| {
             visit(to_shared(&last, last.files.shared(position)?))?;
-        }
-        Ok(())
+            Ok(true)
+        })
     }
 
     fn may_name(
@@ -194,13 +194,14 @@ impl SharedCustomers for Results {
             return Ok((0, after));
         };
         let (mut count, mut latest) = (0, after);
-        for position in 0..last.files.len() {
-            let first_matched = seconds(last.files.column(position)?.first_matched);
+        last.files.columns(&mut |_, column| {
+            let first_matched = seconds(column.first_matched);
             if first_matched > after {
                 count += 1;
                 latest = latest.max(first_matched);
             }
-        }
+            Ok(true)
+        })?;
         Ok((count, latest))
     }
 }

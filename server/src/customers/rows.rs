@@ -61,6 +61,35 @@ pub fn scan_disclosed(
     Ok(())
 }
 
+/// [`scan_disclosed`] of the rows with these ids, in the order given; those that are not disclosed are passed over.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn disclosed(
+    connection: &Connection,
+    disclosure: &Disclosure<'_>,
+    ids: &mut dyn Iterator<Item = &str>,
+    visit: &mut dyn FnMut(&DisclosedRow<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let stages = DisclosedStages::find(connection, disclosure.stages)?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT id, stage, identifiers FROM customer WHERE id = ?1 AND {}",
+        stages.condition
+    ))?;
+    let mut keys = Keys::default();
+    for id in ids {
+        let mut rows = statement.query([id])?;
+        if let Some(row) = rows.next()? {
+            visit(&DisclosedRow {
+                id: text(row, 0)?,
+                stage: stages.name(row.get(1)?)?,
+                keys: keys.read(blob(row, 2)?, disclosure)?,
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// A disclosed row's fields.
 pub struct FieldsRow<'a> {
     /// The row's id.
@@ -87,30 +116,63 @@ pub fn scan_fields(
     ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let mut values = vec![""; fields.len()];
-        let mut put = |name: &str, value| {
-            for (field, slot) in fields.iter().zip(&mut values) {
-                if *field == name {
-                    *slot = value;
-                }
-            }
-        };
-        put("name", text(row, 1)?);
-        let mut details = blob::Reader(blob(row, 2)?);
-        if !details.is_empty() {
-            for name in ["owner", "industry", "region"] {
-                put(name, details.text()?);
-            }
-        }
-        while !details.is_empty() {
-            put(details.text()?, details.text()?);
-        }
-        visit(&FieldsRow {
-            id: text(row, 0)?,
-            values: &values,
-        })?;
+        visit_fields(row, fields, visit)?;
     }
     Ok(())
+}
+
+/// [`scan_fields`] of the rows with these ids, in the order given; those that are not disclosed are passed over.
+///
+/// # Errors
+/// What the store or `visit` reports.
+pub fn fields_of(
+    connection: &Connection,
+    disclosed_stages: &[&str],
+    fields: &[&str],
+    ids: &mut dyn Iterator<Item = &str>,
+    visit: &mut dyn FnMut(&FieldsRow<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let stages = DisclosedStages::find(connection, disclosed_stages)?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT id, name, details FROM customer WHERE id = ?1 AND {}",
+        stages.condition
+    ))?;
+    for id in ids {
+        let mut rows = statement.query([id])?;
+        if let Some(row) = rows.next()? {
+            visit_fields(row, fields, visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn visit_fields(
+    row: &Row<'_>,
+    fields: &[&str],
+    visit: &mut dyn FnMut(&FieldsRow<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut values = vec![""; fields.len()];
+    let mut put = |name: &str, value| {
+        for (field, slot) in fields.iter().zip(&mut values) {
+            if *field == name {
+                *slot = value;
+            }
+        }
+    };
+    put("name", text(row, 1)?);
+    let mut details = blob::Reader(blob(row, 2)?);
+    if !details.is_empty() {
+        for name in ["owner", "industry", "region"] {
+            put(name, details.text()?);
+        }
+    }
+    while !details.is_empty() {
+        put(details.text()?, details.text()?);
+    }
+    visit(&FieldsRow {
+        id: text(row, 0)?,
+        values: &values,
+    })
 }
 
 /// A row that changed.

@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     compute::Pool,
-    delta::kept::Keeper,
+    delta::keeper::Keeper,
     failure::Failure,
     local_customers::SnapshotLimits,
     progress::{Meter, RunState},

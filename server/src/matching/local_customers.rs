@@ -14,7 +14,7 @@ use overlap_crypto::terms::{KeyType, Tier};
 use ring::digest;
 use rusqlite::Connection;
 
-pub use build::{Builder, KeptKeys, SeenKey};
+pub use build::{Builder, Observer};
 pub use stages::{MAX_STAGES, StageTiers};
 
 use self::merge::MergedRows;
@@ -88,6 +88,8 @@ pub struct KeyCounts {
 pub struct Key<'a> {
     /// Position among all keys of the run, which is random per run: they are in the order of their hashes.
     pub index: u32,
+    /// The first row that has it.
+    pub row: u32,
     /// The naming row of its customer.
     pub customer: u32,
     /// The stage of its customer.
@@ -172,7 +174,7 @@ impl LocalCustomers {
     /// Reads the disclosed rows of one snapshot of the store and merges them. Hidden rows are left out by the storage query.
     ///
     /// `handles` names listed customers; without it they
-    /// have no handles. `seen` takes every key of every row, in order.
+    /// have no handles. `observer` sees every row and every key of every row.
     ///
     /// # Errors
     /// `SET_TOO_LARGE`; what the store or the file system reports.
@@ -182,7 +184,7 @@ impl LocalCustomers {
         key_types: &[KeyType],
         scratch: &Scratch<'_>,
         handles: Option<&HandleKey>,
-        seen: &mut SeenKey<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let tiers = StageTiers::mine(agreement)?;
         let disclosed: Vec<String> = tiers.disclosed().into_iter().map(str::to_owned).collect();
@@ -200,10 +202,10 @@ impl LocalCustomers {
                 domain_from_email: agreement.mine.domain_from_email,
             };
             scan_disclosed(connection, &disclosure, &mut |row| {
-                builder.push(row.id, row.stage, row.keys)
+                builder.push_seen(row.id, row.stage, row.keys, observer)
             })?;
         }
-        builder.finish_merging(&mut |_| Ok(false), seen)
+        builder.finish_seen(observer)
     }
 
     /// My stages and their tiers.
@@ -321,6 +323,7 @@ impl KeyReader {
         let customer = self.table.merged.customer(row);
         Ok(Some(Key {
             index,
+            row,
             customer,
             stage: self.table.stage_of_row[customer as usize],
             key_type: KeyType::from_code(*key_type).ok_or_else(malformed)?,

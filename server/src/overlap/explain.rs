@@ -194,7 +194,7 @@ impl Merged {
                 limits,
             },
             None,
-            &mut |_| Ok(()),
+            &mut (),
         )?;
         let mut customer = None;
         let mut ids = local.ids()?;

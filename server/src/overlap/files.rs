@@ -2,15 +2,23 @@
 //!
 //! | file | record | order |
 //! |---|---|---|
-//! | `columns` | stages, key types, mutual, first matched: 12 bytes | position |
-//! | `offsets` | where `shared` and `search` records start: 16 bytes | position |
-//! | `shared` | handle, ids, name, the partner's fields | position |
-//! | `search` | case-folded name and domains | position |
-//! | `members`, `member_offsets` | id of a row of mine, position; 8 bytes an offset | id |
-//! | `handles` | handle, position: 20 bytes | handle |
+//! | `columns` | stages, key types, mutual, first matched: 12 bytes | number |
+//! | `offsets` | where `shared` and `search` records start: 16 bytes | number |
+//! | `shared` | handle, ids, name, the partner's fields | number |
+//! | `search` | case-folded name and domains | number |
+//! | `members`, `member_offsets` | id of a row of mine, number, whether it names; 8 bytes an offset | id |
+//! | `handles` | handle, number: 20 bytes | handle |
 //! | `matched_keys` | salted hash of a key that matched: 16 bytes | hash |
 //!
-//! A position is the number of a shared customer in ascending order of its id.
+//! Shared customers are numbered in ascending order of their ids. The files of a full run are a base. A delta run leaves the
+//! base as it is and lays over it a layer: the same files of the shared customers that are new or otherwise than in the base,
+//! under names with `layer_` before them, and
+//!
+//! | file | record | order |
+//! |---|---|---|
+//! | `layer_hidden` | number of a shared customer of the base that is gone or in the layer: 4 bytes | number |
+//! | `layer_gaps` | how many shared customers of the base come before one of the layer: 4 bytes | number |
+//! | `layer_matched_keys` | salted hash of a key, whether it matches now: 17 bytes | hash |
 
 use std::{
     fs::File,
@@ -105,6 +113,13 @@ impl ResultFile {
         self.file
             .read_exact_at(bytes, at)
             .map_err(|error| disk(&self.path, &error))
+    }
+
+    /// All 32-bit numbers of the file.
+    pub(crate) fn numbers(&self) -> Result<Vec<u32>, Error> {
+        let bytes = self.range(0, self.bytes)?;
+        let (numbers, _) = bytes.as_chunks();
+        Ok(numbers.iter().copied().map(u32::from_be_bytes).collect())
     }
 
     pub(crate) fn array<const N: usize>(&self, at: u64) -> Result<[u8; N], Error> {

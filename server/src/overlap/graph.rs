@@ -6,6 +6,7 @@
 
 mod edge;
 mod join;
+mod link;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 
 use overlap_crypto::terms::KeyType;
 
-pub use edge::Edge;
+pub use edge::{Edge, EdgeKey};
+pub use link::{Link, LinkSink};
 
 use crate::{
     error::Error,

@@ -1,68 +1,59 @@
 //! Reads a result: pages, single customers, handles.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use overlap_crypto::terms::KeyType;
 
+pub use super::part::Column;
 use super::{
     files::ResultFile,
-    graph::{HANDLE_BYTES, Handle, KeyTypes},
-    writer::{Manifest, fold, split_text},
+    graph::Handle,
+    part::{COLUMN_BYTES, MemberCursor, Part, Stored, open},
+    writer::{LAYER, Manifest, fold},
 };
 use crate::{error::Error, matching::local_customers::key_hash};
 
-/// Bytes of a record of `columns`.
-const COLUMN_BYTES: u64 = 12;
-/// Bytes of a record of `offsets`.
-const OFFSET_BYTES: u64 = 16;
-/// Positions that are looked at in one go.
+/// Shared customers of the base that are looked at in one go.
 const BLOCK: u64 = 8192;
+/// The lower half of the position of a shared customer of the base.
+const IN_BASE: u64 = 0xffff_ffff;
 
 /// The files of one run's result, held open: they stay readable even while a later result takes their place.
 pub struct ResultSet {
-    columns: ResultFile,
-    offsets: ResultFile,
-    shared: ResultFile,
-    search: ResultFile,
-    members: ResultFile,
-    member_offsets: ResultFile,
-    handles: ResultFile,
-    matched_keys: ResultFile,
+    pub(super) base: Part,
+    pub(crate) layer: Option<Layer>,
+    pub(super) matched_keys: ResultFile,
     salt: [u8; 32],
     count: u64,
 }
 
-/// What can be told of a shared customer without looking it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// My stage.
-    pub mine: u8,
-    /// The partner's stage.
-    pub theirs: u8,
-    /// The kinds of keys that matched.
-    pub key_types: KeyTypes,
-    /// Whether the partner sees who it is, too.
-    pub mutual: bool,
-    /// Unix time of the first run that found it.
-    pub first_matched: i64,
+/// What lies over the base.
+pub(crate) struct Layer {
+    pub(super) part: Part,
+    /// Numbers of the base that are gone or in the layer, ascending.
+    pub(super) hidden: Vec<u32>,
+    /// By number in the layer: how many of the base come before.
+    pub(super) gaps: Vec<u32>,
+    pub(super) matched_keys: ResultFile,
 }
 
-impl Column {
-    fn parse(record: &[u8]) -> Self {
-        Self {
-            mine: record[0],
-            theirs: record[1],
-            key_types: KeyTypes::from_bits(record[2]),
-            mutual: record[3] != 0,
-            first_matched: i64::from_be_bytes(record[4..12].try_into().expect("eight bytes")),
-        }
+impl Layer {
+    pub(crate) fn hides(&self, number: u64) -> bool {
+        u32::try_from(number).is_ok_and(|number| self.hidden.binary_search(&number).is_ok())
     }
+}
+
+/// Where a shared customer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Base(u64),
+    Layer(u64),
 }
 
 /// A shared customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// Its number in ascending order of ids.
+    /// Orders shared customers by their ids within one result; not every position is taken.
     pub position: u64,
     /// Stages, key types, times.
     pub column: Column,
@@ -115,26 +106,25 @@ impl ResultSet {
     /// # Errors
     /// `STORAGE_FAILED` if one is missing or has another length than was written.
     pub fn open(directory: &Path, manifest: &Manifest) -> Result<Self, Error> {
-        let open = |name: &str| {
-            let entry = manifest
-                .files
-                .iter()
-                .find(|entry| entry.name == name)
-                .ok_or_else(|| Error::internal(format!("a result has no file {name}")))?;
-            ResultFile::open(directory, entry)
-        };
         let mut salt = [0; 32];
         hex::decode_to_slice(&manifest.salt, &mut salt)
             .map_err(|_| Error::internal("a result's salt is malformed"))?;
+        let layer = match &manifest.layer {
+            Some(files) => {
+                let named = |name| open(directory, files, &format!("{LAYER}{name}"));
+                Some(Layer {
+                    part: Part::open(directory, files, LAYER)?,
+                    hidden: named("hidden")?.numbers()?,
+                    gaps: named("gaps")?.numbers()?,
+                    matched_keys: named("matched_keys")?,
+                })
+            }
+            None => None,
+        };
         Ok(Self {
-            columns: open("columns")?,
-            offsets: open("offsets")?,
-            shared: open("shared")?,
-            search: open("search")?,
-            members: open("members")?,
-            member_offsets: open("member_offsets")?,
-            handles: open("handles")?,
-            matched_keys: open("matched_keys")?,
+            base: Part::open(directory, &manifest.files, "")?,
+            layer,
+            matched_keys: open(directory, &manifest.files, "matched_keys")?,
             salt,
             count: manifest.shared,
         })
@@ -152,13 +142,54 @@ impl ResultSet {
         self.count == 0
     }
 
+    /// How much lies over the base, and how large that is.
+    pub(crate) fn share(&self) -> (u64, u64) {
+        let layer = self.layer.as_ref();
+        let over = layer.map_or(0, |layer| layer.gaps.len().max(layer.hidden.len()));
+        (over as u64, self.base.len())
+    }
+
+    fn layer(&self) -> Result<&Layer, Error> {
+        self.layer
+            .as_ref()
+            .ok_or_else(|| Error::internal("a position in a layer that there is not"))
+    }
+
+    fn part(&self, place: Place) -> Result<(&Part, u64), Error> {
+        Ok(match place {
+            Place::Base(number) => (&self.base, number),
+            Place::Layer(number) => (&self.layer()?.part, number),
+        })
+    }
+
+    const fn place(position: u64) -> Place {
+        match (position >> 32, position & IN_BASE) {
+            (number, IN_BASE) => Place::Base(number),
+            (_, number) => Place::Layer(number),
+        }
+    }
+
+    /// The position of what is at a place: those of the layer that come before a number of the base come before its position.
+    fn position(&self, place: Place) -> Result<u64, Error> {
+        Ok(match place {
+            Place::Base(number) => number << 32 | IN_BASE,
+            Place::Layer(number) => {
+                let gap = usize::try_from(number)
+                    .ok()
+                    .and_then(|number| self.layer.as_ref()?.gaps.get(number))
+                    .ok_or_else(|| Error::internal("a position in a layer that there is not"))?;
+                u64::from(*gap) << 32 | number
+            }
+        })
+    }
+
     /// What can be told of a shared customer without looking it up.
     ///
     /// # Errors
     /// What the file system reports.
     pub fn column(&self, position: u64) -> Result<Column, Error> {
-        let record: [u8; 12] = self.columns.array(position * COLUMN_BYTES)?;
-        Ok(Column::parse(&record))
+        let (part, number) = self.part(Self::place(position))?;
+        part.column(number)
     }
 
     /// The shared customer at a position.
@@ -166,11 +197,29 @@ impl ResultSet {
     /// # Errors
     /// What the file system reports.
     pub fn shared(&self, position: u64) -> Result<Shared, Error> {
-        let (start, _) = self.offset(position)?;
-        let (end, _) = self.offset(position + 1)?;
-        let record = self.shared.range(start, end)?;
-        parse_shared(position, self.column(position)?, &record)
-            .ok_or_else(|| Error::internal("a shared customer's record is malformed"))
+        let (part, number) = self.part(Self::place(position))?;
+        let mut stored = part.stored(number)?;
+        let id = stored.ids[0].clone();
+        stored.ids.sort();
+        Ok(Shared {
+            position,
+            column: part.column(number)?,
+            id,
+            ids: stored.ids,
+            name: stored.name,
+            handle: stored.handle,
+            fields: stored.fields,
+        })
+    }
+
+    /// What of the base is not hidden, and all of the layer.
+    fn visible(&self, in_layer: Option<u64>, in_base: Option<u64>) -> Result<Option<u64>, Error> {
+        let hides = |number| self.layer.as_ref().is_some_and(|layer| layer.hides(number));
+        in_layer
+            .map(Place::Layer)
+            .or(in_base.filter(|number| !hides(*number)).map(Place::Base))
+            .map(|place| self.position(place))
+            .transpose()
     }
 
     /// The position of the shared customer that row `id` of mine belongs to.
@@ -178,18 +227,11 @@ impl ResultSet {
     /// # Errors
     /// What the file system reports.
     pub fn position_of_row(&self, id: &str) -> Result<Option<u64>, Error> {
-        let count = self.member_offsets.bytes() / 8;
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let (member, position) = self.member(middle, count)?;
-            match member.as_slice().cmp(id.as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Ok(Some(position)),
-            }
-        }
-        Ok(None)
+        let in_layer = match &self.layer {
+            Some(layer) => layer.part.of_row(id)?,
+            None => None,
+        };
+        self.visible(in_layer, self.base.of_row(id)?)
     }
 
     /// The position of the shared customer that a handle names, mine or the partner's.
@@ -197,28 +239,11 @@ impl ResultSet {
     /// # Errors
     /// What the file system reports.
     pub fn position_of_handle(&self, handle: &Handle) -> Result<Option<u64>, Error> {
-        let record = self.handles.search::<{ HANDLE_BYTES + 4 }>(handle)?;
-        Ok(record.map(|record| {
-            let position = record[HANDLE_BYTES..].try_into().expect("four bytes");
-            u64::from(u32::from_be_bytes(position))
-        }))
-    }
-
-    /// The first position whose id is greater than `id`.
-    ///
-    /// # Errors
-    /// What the file system reports.
-    pub fn position_after(&self, id: &str) -> Result<u64, Error> {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.shared(middle)?.id.as_str() <= id {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
+        let in_layer = match &self.layer {
+            Some(layer) => layer.part.of_handle(handle)?,
+            None => None,
+        };
+        self.visible(in_layer, self.base.of_handle(handle)?)
     }
 
     /// Whether the run matched a key.
@@ -227,10 +252,15 @@ impl ResultSet {
     /// What the file system reports.
     pub fn matched(&self, key_type: KeyType, value: &str) -> Result<bool, Error> {
         let hash = key_hash(&self.salt, key_type, value);
+        if let Some(layer) = &self.layer
+            && let Some(record) = layer.matched_keys.search::<17>(&hash)?
+        {
+            return Ok(record[16] == 1);
+        }
         Ok(self.matched_keys.search::<16>(&hash)?.is_some())
     }
 
-    /// Up to `size` shared customers from `start` on that pass the filter.
+    /// Up to `size` shared customers from position `start` on that pass the filter.
     ///
     /// `total` is how many pass in all, if that is known: else everything is looked through.
     ///
@@ -268,212 +298,175 @@ impl ResultSet {
                 }
             }
         } else {
-            self.scan(filter, &needle, from, &mut look)?;
+            self.scan(from, !needle.is_empty(), &mut |position, column, texts| {
+                let passes = filter.admits(column)
+                    && texts.is_none_or(|(texts, index)| texts.contain(index, &needle));
+                Ok(!passes || look(position)?)
+            })?;
         }
         page.total = total.unwrap_or(found);
         Ok(page)
     }
 
-    /// Visits the positions from `from` on that pass, until `look` wants no more.
-    fn scan(
+    /// Visits the shared customers with their columns in the order of their ids, until `visit` wants no more.
+    ///
+    /// # Errors
+    /// What the file system or `visit` reports.
+    pub fn columns(
         &self,
-        filter: &Filter,
-        needle: &str,
-        from: u64,
-        look: &mut dyn FnMut(u64) -> Result<bool, Error>,
+        visit: &mut dyn FnMut(u64, Column) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let mut start = from;
-        while start < self.count {
-            let end = (start + BLOCK).min(self.count);
-            let columns = self
-                .columns
-                .range(start * COLUMN_BYTES, end * COLUMN_BYTES)?;
-            let texts = if needle.is_empty() {
-                None
-            } else {
-                Some(self.texts(start, end)?)
+        self.scan(0, false, &mut |position, column, _| visit(position, column))
+    }
+
+    /// Visits the positions from `from` on, with their texts if they are wanted, until `visit` wants no more.
+    fn scan(&self, from: u64, texts: bool, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let (hidden, gaps): (&[u32], &[u32]) = match &self.layer {
+            Some(layer) => (&layer.hidden, &layer.gaps),
+            None => (&[], &[]),
+        };
+        let count = self.base.len();
+        let mut start = match Self::place(from) {
+            Place::Base(number) => number,
+            Place::Layer(_) => from >> 32,
+        };
+        // The first of the layer whose position is not less.
+        let mut next = (0_u64..)
+            .zip(gaps)
+            .take_while(|(number, gap)| (u64::from(**gap) << 32 | number) < from)
+            .count();
+        loop {
+            let end = (start + BLOCK).min(count);
+            let base = Block::read(&self.base, start, end, texts)?;
+            let last = next + gaps[next..].partition_point(|gap| u64::from(*gap) < end);
+            let last = if end == count { gaps.len() } else { last };
+            let over = match &self.layer {
+                Some(layer) => Some(Block::read(&layer.part, next as u64, last as u64, texts)?),
+                None => None,
             };
-            for (index, record) in columns.chunks_exact(12).enumerate() {
-                if !filter.admits(Column::parse(record)) {
-                    continue;
+            let first = next;
+            let mut layered = |until: u64, visit: &mut Visit<'_>| {
+                while next < last && u64::from(gaps[next]) <= until {
+                    let position = self.position(Place::Layer(next as u64))?;
+                    if let Some(over) = &over
+                        && !over.visit(next - first, position, visit)?
+                    {
+                        return Ok::<_, Error>(false);
+                    }
+                    next += 1;
                 }
-                if texts
-                    .as_ref()
-                    .is_some_and(|texts| !texts.contain(index, needle))
-                {
-                    continue;
+                Ok(true)
+            };
+            for number in start..end {
+                if !layered(number, visit)? {
+                    return Ok(());
                 }
-                if !look(start + index as u64)? {
+                let is_hidden =
+                    u32::try_from(number).is_ok_and(|number| hidden.binary_search(&number).is_ok());
+                let index = usize::try_from(number - start).expect("a block is short");
+                if !is_hidden && !base.visit(index, self.position(Place::Base(number))?, visit)? {
                     return Ok(());
                 }
             }
+            if end == count {
+                layered(count, visit)?;
+                return Ok(());
+            }
             start = end;
+        }
+    }
+
+    /// What is stored of a shared customer, and its text.
+    pub(crate) fn at(&self, place: Place) -> Result<(Column, Stored, Vec<u8>), Error> {
+        let (part, number) = self.part(place)?;
+        Ok((
+            part.column(number)?,
+            part.stored(number)?,
+            part.text(number)?,
+        ))
+    }
+
+    /// The shared customers that any of these handles names.
+    pub(crate) fn places_of_handles(
+        &self,
+        handles: &BTreeSet<Handle>,
+        places: &mut BTreeSet<Place>,
+    ) -> Result<(), Error> {
+        self.base.of_handles(handles, &mut |number| {
+            let is_hidden = self.layer.as_ref().is_some_and(|layer| layer.hides(number));
+            if !is_hidden {
+                places.insert(Place::Base(number));
+            }
+        })?;
+        if let Some(layer) = &self.layer {
+            layer.part.of_handles(handles, &mut |number| {
+                places.insert(Place::Layer(number));
+            })?;
         }
         Ok(())
     }
 
-    fn texts(&self, start: u64, end: u64) -> Result<Texts, Error> {
-        let offsets = self
-            .offsets
-            .range(start * OFFSET_BYTES, (end + 1) * OFFSET_BYTES)?;
-        let ends: Vec<u64> = offsets
-            .chunks_exact(16)
-            .map(|record| u64::from_be_bytes(record[8..].try_into().expect("eight bytes")))
-            .collect();
-        let (first, last) = match (ends.first(), ends.last()) {
-            (Some(first), Some(last)) => (*first, *last),
-            _ => (0, 0),
-        };
-        Ok(Texts {
-            bytes: self.search.range(first, last)?,
-            ends,
-        })
-    }
-
     fn contains(&self, position: u64, needle: &str) -> Result<bool, Error> {
-        Ok(self.texts(position, position + 1)?.contain(0, needle))
+        let (part, number) = self.part(Self::place(position))?;
+        Ok(part.texts(number, number + 1)?.contain(0, needle))
     }
 
-    /// Where the records of a position start in `shared` and `search`.
-    fn offset(&self, position: u64) -> Result<(u64, u64), Error> {
-        let record: [u8; 16] = self.offsets.array(position * OFFSET_BYTES)?;
-        let (halves, _) = record.as_chunks::<8>();
-        Ok((u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1])))
-    }
-
-    fn member(&self, index: u64, count: u64) -> Result<(Vec<u8>, u64), Error> {
-        let start = u64::from_be_bytes(self.member_offsets.array(index * 8)?);
-        let end = if index + 1 < count {
-            u64::from_be_bytes(self.member_offsets.array((index + 1) * 8)?)
-        } else {
-            self.members.bytes()
-        };
-        split_member(self.members.range(start, end)?)
-    }
-
-    /// Streams my rows by id.
-    pub(super) fn members(&self) -> Result<Members<'_>, Error> {
-        Ok(Members {
+    /// Looks rows of mine up by ascending id; `many` of them.
+    pub(super) fn members(&self, many: usize) -> Members<'_> {
+        Members {
             result: self,
-            next: 0,
-            count: self.member_offsets.bytes() / 8,
-            block: std::collections::VecDeque::new(),
+            base: self.base.member_cursor(many),
+            layer: self
+                .layer
+                .as_ref()
+                .map(|layer| layer.part.member_cursor(many)),
+        }
+    }
+}
+
+/// Takes a position, its column and, if asked for, where its text is.
+type Visit<'a> =
+    dyn FnMut(u64, Column, Option<(&super::part::Texts, usize)>) -> Result<bool, Error> + 'a;
+
+/// Consecutive shared customers of a part.
+struct Block {
+    columns: Vec<u8>,
+    texts: Option<super::part::Texts>,
+}
+
+impl Block {
+    fn read(part: &Part, start: u64, end: u64, texts: bool) -> Result<Self, Error> {
+        Ok(Self {
+            columns: part.columns(start, end)?,
+            texts: texts.then(|| part.texts(start, end)).transpose()?,
         })
     }
-}
 
-fn split_member(mut record: Vec<u8>) -> Result<(Vec<u8>, u64), Error> {
-    let malformed = || Error::internal("a member record is malformed");
-    let at = record.len().checked_sub(4).ok_or_else(malformed)?;
-    let position = record[at..].try_into().expect("four bytes");
-    record.truncate(at);
-    Ok((record, u64::from(u32::from_be_bytes(position))))
-}
-
-/// Search texts of consecutive positions.
-struct Texts {
-    bytes: Vec<u8>,
-    /// Where each text starts, and where the last ends.
-    ends: Vec<u64>,
-}
-
-impl Texts {
-    fn contain(&self, index: usize, needle: &str) -> bool {
-        let at = |index: usize| {
-            let relative = self.ends[index].saturating_sub(self.ends[0]);
-            usize::try_from(relative).unwrap_or(usize::MAX)
-        };
-        self.bytes
-            .get(at(index)..at(index + 1))
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .is_some_and(|text| text.contains(needle))
+    fn visit(&self, index: usize, position: u64, visit: &mut Visit<'_>) -> Result<bool, Error> {
+        let record = &self.columns[index * COLUMN_BYTES as usize..][..COLUMN_BYTES as usize];
+        let texts = self.texts.as_ref().map(|texts| (texts, index));
+        visit(position, Column::parse(record), texts)
     }
 }
 
-fn parse_shared(position: u64, column: Column, record: &[u8]) -> Option<Shared> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    let (handle, rest) = record.split_first_chunk::<HANDLE_BYTES>()?;
-    let (name, rest) = split_text(rest)?;
-    let (count, mut rest) = rest.split_first_chunk::<2>()?;
-    let mut ids = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (id, more) = split_text(rest)?;
-        ids.push(text(id)?);
-        rest = more;
-    }
-    let id = ids.first()?.clone();
-    ids.sort();
-    Some(Shared {
-        position,
-        column,
-        id,
-        ids,
-        name: text(name)?,
-        handle: *handle,
-        fields: rest.to_vec(),
-    })
-}
-
-/// My matched rows by ascending id.
+/// Finds rows of mine by ascending id.
 pub(super) struct Members<'a> {
     result: &'a ResultSet,
-    next: u64,
-    count: u64,
-    block: std::collections::VecDeque<(Vec<u8>, i64)>,
+    base: MemberCursor<'a>,
+    layer: Option<MemberCursor<'a>>,
 }
 
 impl Members<'_> {
-    /// When the shared customer of row `id` was first matched. Asked for ascending ids.
+    /// When the shared customer of row `id` was first matched.
     pub(super) fn first_matched(&mut self, id: &str) -> Result<Option<i64>, Error> {
-        loop {
-            if self.block.is_empty() && !self.fill()? {
-                return Ok(None);
-            }
-            let Some((member, time)) = self.block.front() else {
-                return Ok(None);
-            };
-            match member.as_slice().cmp(id.as_bytes()) {
-                std::cmp::Ordering::Less => {
-                    self.block.pop_front();
-                }
-                std::cmp::Ordering::Equal => return Ok(Some(*time)),
-                std::cmp::Ordering::Greater => return Ok(None),
-            }
+        let in_layer = match &mut self.layer {
+            Some(layer) => layer.find(id.as_bytes())?,
+            None => None,
+        };
+        let in_base = self.base.find(id.as_bytes())?;
+        match self.result.visible(in_layer, in_base)? {
+            Some(position) => Ok(Some(self.result.column(position)?.first_matched)),
+            None => Ok(None),
         }
-    }
-
-    /// Reads the next rows; `false` at the end.
-    fn fill(&mut self) -> Result<bool, Error> {
-        let end = (self.next + BLOCK).min(self.count);
-        if self.next == end {
-            return Ok(false);
-        }
-        let offsets = self.result.member_offsets.range(self.next * 8, end * 8)?;
-        let mut starts: Vec<u64> = offsets
-            .chunks_exact(8)
-            .map(|start| u64::from_be_bytes(start.try_into().expect("eight bytes")))
-            .collect();
-        starts.push(if end < self.count {
-            u64::from_be_bytes(self.result.member_offsets.array(end * 8)?)
-        } else {
-            self.result.members.bytes()
-        });
-        let bytes = self
-            .result
-            .members
-            .range(starts[0], starts[starts.len() - 1])?;
-        for bounds in starts.windows(2) {
-            let relative = |offset: u64| {
-                usize::try_from(offset.saturating_sub(starts[0])).unwrap_or(usize::MAX)
-            };
-            let record = bytes
-                .get(relative(bounds[0])..relative(bounds[1]))
-                .ok_or_else(|| Error::internal("member offsets are wrong"))?;
-            let (member, position) = split_member(record.to_vec())?;
-            let time = self.result.column(position)?.first_matched;
-            self.block.push_back((member, time));
-        }
-        self.next = end;
-        Ok(true)
     }
 }

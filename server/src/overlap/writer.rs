@@ -8,18 +8,22 @@ use serde::{Deserialize, Serialize};
 use super::{
     files::{FileEntry, FileWriter},
     graph::Graph,
+    layer::{EntriesWriter, MembersWriter},
+    part::Column,
     reader::ResultSet,
 };
 use crate::{
+    customers::rows::scan_searchable,
     error::Error,
     matching::{
         local_customers::LocalCustomers,
         spool::{RecordReader, RecordWriter, Sorted, SortedStream, Sorter, sync_directory},
     },
+    storage::Store,
 };
 
 /// The longest search text of one customer.
-const MAX_SEARCH_BYTES: usize = 4096;
+pub(super) const MAX_SEARCH_BYTES: usize = 4096;
 
 /// What the database keeps of a result's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +32,13 @@ pub struct Manifest {
     pub(super) shared: u64,
     /// The salt of `matched_keys`, hexadecimal.
     pub(super) salt: String,
+    /// The files of the layer over them, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) layer: Option<Vec<FileEntry>>,
 }
+
+/// What the names of a layer's files begin with.
+pub(super) const LAYER: &str = "layer_";
 
 impl Manifest {
     /// Number of shared customers that are listed.
@@ -36,18 +46,6 @@ impl Manifest {
     pub const fn shared(&self) -> u64 {
         self.shared
     }
-}
-
-/// Takes a row's id, name and domains.
-pub type VisitName<'a> = dyn FnMut(&str, &str, &[&str]) -> Result<(), Error> + 'a;
-
-/// Visits my rows by ascending id with their name and domains.
-pub trait Names {
-    /// Calls `visit` with every row that may be disclosed; others may be among them.
-    ///
-    /// # Errors
-    /// What the store or `visit` reports.
-    fn scan(&self, visit: &mut VisitName<'_>) -> Result<(), Error>;
 }
 
 /// What goes into a result's files.
@@ -60,8 +58,8 @@ pub struct Found<'a> {
     pub matched_keys: &'a Sorted,
     /// The salt of the run's key hashes.
     pub salt: &'a [u8; 32],
-    /// The names to show and to search.
-    pub names: &'a dyn Names,
+    /// Has the names to show and to search.
+    pub store: &'a Store,
     /// The last good result, for the time of first match.
     pub previous: Option<&'a ResultSet>,
     /// The time of this run.
@@ -80,12 +78,10 @@ impl Found<'_> {
         let mut spread = Spread {
             main: RecordWriter::create(&scratch.join("main"))?,
             extras: Sorter::new(scratch, "extras", self.sort_bytes),
-            members: FileWriter::create(directory, "members")?,
-            member_offsets: FileWriter::create(directory, "member_offsets")?,
+            members: MembersWriter::create(directory, "")?,
         };
         self.spread_rows(&mut spread)?;
-        files.push(spread.members.finish()?);
-        files.push(spread.member_offsets.finish()?);
+        files.extend(spread.members.finish()?);
 
         files.extend(self.gather(
             directory,
@@ -99,6 +95,7 @@ impl Found<'_> {
             files,
             shared: self.graph.len().into(),
             salt: hex::encode(self.salt),
+            layer: None,
         })
     }
 
@@ -110,7 +107,9 @@ impl Found<'_> {
             read: 0,
             id: String::new(),
         };
-        let mut previous = self.previous.map(ResultSet::members).transpose()?;
+        let mut previous = self
+            .previous
+            .map(|previous| previous.members(self.local.rows()));
         let mut more = cursor.advance()?;
         let mut emit = |cursor: &Rows, name: &str, domains: &[&str]| {
             let customer = self.local.customer(cursor.row());
@@ -131,17 +130,19 @@ impl Found<'_> {
                 first_matched.unwrap_or(self.now.as_second()),
             )
         };
-        self.names.scan(&mut |id, name, domains| {
-            while more && cursor.id.as_str() < id {
-                // The row was deleted since the run read it.
-                emit(&cursor, "", &[])?;
-                more = cursor.advance()?;
-            }
-            if more && cursor.id == id {
-                emit(&cursor, name, domains)?;
-                more = cursor.advance()?;
-            }
-            Ok(())
+        self.store.read_blocking(|connection| {
+            scan_searchable(connection, &mut |row| {
+                while more && cursor.id.as_str() < row.id {
+                    // The row was deleted since the run read it.
+                    emit(&cursor, "", &[])?;
+                    more = cursor.advance()?;
+                }
+                if more && cursor.id == row.id {
+                    emit(&cursor, row.name, &row.domains()?)?;
+                    more = cursor.advance()?;
+                }
+                Ok(true)
+            })
         })?;
         while more {
             emit(&cursor, "", &[])?;
@@ -157,10 +158,7 @@ impl Found<'_> {
         mut main: RecordReader,
         mut extras: SortedStream,
     ) -> Result<Vec<FileEntry>, Error> {
-        let mut columns = FileWriter::create(directory, "columns")?;
-        let mut offsets = FileWriter::create(directory, "offsets")?;
-        let mut shared = FileWriter::create(directory, "shared")?;
-        let mut search = FileWriter::create(directory, "search")?;
+        let mut entries = EntriesWriter::create(directory, "")?;
         let mut extra = extras.next_record()?.map(<[u8]>::to_vec);
         let (mut record, mut text) = (Vec::new(), Vec::new());
         let mut components = self.graph.components()?;
@@ -170,7 +168,7 @@ impl Found<'_> {
             let row = Row::parse(row).ok_or_else(incomplete)?;
             let mut first_matched = row.first_matched;
             let (mut ids, mut count) = (Vec::new(), 1_u16);
-            push_text(&mut ids, row.id);
+            push_text(&mut ids, row.id)?;
             text.clear();
             text.extend_from_slice(row.text);
             while let Some(bytes) = &extra {
@@ -179,7 +177,7 @@ impl Found<'_> {
                 }
                 let more = Row::parse(&bytes[8..]).ok_or_else(incomplete)?;
                 first_matched = first_matched.min(more.first_matched);
-                push_text(&mut ids, more.id);
+                push_text(&mut ids, more.id)?;
                 count = count.saturating_add(1);
                 if text.len() + more.text.len() < MAX_SEARCH_BYTES {
                     text.push(b'\n');
@@ -187,31 +185,23 @@ impl Found<'_> {
                 }
                 extra = extras.next_record()?.map(<[u8]>::to_vec);
             }
-            offsets.push(&shared.bytes().to_be_bytes())?;
-            offsets.push(&search.bytes().to_be_bytes())?;
-            columns.push(&[
-                component.mine,
-                component.theirs,
-                component.key_types.bits(),
-                u8::from(component.mutual),
-            ])?;
-            columns.push(&first_matched.to_be_bytes())?;
+            let column = Column {
+                mine: component.mine,
+                theirs: component.theirs,
+                key_types: component.key_types,
+                mutual: component.mutual,
+                first_matched,
+            };
             record.clear();
             record.extend_from_slice(own_handle);
-            push_text(&mut record, row.name);
+            push_text(&mut record, row.name)?;
             record.extend_from_slice(&count.to_be_bytes());
             record.extend_from_slice(&ids);
             record.extend_from_slice(their_fields);
-            shared.push(&record)?;
-            search.push(&text)?;
+            entries.push(&column.to_bytes(), &record, &text)?;
             position += 1;
         }
-        offsets.push(&shared.bytes().to_be_bytes())?;
-        offsets.push(&search.bytes().to_be_bytes())?;
-        [columns, offsets, shared, search]
-            .into_iter()
-            .map(FileWriter::finish)
-            .collect()
+        entries.finish()
     }
 
     fn write_handles(&self, directory: &Path) -> Result<FileEntry, Error> {
@@ -266,8 +256,7 @@ fn incomplete() -> Error {
 struct Spread {
     main: RecordWriter,
     extras: Sorter,
-    members: FileWriter,
-    member_offsets: FileWriter,
+    members: MembersWriter,
 }
 
 impl Spread {
@@ -281,10 +270,8 @@ impl Spread {
         text: &[u8],
         first_matched: i64,
     ) -> Result<(), Error> {
-        self.member_offsets
-            .push(&self.members.bytes().to_be_bytes())?;
-        self.members.push(id.as_bytes())?;
-        self.members.push(&position.to_be_bytes())?;
+        self.members
+            .push(id.as_bytes(), position, further.is_none())?;
         let id_length = u16::try_from(id.len()).map_err(|_| incomplete())?;
         let name_length = u16::try_from(name.len()).map_err(|_| incomplete())?;
         let time = first_matched.to_be_bytes();
@@ -340,10 +327,12 @@ pub(super) fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
-fn push_text(record: &mut Vec<u8>, text: &[u8]) {
-    let length = u16::try_from(text.len()).expect("texts were split off with two bytes of length");
+/// Appends a text with its length before it as two bytes.
+pub(super) fn push_text(record: &mut Vec<u8>, text: &[u8]) -> Result<(), Error> {
+    let length = u16::try_from(text.len()).map_err(|_| Error::internal("a long text"))?;
     record.extend_from_slice(&length.to_be_bytes());
     record.extend_from_slice(text);
+    Ok(())
 }
 
 /// My rows by id.
@@ -372,7 +361,7 @@ impl Rows {
 }
 
 /// The text that a search looks through: case-folded, one line each.
-fn search_text(name: &str, domains: &[&str]) -> Vec<u8> {
+pub(crate) fn search_text(name: &str, domains: &[&str]) -> Vec<u8> {
     let mut text = fold(name);
     for domain in domains {
         text.push('\n');
@@ -387,4 +376,16 @@ fn search_text(name: &str, domains: &[&str]) -> Vec<u8> {
 /// The case-folded form in which texts are compared.
 pub(super) fn fold(text: &str) -> String {
     text.to_lowercase()
+}
+
+/// The text of a shared customer: that of its naming row, and those of the others as far as there is room.
+pub(crate) fn join_texts<'a>(first: &[u8], others: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut text = first.to_vec();
+    for other in others {
+        if text.len() + other.len() < MAX_SEARCH_BYTES {
+            text.push(b'\n');
+            text.extend_from_slice(other);
+        }
+    }
+    text
 }

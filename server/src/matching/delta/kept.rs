@@ -7,32 +7,25 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use overlap_crypto::{
-    handshake::{Mode, Session},
-    item::Entry,
-    list::{Label, LabelFormat, ListFlow},
-    wire::SliceBody,
-};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    column::{ColumnWriter, StateKey, read_sealed, write_sealed},
-    own::{OwnDocument, OwnWriter},
-    table::{EntriesDocument, EntryLevelWriter, PublishedDocument, PublishedLevelWriter},
+    entries::EntriesDocument,
+    links::LinksDocument,
+    own::OwnDocument,
+    published::PublishedDocument,
+    sealed::{StateKey, read_sealed},
+    shared::SharedTotals,
 };
 use crate::{
     error::Error,
     identity::Vault,
     matching::{
         keys::random,
-        local_customers::LocalCustomers,
         spool::{disk, new_directory, new_file},
     },
 };
@@ -41,62 +34,13 @@ use crate::{
 pub(crate) const QUERIES: &str = "queries";
 /// The table of published tags.
 pub(crate) const TAGS: &str = "tags";
-/// What the partner's labels said of my queries.
-pub(crate) const MATCHED: &str = "matched";
-/// What the partner's claims said of my tags.
-pub(crate) const CLAIMED: &str = "claimed";
-const MANIFEST: &str = "manifest";
-const VERSION: u32 = 1;
+pub(super) const MANIFEST: &str = "manifest";
+pub(super) const VERSION: u32 = 2;
 
 /// The directory of the state within that of a result.
 #[must_use]
 pub(crate) fn directory(result: &Path) -> PathBuf {
     result.join("epoch")
-}
-
-/// Bytes of a record of [`MATCHED`] and [`CLAIMED`]: tag, key, whether the label says anything, stage, pseudonym, fields.
-pub(crate) const fn said_bytes(format: LabelFormat) -> usize {
-    16 + 4 + 1 + format.plain_bytes()
-}
-
-/// Appends what a label said of a key that matched.
-pub(crate) fn push_said(
-    column: &mut ColumnWriter,
-    format: LabelFormat,
-    tag: &[u8; 16],
-    key: u32,
-    label: Option<&Label<'_>>,
-) -> Result<(), Error> {
-    let key = key.to_be_bytes();
-    match label {
-        Some(label) => column.push(&[tag, &key, &[1, label.stage], &label.pseudonym, label.fields]),
-        None => column.push(&[tag, &key, &vec![0; 1 + format.plain_bytes()]]),
-    }
-}
-
-/// A record of [`MATCHED`] or [`CLAIMED`].
-pub(crate) struct Said<'a> {
-    pub(crate) tag: [u8; 16],
-    pub(crate) key: u32,
-    pub(crate) label: Option<Label<'a>>,
-}
-
-impl<'a> Said<'a> {
-    pub(crate) fn parse(record: &'a [u8]) -> Option<Self> {
-        let (tag, rest) = record.split_first_chunk::<16>()?;
-        let (key, rest) = rest.split_first_chunk::<4>()?;
-        let ([usable, stage], rest) = rest.split_first_chunk::<2>()?;
-        let (pseudonym, fields) = rest.split_first_chunk::<16>()?;
-        Some(Self {
-            tag: *tag,
-            key: u32::from_be_bytes(*key),
-            label: (*usable == 1).then_some(Label {
-                stage: *stage,
-                pseudonym: *pseudonym,
-                fields,
-            }),
-        })
-    }
 }
 
 /// What the state depends on besides my customers.
@@ -119,20 +63,18 @@ pub(crate) struct Binding {
 pub(crate) struct ReceiverDocument {
     pub(crate) queries: EntriesDocument,
     pub(crate) published: PublishedDocument,
-    pub(crate) matched: u64,
 }
 
 /// What the evaluator keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EvaluatorDocument {
     pub(crate) tags: EntriesDocument,
-    pub(crate) claimed: u64,
 }
 
 /// The manifest of an epoch's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Document {
-    version: u32,
+    pub(super) version: u32,
     pub(crate) binding: Binding,
     /// The directory of the full run it goes back to, which names the key.
     pub(crate) base: String,
@@ -141,14 +83,14 @@ pub(crate) struct Document {
     /// Hashes of both receipts of the run that wrote it, hexadecimal.
     pub(crate) receipts: [String; 2],
     pub(crate) own: OwnDocument,
-    /// Blocks of the rows' names.
-    pub(crate) names: Vec<u32>,
+    pub(crate) links: LinksDocument,
+    pub(crate) totals: SharedTotals,
     pub(crate) receiver: Option<ReceiverDocument>,
     pub(crate) evaluator: Option<EvaluatorDocument>,
 }
 
 /// A partnership's state keys lie beside the epoch's secrets.
-fn key_path(epochs: &Path, base: &str) -> PathBuf {
+pub(super) fn key_path(epochs: &Path, base: &str) -> PathBuf {
     epochs.join(format!("{KEY_PREFIX}{base}"))
 }
 
@@ -200,6 +142,8 @@ pub(crate) fn destroy_keys(epochs: &Path, but: Option<&str>) -> Result<(), Error
 
 /// The state that the last run left, with its key.
 pub(crate) struct Kept {
+    /// The directory of the result, and that of the state.
+    pub(crate) result: PathBuf,
     pub(crate) directory: PathBuf,
     pub(crate) key: StateKey,
     pub(crate) document: Document,
@@ -230,6 +174,7 @@ impl Kept {
             return Ok(None);
         }
         Ok(Some(Self {
+            result: result.to_owned(),
             directory,
             key,
             document,
@@ -253,10 +198,10 @@ pub(crate) fn forget(result: &Path) {
 pub(crate) struct StateFiles {
     pub(crate) directory: PathBuf,
     pub(crate) key: StateKey,
-    epochs: PathBuf,
-    base: String,
-    deltas: u32,
-    in_force: AtomicBool,
+    pub(super) epochs: PathBuf,
+    pub(super) base: String,
+    pub(super) deltas: u32,
+    pub(super) in_force: AtomicBool,
 }
 
 impl StateFiles {
@@ -309,227 +254,6 @@ impl Drop for StateFiles {
     }
 }
 
-/// Gathers what a run leaves for the next one.
-pub(crate) struct Keeper {
-    pub(crate) files: StateFiles,
-    own: Mutex<Option<OwnWriter>>,
-    receiving: Option<(ListFlow, Mutex<Option<ReceivingColumns>>)>,
-    evaluating: Option<(ListFlow, Mutex<Option<EvaluatingColumns>>)>,
-    documents: Mutex<Documents>,
-}
-
-/// What a full run writes as receiver.
-struct ReceivingColumns {
-    queries: EntryLevelWriter,
-    published: PublishedLevelWriter,
-    matched: ColumnWriter,
-}
-
-/// What a full run writes as evaluator.
-struct EvaluatingColumns {
-    tags: EntryLevelWriter,
-    claimed: ColumnWriter,
-}
-
-#[derive(Default)]
-struct Documents {
-    receiver: Option<ReceiverDocument>,
-    evaluator: Option<EvaluatorDocument>,
-    own: Option<OwnDocument>,
-    names: Vec<u32>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Keeper {
-    /// For a run of this session. A full run's flows write what they keep as they go.
-    pub(crate) fn new(
-        files: StateFiles,
-        own: OwnWriter,
-        session: &Session,
-        mode: Mode,
-    ) -> Result<Self, Error> {
-        let mut keeper = Self {
-            files,
-            own: Mutex::new(Some(own)),
-            receiving: None,
-            evaluating: None,
-            documents: Mutex::default(),
-        };
-        if mode == Mode::Delta {
-            return Ok(keeper);
-        }
-        let (directory, key) = (&keeper.files.directory, &keeper.files.key);
-        if let Some(flow) = session.receiving() {
-            let sealed = flow.evaluator_labels.sealed_bytes();
-            let columns = ReceivingColumns {
-                queries: EntryLevelWriter::create(directory, key, QUERIES, 0)?,
-                published: PublishedLevelWriter::create(directory, key, 0, sealed)?,
-                matched: ColumnWriter::create(
-                    &directory.join(MATCHED),
-                    key,
-                    said_bytes(flow.evaluator_labels),
-                )?,
-            };
-            keeper.receiving = Some((flow, Mutex::new(Some(columns))));
-        }
-        if let Some(flow) = session.evaluating() {
-            let columns = EvaluatingColumns {
-                tags: EntryLevelWriter::create(directory, key, TAGS, 0)?,
-                claimed: ColumnWriter::create(
-                    &directory.join(CLAIMED),
-                    key,
-                    said_bytes(flow.receiver_labels),
-                )?,
-            };
-            keeper.evaluating = Some((flow, Mutex::new(Some(columns))));
-        }
-        Ok(keeper)
-    }
-
-    /// A full run's receiver took a slice; `own` are its entries of the slice, with the positions of
-    /// their keys. Slices come in order.
-    pub(crate) fn slice_received<'a>(
-        &self,
-        slice: &SliceBody<'_>,
-        own: impl Iterator<Item = (&'a Entry, u32)>,
-    ) -> Result<(), Error> {
-        let Some((flow, columns)) = &self.receiving else {
-            return Ok(());
-        };
-        let mut columns = lock(columns);
-        let columns = columns.as_mut().ok_or_else(closed)?;
-        for (entry, key) in own {
-            columns.queries.push(entry, key)?;
-        }
-        let sealed = flow.evaluator_labels.sealed_bytes();
-        for (tag, label) in slice.tags.iter().zip(slice.labels.chunks_exact(sealed)) {
-            columns.published.publish(tag, label)?;
-        }
-        Ok(())
-    }
-
-    /// A full run's receiver opened the label of a match; matches come in the order of tags.
-    pub(crate) fn matched(
-        &self,
-        tag: &[u8; 16],
-        key: u32,
-        label: Option<&Label<'_>>,
-    ) -> Result<(), Error> {
-        let Some((flow, columns)) = &self.receiving else {
-            return Ok(());
-        };
-        let mut columns = lock(columns);
-        let columns = columns.as_mut().ok_or_else(closed)?;
-        push_said(&mut columns.matched, flow.evaluator_labels, tag, key, label)
-    }
-
-    /// A full run's evaluator sealed a slice of these entries, which come with their keys' positions. Slices come in order.
-    pub(crate) fn slice_sealed<'a>(
-        &self,
-        entries: impl Iterator<Item = (&'a Entry, u32)>,
-    ) -> Result<(), Error> {
-        let Some((_, columns)) = &self.evaluating else {
-            return Ok(());
-        };
-        let mut columns = lock(columns);
-        let columns = columns.as_mut().ok_or_else(closed)?;
-        for (entry, key) in entries {
-            columns.tags.push(entry, key)?;
-        }
-        Ok(())
-    }
-
-    /// A full run's evaluator took a claim; claims come in the order of tags.
-    pub(crate) fn claimed(&self, tag: &[u8; 16], key: u32, label: &Label<'_>) -> Result<(), Error> {
-        let Some((flow, columns)) = &self.evaluating else {
-            return Ok(());
-        };
-        let mut columns = lock(columns);
-        let columns = columns.as_mut().ok_or_else(closed)?;
-        push_said(
-            &mut columns.claimed,
-            flow.receiver_labels,
-            tag,
-            key,
-            Some(label),
-        )
-    }
-
-    /// A delta run's receiver is done.
-    pub(crate) fn receiver_done(&self, document: ReceiverDocument) {
-        lock(&self.documents).receiver = Some(document);
-    }
-
-    /// A delta run's evaluator is done.
-    pub(crate) fn evaluator_done(&self, document: EvaluatorDocument) {
-        lock(&self.documents).evaluator = Some(document);
-    }
-
-    /// Completes the columns of a full run, and writes what is needed of my customers.
-    pub(crate) fn finish(
-        &self,
-        local: &LocalCustomers,
-        salt: &[u8; 32],
-        change_seq: u64,
-        names: Vec<u32>,
-    ) -> Result<(), Error> {
-        let (directory, key) = (&self.files.directory, &self.files.key);
-        let mut documents = lock(&self.documents);
-        if let Some((flow, columns)) = &self.receiving {
-            let columns = lock(columns).take().ok_or_else(closed)?;
-            documents.receiver = Some(ReceiverDocument {
-                queries: columns
-                    .queries
-                    .finish_table(directory, key, QUERIES, flow.queries)?,
-                published: columns.published.finish_table(&flow.session.0)?,
-                matched: columns.matched.finish()?,
-            });
-        }
-        if let Some((flow, columns)) = &self.evaluating {
-            let columns = lock(columns).take().ok_or_else(closed)?;
-            documents.evaluator = Some(EvaluatorDocument {
-                tags: columns.tags.finish_table(directory, key, TAGS, flow.tags)?,
-                claimed: columns.claimed.finish()?,
-            });
-        }
-        let own = lock(&self.own).take().ok_or_else(closed)?;
-        documents.own = Some(own.finish(directory, key, local, salt, change_seq)?);
-        documents.names = names;
-        Ok(())
-    }
-
-    /// Writes the manifest: from now on the state can be read, once the result is in force.
-    pub(crate) fn seal(&self, binding: Binding, receipts: [[u8; 32]; 2]) -> Result<(), Error> {
-        let mut documents = lock(&self.documents);
-        let document = Document {
-            version: VERSION,
-            binding,
-            base: self.files.base.clone(),
-            deltas: self.files.deltas,
-            receipts: receipts.map(hex::encode),
-            own: documents.own.take().ok_or_else(closed)?,
-            names: std::mem::take(&mut documents.names),
-            receiver: documents.receiver.take(),
-            evaluator: documents.evaluator.take(),
-        };
-        let bytes = serde_json::to_vec(&document)
-            .map_err(|error| Error::internal(format!("JSON: {error}")))?;
-        write_sealed(&self.files.directory.join(MANIFEST), &self.files.key, bytes)
-    }
-
-    /// The result is in force: no other state of the partnership is needed any more.
-    pub(crate) fn came_into_force(&self) {
-        let files = &self.files;
-        files.in_force.store(true, Ordering::Relaxed);
-        if let Err(error) = destroy_keys(&files.epochs, Some(&files.base)) {
-            tracing::warn!(%error, "an epoch's old state key could not be removed");
-        }
-    }
-}
-
 fn start(result: &Path, base: &str) -> Result<PathBuf, Error> {
     let directory = directory(result);
     new_directory(&directory)?;
@@ -537,8 +261,4 @@ fn start(result: &Path, base: &str) -> Result<PathBuf, Error> {
     std::io::Write::write_all(&mut new_file(&path)?, base.as_bytes())
         .map_err(|error| disk(&path, &error))?;
     Ok(directory)
-}
-
-fn closed() -> Error {
-    Error::internal("an epoch's state is written out of order")
 }

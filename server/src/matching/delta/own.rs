@@ -1,35 +1,83 @@
-//! What has to be remembered of my own customers, to tell what changed without reading them all again.
+//! What is remembered of my own customers, to tell what a change of a few rows means without reading the others.
+//!
+//! Rows and keys have numbers that hold from one merge of the state to the next: those of the base count up in the order of
+//! ids, and of salted hashes; later ones follow. Beside the base lies what changed since.
+
+mod merge;
+mod overlay;
+mod update;
+mod writer;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    fs::File,
-    io::{BufWriter, Write as _},
-    os::unix::fs::FileExt as _,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use overlap_crypto::terms::{KeyType, Tier};
 use serde::{Deserialize, Serialize};
 
+use self::overlay::Overlay;
+pub(crate) use self::{
+    merge::Renumbered,
+    overlay::OverlayDocument,
+    update::{ChangedRow, Changes, ChosenKey, ReadKeys, Update},
+    writer::OwnWriter,
+};
 use super::{
-    column::{Column, ColumnWriter, StateKey, TextReader, TextWriter},
-    kept::Kept,
-    table::GONE,
+    column::{Column, SEARCH_BYTES, array, number},
+    sealed::{StateKey, link},
+    texts::{Texts, TextsDocument},
 };
 use crate::{
     error::Error,
-    matching::{
-        keys::HandleKey,
-        local_customers::{Builder, KeyReader, KeyRef, LocalCustomers, SnapshotLimits, StageTiers},
-        spool::{disk, new_file},
-    },
+    matching::local_customers::{KeyCounts, KeyRef, LocalCustomers, MAX_ROWS_A_KEY, StageTiers},
+    overlap::graph::{HANDLE_BYTES, Handle},
 };
 
-const ROWS: &str = "rows";
-const GROUPED: &str = "grouped";
-const KEYS: &str = "keys";
-/// Bytes of a key's record: salted hash, naming row of its customer, stage.
-const KEY_BYTES: usize = 16 + 4 + 1;
+const ROWS: &str = "own.rows";
+const KEYS: &str = "own.keys";
+const GROUPS: &str = "own.groups";
+const REFERENCES: &str = "own.references";
+
+/// Bytes of a record of keys and groups: salted hash, row, type.
+const KEY_BYTES: usize = SEARCH_BYTES + 4 + 1;
+/// Bytes of a key's reference: customer, stage, handle, component.
+const REFERENCE_BYTES: usize = 4 + 1 + HANDLE_BYTES + 4;
+
+/// The salted hash of a key.
+pub(crate) type Hash = [u8; SEARCH_BYTES];
+
+/// Stands for no component, and for no row.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Numbers of my customers, which a hello says in part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) rows: u64,
+    pub(crate) listed_keys: u64,
+    pub(crate) counted_keys: u64,
+    /// Customers with a usable key, by stage.
+    pub(crate) customers_by_stage: Vec<u64>,
+}
+
+impl Totals {
+    pub(crate) fn of(local: &LocalCustomers) -> Self {
+        let counts = local.key_counts();
+        Self {
+            rows: local.rows() as u64,
+            listed_keys: counts.list,
+            counted_keys: counts.count,
+            customers_by_stage: local.customers_by_stage().to_vec(),
+        }
+    }
+
+    pub(crate) const fn key_counts(&self) -> KeyCounts {
+        KeyCounts {
+            list: self.listed_keys,
+            count: self.counted_keys,
+        }
+    }
+}
 
 /// What the manifest keeps of my customers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +86,11 @@ pub(crate) struct OwnDocument {
     salt: String,
     /// The last change of customers that the run saw.
     pub(crate) change_seq: u64,
-    count: u64,
-    rows: Vec<u32>,
-    grouped: Vec<u32>,
+    rows: TextsDocument,
     keys: u64,
+    groups: u64,
+    pub(crate) totals: Totals,
+    overlay: OverlayDocument,
 }
 
 impl OwnDocument {
@@ -52,376 +101,324 @@ impl OwnDocument {
             .map_err(|_| Error::internal("a state manifest is malformed"))?;
         Ok(salt)
     }
+}
 
-    /// Number of rows.
-    pub(crate) const fn count(&self) -> u64 {
-        self.count
+/// What a row says: its stage, and the hashes of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowContent {
+    stage: u8,
+    hashes: Vec<Hash>,
+}
+
+impl RowContent {
+    /// `stage || count || hashes`, before the id.
+    fn head(&self) -> Result<Vec<u8>, Error> {
+        let count = u16::try_from(self.hashes.len()).map_err(|_| malformed())?;
+        let mut bytes = Vec::with_capacity(3 + self.hashes.len() * SEARCH_BYTES);
+        bytes.push(self.stage);
+        bytes.extend_from_slice(&count.to_be_bytes());
+        for hash in &self.hashes {
+            bytes.extend_from_slice(hash);
+        }
+        Ok(bytes)
+    }
+
+    /// What a row's text says, and the id behind it.
+    fn parse(text: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[stage, high, low], rest) = text.split_first_chunk()?;
+        let count = usize::from(u16::from_be_bytes([high, low]));
+        let (hashes, id) = rest.split_at_checked(count * SEARCH_BYTES)?;
+        let hashes = hashes.as_chunks().0.to_vec();
+        Some((Self { stage, hashes }, id))
     }
 }
 
-/// Writes what the next run needs of my customers.
-pub(crate) struct OwnWriter {
-    grouped: TextWriter,
+/// The id in a row's text; empty if the text is malformed.
+fn id_of(text: &[u8]) -> &[u8] {
+    let start = match text {
+        [_, high, low, ..] => 3 + usize::from(u16::from_be_bytes([*high, *low])) * SEARCH_BYTES,
+        _ => 0,
+    };
+    text.get(start..).unwrap_or_default()
 }
 
-impl OwnWriter {
-    pub(crate) fn create(directory: &Path, key: &StateKey) -> Result<Self, Error> {
-        Ok(Self {
-            grouped: TextWriter::create(&directory.join(GROUPED), key)?,
-        })
-    }
+fn malformed() -> Error {
+    Error::internal("the state of my customers is malformed")
+}
 
-    /// Takes every key of every row, sorted.
-    pub(crate) fn key(&mut self, record: &[u8]) -> Result<(), Error> {
-        self.grouped.push(record)
-    }
+/// The customer that a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// Its naming row.
+    pub(crate) customer: u32,
+    pub(crate) stage: u8,
+    pub(crate) handle: Handle,
+}
 
-    /// Adds the rows and the keys with their customers.
-    pub(crate) fn finish(
-        self,
+impl Reference {
+    /// The key with this number, as the records of a run carry it.
+    pub(crate) const fn of_key(self, number: u32, key_type: KeyType) -> KeyRef {
+        KeyRef {
+            index: number,
+            customer: self.customer,
+            stage: self.stage,
+            key_type,
+            handle: self.handle,
+        }
+    }
+}
+
+/// The rows that a key stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    /// The number of the key, if it ever had one.
+    key: Option<u32>,
+    key_type: Option<KeyType>,
+    /// Ascending; cut off after as many as were asked for.
+    rows: Vec<u32>,
+}
+
+/// The row that names a customer, and the ids of all its rows.
+pub(crate) type CustomerRows = (u32, Vec<Vec<u8>>);
+
+/// My customers as the last run saw them.
+pub(crate) struct Own {
+    directory: PathBuf,
+    document: OwnDocument,
+    rows: Texts,
+    keys: Column,
+    groups: Column,
+    references: Column,
+    overlay: Overlay,
+}
+
+impl Own {
+    pub(crate) fn open(
         directory: &Path,
         key: &StateKey,
-        local: &LocalCustomers,
-        salt: &[u8; 32],
+        document: &OwnDocument,
+    ) -> Result<Self, Error> {
+        let path = |name| directory.join(name);
+        Ok(Self {
+            rows: Texts::open(&path(ROWS), key, &document.rows)?,
+            keys: Column::open_sorted(&path(KEYS), key, KEY_BYTES, document.keys)?,
+            groups: Column::open_sorted(&path(GROUPS), key, KEY_BYTES, document.groups)?,
+            references: Column::open(&path(REFERENCES), key, REFERENCE_BYTES, document.keys)?,
+            overlay: Overlay::open(directory, key, &document.overlay)?,
+            directory: directory.to_owned(),
+            document: document.clone(),
+        })
+    }
+
+    /// Gives my customers to the next run: those of the base, and what changed.
+    pub(crate) fn save(
+        &self,
+        directory: &Path,
+        key: &StateKey,
         change_seq: u64,
     ) -> Result<OwnDocument, Error> {
-        let mut rows = TextWriter::create(&directory.join(ROWS), key)?;
-        let mut ids = local.ids()?;
-        let mut row = 0;
-        while let Some(id) = ids.next_record()? {
-            rows.push_parts(&[&[local.stage(row)], id])?;
-            row += 1;
-        }
-        let mut keys = ColumnWriter::create(&directory.join(KEYS), key, KEY_BYTES)?;
-        let mut reader = local.keys()?;
-        while let Some(found) = reader.next_key()? {
-            keys.push(&[found.hash, &found.customer.to_be_bytes(), &[found.stage]])?;
+        for name in [ROWS, KEYS, GROUPS, REFERENCES] {
+            link(&self.directory, directory, name)?;
         }
         Ok(OwnDocument {
-            salt: hex::encode(salt),
             change_seq,
-            count: u64::from(row),
-            rows: rows.finish()?,
-            grouped: self.grouped.finish()?,
-            keys: keys.finish()?,
+            overlay: self.overlay.save(directory, key)?,
+            ..self.document.clone()
         })
     }
-}
 
-/// A row as it is now.
-pub(crate) struct ChangedRow {
-    pub(crate) stage: String,
-    pub(crate) keys: Vec<(KeyType, String)>,
-}
-
-/// The rows that changed since the last run, by id: as they are, or `None` if they are not disclosed any more.
-pub(crate) type Changes = BTreeMap<Vec<u8>, Option<ChangedRow>>;
-
-/// My customers now, made from those of the last run and what changed.
-pub(crate) struct Renewed {
-    pub(crate) local: LocalCustomers,
-    rows: Rows,
-}
-
-#[derive(Default)]
-struct Rows {
-    /// By the row's number in the last run: its number now, or [`GONE`].
-    now: Vec<u32>,
-    /// By the row's number in the last run: whether its keys are read anew, or it is gone.
-    replaced: Vec<bool>,
-    /// By the row's number now: whether it is new or changed.
-    touched: Vec<bool>,
-}
-
-/// Makes my customers of now: no row that did not change is read from the store, and no key of one is hashed.
-pub(crate) fn renew(
-    kept: &Kept,
-    tiers: StageTiers,
-    handles: Option<&HandleKey>,
-    changes: &Changes,
-    directory: &Path,
-    limits: SnapshotLimits,
-    writer: &mut OwnWriter,
-) -> Result<Renewed, Error> {
-    let document = &kept.document.own;
-    let mut builder = Builder::new(tiers, handles, directory, document.salt()?, limits)?;
-    let mut rows = Rows::default();
-    let mut before = TextReader::open(&kept.directory.join(ROWS), &kept.key, &document.rows)?;
-    let mut changes = changes.iter().peekable();
-    while let Some(record) = before.next_text()? {
-        let (&stage, id) = record
-            .split_first()
-            .ok_or_else(|| Error::internal("a kept row is malformed"))?;
-        while let Some((other, row)) = changes.next_if(|(other, _)| other.as_slice() < id) {
-            rows.push(&mut builder, other, row.as_ref())?;
-        }
-        match changes.next_if(|(other, _)| other.as_slice() == id) {
-            Some((_, row)) => {
-                rows.now.push(match row {
-                    Some(_) => rows.next()?,
-                    None => GONE,
-                });
-                rows.replaced.push(true);
-                rows.push(&mut builder, id, row.as_ref())?;
-            }
-            None => {
-                rows.now.push(rows.next()?);
-                rows.replaced.push(false);
-                rows.touched.push(false);
-                builder.push_without_keys(text(id)?, stage)?;
-            }
-        }
+    /// How much lies beside the base, and how large that is: of rows, and of keys.
+    pub(crate) fn shares(&self) -> [(u64, u64); 2] {
+        [
+            (self.overlay.rows.len() as u64, self.rows.len()),
+            (self.overlay.references.len() as u64, self.keys.len()),
+        ]
     }
-    for (id, row) in changes {
-        rows.push(&mut builder, id, row.as_ref())?;
+
+    fn base_rows(&self) -> Result<u32, Error> {
+        u32::try_from(self.rows.len()).map_err(|_| malformed())
     }
-    let mut grouped =
-        TextReader::open(&kept.directory.join(GROUPED), &kept.key, &document.grouped)?;
-    let local = builder.finish_merging(
-        &mut |next| {
-            while let Some(record) = grouped.next_text()? {
-                let row = record
-                    .get(16..20)
-                    .and_then(|row| row.try_into().ok())
-                    .map(u32::from_be_bytes)
-                    .filter(|row| (*row as usize) < rows.now.len())
-                    .ok_or_else(|| Error::internal("a kept key is malformed"))?;
-                if rows.replaced[row as usize] {
+
+    fn base_keys(&self) -> Result<u32, Error> {
+        u32::try_from(self.keys.len()).map_err(|_| malformed())
+    }
+
+    /// The number of the row with this id, if there ever was one since the base, and what it says, if it is there.
+    fn row_by_id(&mut self, id: &[u8]) -> Result<Option<(u32, Option<RowContent>)>, Error> {
+        if let Some(row) = self.overlay.rows.get(id) {
+            return Ok(Some((row.number, row.content.clone())));
+        }
+        let number = self.rows.lower_bound(id, id_of)?;
+        if number == self.rows.len() {
+            return Ok(None);
+        }
+        let (content, found) = RowContent::parse(self.rows.get(number)?).ok_or_else(malformed)?;
+        let number = u32::try_from(number).map_err(|_| malformed())?;
+        Ok((found == id).then_some((number, Some(content))))
+    }
+
+    /// The id of a row, and what it says, if it is there.
+    fn row(&mut self, number: u32) -> Result<(Vec<u8>, Option<RowContent>), Error> {
+        let base = self.base_rows()?;
+        if let Some(later) = number.checked_sub(base) {
+            let id = self.overlay.later_ids.get(later as usize);
+            let id = id.ok_or_else(malformed)?;
+            let row = self.overlay.rows.get(id).ok_or_else(malformed)?;
+            return Ok((id.clone(), row.content.clone()));
+        }
+        let text = self.rows.get(number.into())?;
+        let (content, id) = RowContent::parse(text).ok_or_else(malformed)?;
+        let content = match self.overlay.rows.get(id) {
+            Some(row) => row.content.clone(),
+            None => Some(content),
+        };
+        Ok((id.to_vec(), content))
+    }
+
+    /// The id of a row.
+    pub(crate) fn id(&mut self, number: u32) -> Result<String, Error> {
+        String::from_utf8(self.row(number)?.0).map_err(|_| malformed())
+    }
+
+    /// The rows that a key stands on, up to `most` of them.
+    fn group(&mut self, hash: &Hash, most: usize) -> Result<Group, Error> {
+        let mut group = Group {
+            key: None,
+            key_type: None,
+            rows: Vec::new(),
+        };
+        if let Some(at) = self.keys.find(hash)? {
+            let record = self.keys.get(at)?;
+            group.key = Some(u32::try_from(at).map_err(|_| malformed())?);
+            group.key_type = KeyType::from_code(record[KEY_BYTES - 1]);
+            group.rows.push(number(record, SEARCH_BYTES));
+        }
+        let change = self.overlay.groups.get(hash);
+        let removed = change.map_or(0, |change| change.removed.len());
+        if let Some(first) = self.groups.find(hash)? {
+            group.rows.clear();
+            for at in first..self.groups.len() {
+                let record = self.groups.get(at)?;
+                if record[..SEARCH_BYTES] != *hash || group.rows.len() > most + removed {
+                    break;
+                }
+                group.key_type = KeyType::from_code(record[KEY_BYTES - 1]);
+                group.rows.push(number(record, SEARCH_BYTES));
+            }
+        }
+        if let Some(change) = change {
+            group.key = group.key.or(change.number);
+            group.key_type = group.key_type.or(Some(change.key_type));
+            group.rows.retain(|row| !change.removed.contains(row));
+            group.rows.extend(&change.added);
+            group.rows.sort_unstable();
+        }
+        group.rows.truncate(most);
+        Ok(group)
+    }
+
+    /// What a key stands for, with its salted hash and its kind; `None` if it is not usable.
+    pub(crate) fn reference(&mut self, key: u32) -> Result<Option<Reference>, Error> {
+        if let Some(changed) = self.overlay.references.get(&key) {
+            return Ok(changed.reference);
+        }
+        Ok(Some(self.base_reference(key)?.0))
+    }
+
+    /// What a key of the base stood for, and the component of that customer.
+    fn base_reference(&mut self, key: u32) -> Result<(Reference, u32), Error> {
+        let record = self.references.get(key.into())?;
+        let reference = Reference {
+            customer: number(record, 0),
+            stage: record[4],
+            handle: array(&record[5..5 + HANDLE_BYTES]),
+        };
+        Ok((reference, number(record, 5 + HANDLE_BYTES)))
+    }
+
+    /// The component of the base that a key's customer was in, if neither has changed since.
+    pub(crate) fn component(&mut self, key: u32) -> Result<Option<u32>, Error> {
+        if self.overlay.references.contains_key(&key) || key >= self.base_keys()? {
+            return Ok(None);
+        }
+        let (_, component) = self.base_reference(key)?;
+        Ok((component != NONE).then_some(component))
+    }
+
+    /// The salted hash of a key, and its kind.
+    pub(crate) fn hash(&mut self, key: u32) -> Result<(Hash, KeyType), Error> {
+        if key >= self.base_keys()? {
+            let changed = self.overlay.references.get(&key).ok_or_else(malformed)?;
+            return Ok((changed.hash, changed.key_type));
+        }
+        let record = self.keys.get(key.into())?;
+        let key_type = KeyType::from_code(record[KEY_BYTES - 1]).ok_or_else(malformed)?;
+        Ok((array(&record[..SEARCH_BYTES]), key_type))
+    }
+
+    /// The rows of customers that did not change, by their naming rows, which ascend: the ids of each.
+    pub(crate) fn rows_of(&mut self, naming: &[u32]) -> Result<Vec<CustomerRows>, Error> {
+        let mut found = Vec::with_capacity(naming.len());
+        for &customer in naming {
+            // Most customers are one row.
+            let mut rows = BTreeMap::new();
+            let mut open = vec![customer];
+            while let Some(number) = open.pop() {
+                if rows.contains_key(&number) {
                     continue;
                 }
-                next.clear();
-                next.extend_from_slice(record);
-                next[16..20].copy_from_slice(&rows.now[row as usize].to_be_bytes());
-                return Ok(true);
-            }
-            Ok(false)
-        },
-        &mut |record| writer.key(record),
-    )?;
-    Ok(Renewed { local, rows })
-}
-
-impl Rows {
-    fn next(&self) -> Result<u32, Error> {
-        u32::try_from(self.touched.len()).map_err(|_| Error::internal("more than 2^32 rows"))
-    }
-
-    fn push(
-        &mut self,
-        builder: &mut Builder<'_>,
-        id: &[u8],
-        row: Option<&ChangedRow>,
-    ) -> Result<(), Error> {
-        let Some(row) = row else { return Ok(()) };
-        self.touched.push(true);
-        builder.push(text(id)?, &row.stage, &row.keys)
-    }
-}
-
-fn text(id: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(id).map_err(|_| Error::internal("an id is no text"))
-}
-
-/// How my keys differ from those of the last run.
-pub(crate) struct Update {
-    /// By the key's position in the last run: its position now, or [`GONE`].
-    pub(crate) key_now: Vec<u32>,
-    /// By the key's position in the last run: whether its customer was listed.
-    pub(crate) was_listed: Vec<bool>,
-    /// By the key's position now: whether what a label says of its customer may differ from the last run's, or there was none.
-    pub(crate) relabelled: Vec<bool>,
-    /// My keys by position.
-    pub(crate) keys: KeyTable,
-    /// The values of the keys that the last run did not have, by position.
-    fresh: BTreeMap<u32, Vec<u8>>,
-}
-
-impl Update {
-    /// Compares the keys with those of the last run. Temporary files go to `scratch`.
-    pub(crate) fn find(kept: &Kept, renewed: &Renewed, scratch: &Path) -> Result<Self, Error> {
-        let Renewed { local, rows } = renewed;
-        let document = &kept.document.own;
-        let mut column = Column::open(
-            &kept.directory.join(KEYS),
-            &kept.key,
-            KEY_BYTES,
-            document.keys,
-        )?;
-        let keys = usize::try_from(local.key_counts().list + local.key_counts().count)
-            .map_err(|_| Error::internal("too many keys"))?;
-        let before = usize::try_from(document.keys).unwrap_or(0);
-        let mut key_now = Vec::with_capacity(before);
-        let mut was_listed = Vec::with_capacity(before);
-        let mut relabelled = vec![true; keys];
-        let mut fresh = BTreeMap::new();
-        let mut now = NowKeys {
-            reader: local.keys()?,
-            table: KeyTableWriter::create(&scratch.join("key_table"), keys)?,
-            next: None,
-            value: Vec::new(),
-        };
-        now.advance()?;
-        for index in 0..document.keys {
-            let record = column.get(index)?;
-            let (hash, rest) = record
-                .split_first_chunk::<16>()
-                .ok_or_else(|| Error::internal("a short record"))?;
-            while let Some((other, key)) = now.next
-                && other < *hash
-            {
-                fresh.insert(key.index, std::mem::take(&mut now.value));
-                now.advance()?;
-            }
-            let stage = rest[4];
-            was_listed.push(local.tiers().tier(stage) == Tier::List);
-            match now.next {
-                Some((other, key)) if other == *hash => {
-                    let customer = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]);
-                    relabelled[key.index as usize] = rows.now.get(customer as usize)
-                        != Some(&key.customer)
-                        || key.stage != stage
-                        || rows.touched[key.customer as usize];
-                    key_now.push(key.index);
-                    now.advance()?;
+                let (id, content) = self.row(number)?;
+                rows.insert(number, id);
+                for hash in content.ok_or_else(malformed)?.hashes {
+                    let group = self.group(&hash, MAX_ROWS_A_KEY + 1)?;
+                    if group.rows.len() <= MAX_ROWS_A_KEY {
+                        open.extend(group.rows);
+                    }
                 }
-                _ => key_now.push(GONE),
             }
+            found.push((customer, rows.into_values().collect()));
         }
-        while let Some((_, key)) = now.next {
-            fresh.insert(key.index, std::mem::take(&mut now.value));
-            now.advance()?;
-        }
-        Ok(Self {
-            key_now,
-            was_listed,
-            relabelled,
-            keys: now.table.finish()?,
-            fresh,
-        })
+        Ok(found)
     }
 
-    /// The keys at these positions, which ascend, with their values.
-    pub(crate) fn values(
-        &mut self,
-        local: &LocalCustomers,
-        positions: &[u32],
-    ) -> Result<VecDeque<ChosenKey>, Error> {
-        if positions.iter().any(|key| !self.fresh.contains_key(key)) {
-            // Keys that were there before and come to be sent now: customers that changed their tier.
-            let mut reader = local.keys()?;
-            let mut wanted = positions.iter().peekable();
-            while wanted.peek().is_some()
-                && let Some(key) = reader.next_key()?
-            {
-                if wanted.next_if(|next| **next == key.index).is_some() {
-                    self.fresh.insert(key.index, key.value.as_bytes().to_vec());
+    /// The customers that rows are part of: by the rows' ids, which ascend.
+    pub(crate) fn customers_of(&mut self, ids: &[&[u8]]) -> Result<BTreeMap<Vec<u8>, u32>, Error> {
+        let mut hashes: BTreeMap<Hash, Vec<&[u8]>> = BTreeMap::new();
+        for id in ids {
+            if let Some((_, Some(content))) = self.row_by_id(id)? {
+                for hash in content.hashes {
+                    hashes.entry(hash).or_default().push(id);
                 }
             }
         }
-        positions
-            .iter()
-            .map(|&index| {
-                let value = self.fresh.get(&index);
-                let value = value.ok_or_else(|| Error::internal("a key without a value"))?;
-                Ok(ChosenKey {
-                    key: self.keys.at(index)?,
-                    value: value.clone(),
-                })
-            })
-            .collect()
-    }
-}
-
-/// Reads the keys of now, and tables them.
-struct NowKeys {
-    reader: KeyReader,
-    table: KeyTableWriter,
-    /// The next key and its hash; its value is in `value`.
-    next: Option<([u8; 16], KeyRef)>,
-    value: Vec<u8>,
-}
-
-impl NowKeys {
-    fn advance(&mut self) -> Result<(), Error> {
-        self.next = match self.reader.next_key()? {
-            Some(key) => {
-                self.value.clear();
-                self.value.extend_from_slice(key.value.as_bytes());
-                self.table.push(key.reference())?;
-                Some((*key.hash, key.reference()))
+        let mut keys: BTreeMap<u32, Vec<&[u8]>> = BTreeMap::new();
+        for (hash, ids) in hashes {
+            let number = match self
+                .overlay
+                .groups
+                .get(&hash)
+                .and_then(|group| group.number)
+            {
+                Some(number) => Some(number),
+                None => match self.keys.find(&hash)? {
+                    Some(at) => Some(u32::try_from(at).map_err(|_| malformed())?),
+                    None => None,
+                },
+            };
+            if let Some(number) = number {
+                keys.entry(number).or_default().extend(ids);
             }
-            None => None,
-        };
-        Ok(())
-    }
-}
-
-struct KeyTableWriter {
-    path: PathBuf,
-    file: BufWriter<File>,
-    stages: Vec<u8>,
-}
-
-impl KeyTableWriter {
-    fn create(path: &Path, keys: usize) -> Result<Self, Error> {
-        Ok(Self {
-            path: path.to_owned(),
-            file: BufWriter::with_capacity(1 << 18, new_file(path)?),
-            stages: Vec::with_capacity(keys),
-        })
-    }
-
-    fn push(&mut self, key: KeyRef) -> Result<(), Error> {
-        self.stages.push(key.stage);
-        self.file
-            .write_all(&key.to_bytes())
-            .map_err(|error| disk(&self.path, &error))
-    }
-
-    fn finish(mut self) -> Result<KeyTable, Error> {
-        self.file
-            .flush()
-            .map_err(|error| disk(&self.path, &error))?;
-        Ok(KeyTable {
-            file: File::open(&self.path).map_err(|error| disk(&self.path, &error))?,
-            path: self.path,
-            stages: self.stages,
-        })
-    }
-}
-
-/// My keys by their position in the run. Memory: a byte a key.
-pub(crate) struct KeyTable {
-    path: PathBuf,
-    file: File,
-    stages: Vec<u8>,
-}
-
-impl KeyTable {
-    /// The stage of the customer that a key stands for.
-    pub(crate) fn stage(&self, index: u32) -> u8 {
-        self.stages[index as usize]
-    }
-
-    /// The key at a position.
-    pub(crate) fn at(&self, index: u32) -> Result<KeyRef, Error> {
-        let mut bytes = [0; KeyRef::BYTES];
-        self.file
-            .read_exact_at(&mut bytes, u64::from(index) * KeyRef::BYTES as u64)
-            .map_err(|error| disk(&self.path, &error))?;
-        let key = KeyRef::from_bytes(&bytes)?;
-        if key.index != index {
-            return Err(Error::internal("the table of keys is out of order"));
         }
-        Ok(key)
+        let mut customers = BTreeMap::new();
+        for (key, ids) in keys {
+            if let Some(reference) = self.reference(key)? {
+                for id in ids {
+                    customers.insert(id.to_vec(), reference.customer);
+                }
+            }
+        }
+        Ok(customers)
     }
-}
-
-/// A key to be sent.
-pub(crate) struct ChosenKey {
-    pub(crate) key: KeyRef,
-    /// Its normalised value.
-    pub(crate) value: Vec<u8>,
 }
 
 /// A side's stages as the state binds them.
@@ -430,4 +427,9 @@ pub(crate) fn describe(tiers: &StageTiers) -> Vec<String> {
         .iter()
         .map(|(_, stage, tier)| format!("{} {} {tier:?}", stage.ordinal, stage.id))
         .collect()
+}
+
+/// Whether keys of a stage are listed.
+pub(crate) fn is_listed(tiers: &StageTiers, reference: Option<Reference>) -> bool {
+    reference.is_some_and(|reference| tiers.tier(reference.stage) == Tier::List)
 }

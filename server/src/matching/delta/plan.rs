@@ -1,22 +1,31 @@
 //! What a delta run has to send: decided from the last run's state before the hello.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use overlap_crypto::{item::PADDING, plan::Queries, terms::Tier};
 
 use super::{
+    entries::EntryTable,
     kept::{Kept, QUERIES, TAGS},
-    own::{ChosenKey, Update},
-    table::{EntryTable, GONE},
+    links::Links,
+    own::{ChosenKey, Own, ReadKeys, Reference, Update},
 };
-use crate::{error::Error, matching::local_customers::LocalCustomers};
+use crate::{
+    error::Error,
+    matching::{
+        bits::Bits,
+        local_customers::{KeyRef, StageTiers},
+    },
+    overlap::{reader::ResultSet, writer::Manifest},
+};
 
 /// Changes of one kind are padded to at least this many.
 const LEAST_CHANGES: u64 = 1_024;
 /// Delta runs after which everything is matched again.
 const MAX_DELTAS: u32 = 60;
-/// Tables up to this many entries may grow without limit but the number of runs.
-const SMALL_TABLE: u64 = 1 << 16;
 
 /// The number that `count` changes to a table of `table` entries are padded to: the next power of two, and not below 1,024 nor
 /// 1% of the table.
@@ -41,23 +50,61 @@ pub(crate) const fn most_changes(table: u64) -> u64 {
     }
 }
 
+/// My customers in a delta run: those of the last run, and what becomes of them.
+pub(crate) struct Customers {
+    own: Mutex<Own>,
+    pub(crate) update: Update,
+}
+
+impl Customers {
+    /// Those of the last run, for reading.
+    pub(crate) fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys with these numbers as they are now, in their order; `None` for one that is not usable.
+    pub(crate) fn keys(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+    ) -> Result<Vec<Option<KeyRef>>, Error> {
+        let mut own = self.own();
+        numbers
+            .map(|number| self.update.key_ref(&mut own, number))
+            .collect()
+    }
+
+    /// The ids of rows, in their order.
+    pub(crate) fn ids(&self, rows: impl Iterator<Item = u32>) -> Result<Vec<String>, Error> {
+        let mut own = self.own();
+        rows.map(|row| match self.update.id(row) {
+            Some(id) => {
+                String::from_utf8(id.to_vec()).map_err(|_| Error::internal("an id is no text"))
+            }
+            None => own.id(row),
+        })
+        .collect()
+    }
+}
+
 /// A delta run, as this side wants it.
 pub(crate) struct DeltaPlan {
     pub(crate) kept: Kept,
-    pub(crate) update: Update,
-    /// The ids of rows that changed since the last run, ascending.
-    pub(crate) changed: Vec<Vec<u8>>,
+    pub(crate) customers: Arc<Customers>,
+    pub(crate) links: Links,
+    /// The last result.
+    pub(crate) previous: (ResultSet, Manifest),
+    pub(crate) mine: Option<Queries>,
     pub(crate) queries: Option<QueryPlan>,
     pub(crate) tags: Option<TagPlan>,
 }
 
 /// What I query.
 pub(crate) struct QueryPlan {
-    /// Every query of the epoch, with the keys as owners that are still queried.
+    /// Every query of the epoch that holds.
     pub(crate) table: EntryTable,
-    /// By key: whether it is queried in this run or was before.
-    pub(crate) live: Vec<bool>,
-    /// Keys that no run of the epoch has queried, by position.
+    /// The tags of keys that were queried before and are looked at again, by key.
+    pub(crate) tags: BTreeMap<u32, [u8; 16]>,
+    /// Keys that no run of the epoch has queried, or that were dropped since, in random order.
     pub(crate) new: VecDeque<ChosenKey>,
     /// Their padded number, by tier.
     pub(crate) list: u64,
@@ -66,30 +113,37 @@ pub(crate) struct QueryPlan {
 
 /// What I publish.
 pub(crate) struct TagPlan {
-    /// Every tag of the epoch, with the keys as owners that are still published.
+    /// Every tag of the epoch that holds.
     pub(crate) table: EntryTable,
-    /// By key: whether it has a tag, or gets one.
-    pub(crate) live: Vec<bool>,
-    /// Keys without a tag, by position.
+    /// Keys without a tag.
     pub(crate) new: VecDeque<ChosenKey>,
     /// Their number, padded.
     pub(crate) additions: u64,
-    /// Tags whose labels changed, then as many more as padding asks for.
+    /// Tags whose labels changed, and as many more as padding asks for.
     pub(crate) resealed: Vec<u32>,
-    /// Tags that are void, padding among them.
-    pub(crate) removed: Vec<u32>,
+    /// Tags that are void, padding among them, ascending.
+    pub(crate) removed: Vec<[u8; 16]>,
+}
+
+/// What a plan is made from.
+pub(crate) struct Basis<'a> {
+    pub(crate) own: Own,
+    pub(crate) update: Update,
+    pub(crate) tiers: &'a StageTiers,
+    /// Reads the keys of rows that did not change.
+    pub(crate) read: &'a mut ReadKeys<'a>,
+    /// A random number below another.
+    pub(crate) below: &'a mut dyn FnMut(u64) -> u64,
 }
 
 impl DeltaPlan {
     /// Plans the run; `None` if a full one is better. `mine` is what I query, `published` whether the partner queries me.
     pub(crate) fn new(
         kept: Kept,
-        mut update: Update,
-        changed: Vec<Vec<u8>>,
-        local: &LocalCustomers,
+        mut basis: Basis<'_>,
+        previous: (ResultSet, Manifest),
         mine: Option<Queries>,
         published: bool,
-        below: &mut dyn FnMut(u64) -> u64,
     ) -> Result<Option<Self>, Error> {
         let document = &kept.document;
         if document.deltas >= MAX_DELTAS
@@ -98,15 +152,12 @@ impl DeltaPlan {
         {
             return Ok(None);
         }
+        let salt = document.own.salt()?;
         let queries = match (&document.receiver, mine) {
             (Some(receiver), Some(mine)) => {
                 let table =
                     EntryTable::open(&kept.directory, &kept.key, QUERIES, &receiver.queries)?;
-                let grown = receiver.queries.added().max(receiver.published.added());
-                if grown > SMALL_TABLE.max(table.declared() / 2) {
-                    return Ok(None);
-                }
-                match QueryPlan::new(table, &mut update, local, mine)? {
+                match QueryPlan::new(table, &mut basis, mine, &salt)? {
                     Some(plan) => Some(plan),
                     None => return Ok(None),
                 }
@@ -116,10 +167,7 @@ impl DeltaPlan {
         let tags = match &document.evaluator {
             Some(evaluator) => {
                 let table = EntryTable::open(&kept.directory, &kept.key, TAGS, &evaluator.tags)?;
-                if evaluator.tags.added() > SMALL_TABLE.max(table.declared() / 2) {
-                    return Ok(None);
-                }
-                match TagPlan::new(table, &mut update, local, below)? {
+                match TagPlan::new(table, &mut basis, &salt)? {
                     Some(plan) => Some(plan),
                     None => return Ok(None),
                 }
@@ -127,16 +175,19 @@ impl DeltaPlan {
             None => None,
         };
         Ok(Some(Self {
+            customers: Arc::new(Customers {
+                own: Mutex::new(basis.own),
+                update: basis.update,
+            }),
+            links: Links::open(&kept.directory, &kept.key, &document.links)?,
             kept,
-            update,
-            changed,
+            previous,
+            mine,
             queries,
             tags,
         }))
     }
-}
 
-impl DeltaPlan {
     /// Sizes for the hello: list-tier queries, count-tier queries, tags.
     pub(crate) fn sizes(&self) -> [u64; 3] {
         let [list, count] = self
@@ -151,69 +202,106 @@ impl DeltaPlan {
     }
 }
 
-/// Gives the entries of a table the keys of this run as owners. Says which keys that are `wanted` have none, and which keys
-/// are wanted at all.
-fn renumber(
-    table: &mut EntryTable,
-    update: &Update,
-    local: &LocalCustomers,
-    wanted: impl Fn(Tier) -> bool,
-    mut gone: impl FnMut(u32),
-) -> (Vec<u32>, Vec<bool>) {
-    let keys = update.relabelled.len();
-    let wants = |key: u32| wanted(local.tiers().tier(update.keys.stage(key)));
-    let mut has = vec![false; keys];
-    for (id, owner) in (0_u32..).zip(&mut table.owners) {
-        if *owner == PADDING || *owner == GONE {
-            continue;
+/// Which keys come to be sent, go, and stay; by number.
+#[derive(Default)]
+struct Changed {
+    new: Vec<u32>,
+    gone: HashSet<u32>,
+    /// Those that stay, but whose customer is something else now.
+    relabelled: HashSet<u32>,
+    /// Every one that was sent before and is looked at again.
+    sent: Vec<u32>,
+}
+
+impl Changed {
+    fn find(update: &Update, wanted: impl Fn(Reference) -> bool) -> Self {
+        let mut changed = Self::default();
+        for key in update.keys() {
+            let was = key.before.is_some_and(&wanted);
+            let is = key.now.is_some_and(&wanted);
+            if was {
+                changed.sent.push(key.number);
+            }
+            match (was, is) {
+                (false, true) => changed.new.push(key.number),
+                (true, false) => {
+                    changed.gone.insert(key.number);
+                }
+                (true, true) if key.relabelled => {
+                    changed.relabelled.insert(key.number);
+                }
+                _ => {}
+            }
         }
-        let key = update.key_now[*owner as usize];
-        if key != GONE && wants(key) {
-            has[key as usize] = true;
-            *owner = key;
-        } else {
-            *owner = GONE;
-            gone(id);
-        }
+        changed
     }
-    let mut new = Vec::new();
-    for (key, has) in (0_u32..).zip(&mut has) {
-        if !*has && wants(key) {
-            *has = true;
-            new.push(key);
+
+    /// The entries of the keys that were sent before, each with its key, by id; and of padding, if it is asked for.
+    fn entries(
+        &self,
+        table: &mut EntryTable,
+        mut padding: Option<&mut Vec<u32>>,
+    ) -> Result<Vec<(u32, u32)>, Error> {
+        let bound = self.sent.last().map_or(0, |key| *key as usize + 1);
+        let mut sent = Bits::new(bound);
+        for key in &self.sent {
+            sent.insert(*key);
         }
+        let mut entries = Vec::with_capacity(self.sent.len());
+        table.scan(&mut |id, owner| {
+            if (owner as usize) < bound && sent.contains(owner) {
+                entries.push((id, owner));
+            } else if owner == PADDING
+                && let Some(padding) = &mut padding
+            {
+                padding.push(id);
+            }
+        })?;
+        if entries.len() != self.sent.len() {
+            return Err(Error::internal("a key that was sent has no entry"));
+        }
+        Ok(entries)
     }
-    (new, has)
 }
 
 impl QueryPlan {
     fn new(
         mut table: EntryTable,
-        update: &mut Update,
-        local: &LocalCustomers,
+        basis: &mut Basis<'_>,
         mine: Queries,
+        salt: &[u8; 32],
     ) -> Result<Option<Self>, Error> {
-        let wanted = |tier| match tier {
+        let tiers = basis.tiers;
+        let tier = |reference: Reference| tiers.tier(reference.stage);
+        let changed = Changed::find(&basis.update, |reference| match tier(reference) {
             Tier::List => mine.list,
             Tier::Count => mine.count,
             Tier::Hidden => false,
-        };
-        let (new, live) = renumber(&mut table, update, local, wanted, |_| ());
+        });
         let declared = table.declared();
-        if too_many(new.len(), declared) {
+        if too_many(changed.new.len(), declared) {
             return Ok(None);
         }
-        let listed = new
+        let entries = changed.entries(&mut table, None)?;
+        let mut tags = BTreeMap::new();
+        for (id, key) in &entries {
+            tags.insert(*key, table.tag(*id)?);
+        }
+        let gone = entries.iter().filter(|(_, key)| changed.gone.contains(key));
+        table.remove(gone.map(|(id, _)| *id));
+        let listed = changed
+            .new
             .iter()
-            .filter(|key| local.tiers().tier(update.keys.stage(**key)) == Tier::List)
+            .filter_map(|key| basis.update.key(*key)?.now)
+            .filter(|now| tier(*now) == Tier::List)
             .count() as u64;
         let pad = |queried: bool, count| if queried { padded(count, declared) } else { 0 };
         Ok(Some(Self {
             list: pad(mine.list, listed),
-            count: pad(mine.count, new.len() as u64 - listed),
+            count: pad(mine.count, changed.new.len() as u64 - listed),
             table,
-            live,
-            new: update.values(local, &new)?,
+            tags,
+            new: basis.update.values(&changed.new, salt, basis.read)?,
         }))
     }
 }
@@ -221,88 +309,98 @@ impl QueryPlan {
 impl TagPlan {
     fn new(
         mut table: EntryTable,
-        update: &mut Update,
-        local: &LocalCustomers,
-        below: &mut dyn FnMut(u64) -> u64,
+        basis: &mut Basis<'_>,
+        salt: &[u8; 32],
     ) -> Result<Option<Self>, Error> {
-        let mut removed = Vec::new();
-        let (new, live) = renumber(
-            &mut table,
-            update,
-            local,
-            |tier| tier == Tier::List,
-            |id| removed.push(id),
-        );
+        let tiers = basis.tiers;
+        let changed = Changed::find(&basis.update, |reference| {
+            tiers.tier(reference.stage) == Tier::List
+        });
         let declared = table.declared();
-        let (mut resealed, mut unchanged, mut paddings) = (Vec::new(), 0_u64, 0_u64);
-        for (id, &owner) in (0_u32..).zip(&table.owners) {
-            match owner {
-                GONE => {}
-                PADDING => paddings += 1,
-                key if update.relabelled[key as usize] => resealed.push(id),
-                _ => unchanged += 1,
-            }
-        }
-        if [new.len(), removed.len(), resealed.len()]
-            .into_iter()
-            .any(|changes| too_many(changes, declared))
+        if [
+            &changed.new.len(),
+            &changed.gone.len(),
+            &changed.relabelled.len(),
+        ]
+        .into_iter()
+        .any(|changes| too_many(*changes, declared))
         {
             return Ok(None);
         }
+        let mut paddings = Vec::new();
+        let entries = changed.entries(&mut table, Some(&mut paddings))?;
+        let of = |keys: &HashSet<u32>| -> Vec<u32> {
+            let chosen = entries.iter().filter(|(_, key)| keys.contains(key));
+            chosen.map(|(id, _)| *id).collect()
+        };
+        let mut removed = of(&changed.gone);
+        let mut resealed = of(&changed.relabelled);
         // Padding of earlier runs goes, so that the number of removals says as little as that of additions.
         let more = padded(removed.len() as u64, declared) - removed.len() as u64;
-        let mut dropping = Selection::new(more, paddings);
-        for (id, owner) in (0_u32..).zip(&mut table.owners) {
-            if *owner == PADDING && dropping.takes(below) {
-                *owner = GONE;
-                removed.push(id);
-                paddings -= 1;
-            }
-        }
+        removed.extend(choose(paddings, more, basis.below));
         removed.sort_unstable();
+        let mut void = removed
+            .iter()
+            .map(|id| table.tag(*id))
+            .collect::<Result<Vec<_>, _>>()?;
+        void.sort_unstable();
+        table.remove(removed.into_iter());
         let more = padded(resealed.len() as u64, declared) - resealed.len() as u64;
-        let mut resealing = Selection::new(more, unchanged + paddings);
-        for (id, &owner) in (0_u32..).zip(&table.owners) {
-            let changed = owner == GONE || (owner != PADDING && update.relabelled[owner as usize]);
-            if !changed && resealing.takes(below) {
-                resealed.push(id);
-            }
-        }
+        choose_unchanged(&mut table, &mut resealed, more, basis.below)?;
+        resealed.sort_unstable();
         Ok(Some(Self {
-            additions: padded(new.len() as u64, declared),
+            additions: padded(changed.new.len() as u64, declared),
+            new: basis.update.values(&changed.new, salt, basis.read)?,
             table,
-            live,
-            new: update.values(local, &new)?,
             resealed,
-            removed,
+            removed: void,
         }))
     }
 }
 
-/// Chooses some of a known number of things that come one by one, every choice equally likely (Knuth, algorithm S).
-struct Selection {
-    wanted: u64,
-    left: u64,
+/// So many of these, every choice equally likely; all of them if there are no more.
+fn choose(mut among: Vec<u32>, wanted: u64, below: &mut dyn FnMut(u64) -> u64) -> Vec<u32> {
+    let wanted = usize::try_from(wanted)
+        .unwrap_or(usize::MAX)
+        .min(among.len());
+    for place in 0..wanted {
+        let left = (among.len() - place) as u64;
+        let other = place + usize::try_from(below(left)).expect("below the length of a vector");
+        among.swap(place, other);
+    }
+    among.truncate(wanted);
+    among
 }
 
-impl Selection {
-    fn new(wanted: u64, among: u64) -> Self {
-        Self {
-            wanted: wanted.min(among),
-            left: among,
+/// Adds so many live entries that are not among `chosen`, every choice equally likely; all of them if there are no more.
+fn choose_unchanged(
+    table: &mut EntryTable,
+    chosen: &mut Vec<u32>,
+    wanted: u64,
+    below: &mut dyn FnMut(u64) -> u64,
+) -> Result<(), Error> {
+    let mut taken: HashSet<u32> = chosen.iter().copied().collect();
+    let left = table.live().saturating_sub(taken.len() as u64);
+    if wanted.saturating_mul(4) >= left {
+        let mut among = Vec::new();
+        table.scan(&mut |id, _| {
+            if !taken.contains(&id) {
+                among.push(id);
+            }
+        })?;
+        chosen.extend(choose(among, wanted, below));
+        return Ok(());
+    }
+    let bound = table.bound();
+    let mut missing = wanted;
+    while missing > 0 {
+        let id = u32::try_from(below(bound)).expect("ids are 32 bits");
+        if table.is_live(id) && taken.insert(id) {
+            chosen.push(id);
+            missing -= 1;
         }
     }
-
-    /// Whether to take the next; `below(n)` is a random number below n.
-    fn takes(&mut self, below: &mut dyn FnMut(u64) -> u64) -> bool {
-        if self.wanted == 0 || self.left == 0 {
-            return false;
-        }
-        let takes = below(self.left) < self.wanted;
-        self.left -= 1;
-        self.wanted -= u64::from(takes);
-        takes
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -323,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_takes_as_many_as_wanted_or_there_are() {
+    fn a_choice_has_as_many_as_wanted_or_there_are_and_none_twice() {
         let mut state = 1_u64;
         let mut below = |bound: u64| {
             state = state
@@ -331,10 +429,22 @@ mod tests {
                 .wrapping_add(1);
             (state >> 33) % bound
         };
-        for (wanted, among, expected) in [(0, 5, 0), (3, 10, 3), (10, 10, 10), (11, 10, 10)] {
-            let mut selection = Selection::new(wanted, among);
-            let taken = (0..among).filter(|_| selection.takes(&mut below)).count();
-            assert_eq!(taken as u64, expected, "{wanted} of {among}");
+        let mut often = [0; 10];
+        for _ in 0..1_000 {
+            for (wanted, among, expected) in [(0, 5, 0), (3, 10, 3), (10, 10, 10), (11, 10, 10)] {
+                let mut chosen = choose((0..among).collect(), wanted, &mut below);
+                if wanted == 3 {
+                    chosen.iter().for_each(|id| often[*id as usize] += 1);
+                }
+                chosen.sort_unstable();
+                chosen.dedup();
+                assert_eq!(chosen.len(), expected, "{wanted} of {among}");
+            }
         }
+        // 300 each, give or take five standard deviations.
+        assert!(
+            often.iter().all(|count| (228..372).contains(count)),
+            "{often:?}"
+        );
     }
 }

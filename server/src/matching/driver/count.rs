@@ -85,11 +85,12 @@ fn commit(flows: &Flows, flow: CountFlow, graph: &Graph) -> Result<Committed, Fa
     let prepared = &flows.prepared;
     let mut rng = fresh_rng()?;
     let items = items(
-        &prepared.local,
+        prepared.local()?,
         flow.key_type(),
         &flows.directory.scratch(),
         run.settings.limits.sort_bytes,
     )?;
+    let local = prepared.local()?;
     let side = prepared.my_terms(run)?;
     let groups = flow.own_groups().to_vec();
     let party = Party::new(run.settings.backend, flow, &mut rng);
@@ -110,7 +111,7 @@ fn commit(flows: &Flows, flow: CountFlow, graph: &Graph) -> Result<Committed, Fa
                 .ok_or_else(|| Error::internal("an item record is malformed"))?;
             let customer = u32::from_be_bytes(*customer);
             // Values of a customer are sorted: the smallest stands for it.
-            if prepared.local.stage(customer) != stage || previous == Some(customer) {
+            if local.stage(customer) != stage || previous == Some(customer) {
                 continue;
             }
             previous = Some(customer);

@@ -1,13 +1,15 @@
 //! Delta runs in the driver: what they do otherwise than full runs (PROTOCOL.md §7.7).
 
 pub(super) mod evaluator;
+pub(super) mod fields;
+pub(super) mod finish;
 pub(super) mod receiver;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use overlap_crypto::{
     handshake::{Hello, ListQuerier, Mode, Session},
-    plan::{Plan, Role},
+    plan::{Plan, Queries, Role},
 };
 use rand_core::Rng as _;
 use rusqlite::Connection;
@@ -16,22 +18,24 @@ use super::{
     DeltaRule, Flows, Run, RunDirectory, directory, handshake::full_sizes, prepare::Prepared,
 };
 use crate::{
-    customers::rows::{Change, Disclosure, scan_changes},
+    customers::rows::{Change, Disclosure, disclosed, scan_changes},
     error::{Error, Reason},
     matching::{
         compute::fresh_rng,
         delta::{
-            kept::{self, Binding, Keeper, Kept, StateFiles},
-            names::KeptNames,
-            own::{ChangedRow, Changes, OwnWriter, Update, describe, renew},
-            plan::{DeltaPlan, QueryPlan, TagPlan, most_changes},
+            keeper::Keeper,
+            kept::{self, Binding, Kept, StateFiles},
+            links::Links,
+            own::{ChangedRow, Changes, Own, OwnWriter, Totals, Update, describe},
+            plan::{Basis, Customers, DeltaPlan, QueryPlan, TagPlan, most_changes},
+            shared::EdgeChanges,
         },
         failure::{Failure, misused},
         keys::{self, EpochKeys, HandleKey},
-        local_customers::LocalCustomers,
-        records::{self, PartnerState},
+        records::{self, PartnerState, ResultRecord},
         terms::RunTerms,
     },
+    overlap::{reader::ResultSet, writer::Manifest},
 };
 
 /// Tags of a REMOVALS or WITHDRAWALS frame.
@@ -40,24 +44,38 @@ const TAGS_A_FRAME: usize = 8_192;
 /// A delta run under way.
 pub(super) struct DeltaRun {
     pub(super) kept: Kept,
-    pub(super) update: Update,
-    /// The ids of rows that changed since the last run, ascending.
-    pub(super) changed: Vec<Vec<u8>>,
+    pub(super) customers: Arc<Customers>,
+    pub(super) links: Mutex<Links>,
+    /// The last result.
+    pub(super) previous: (ResultSet, Manifest),
+    pub(super) mine: Option<Queries>,
     /// Taken by the flow that works with them.
     pub(super) queries: Mutex<Option<QueryPlan>>,
     pub(super) tags: Mutex<Option<TagPlan>>,
+    /// What the flows found.
+    pub(super) changes: Mutex<EdgeChanges>,
 }
 
 impl From<DeltaPlan> for DeltaRun {
     fn from(plan: DeltaPlan) -> Self {
         Self {
             kept: plan.kept,
-            update: plan.update,
-            changed: plan.changed,
+            customers: plan.customers,
+            links: Mutex::new(plan.links),
+            previous: plan.previous,
+            mine: plan.mine,
             queries: Mutex::new(plan.queries),
             tags: Mutex::new(plan.tags),
+            changes: Mutex::default(),
         }
     }
+}
+
+/// What a run may go on from: the last result with its state.
+pub(super) struct FoundState {
+    pub(super) kept: Kept,
+    result: ResultRecord,
+    plan: Plan,
 }
 
 /// The state of the last run, if this run may go on from it.
@@ -68,7 +86,7 @@ pub(super) fn find(
     terms: &RunTerms,
     keys: Option<&EpochKeys>,
     state: &PartnerState,
-) -> Result<Option<(Kept, Plan)>, Error> {
+) -> Result<Option<FoundState>, Error> {
     let Some(result) = records::result(connection, &run.partnership_id)? else {
         return Ok(None);
     };
@@ -125,7 +143,7 @@ pub(super) fn find(
     };
     let plan = Plan::new(&terms.terms, &initiator, list_querier).map_err(misused)?;
     // The count flow is never a delta.
-    Ok((!plan.count).then_some((kept, plan)))
+    Ok((!plan.count).then_some(FoundState { kept, result, plan }))
 }
 
 /// What the last run settled, as a hello says it.
@@ -185,13 +203,12 @@ pub(super) async fn may(run: &Run) -> Result<bool, Error> {
 
 /// What a delta run is made from.
 pub(super) struct Planned {
-    pub(super) local: LocalCustomers,
+    pub(super) totals: Totals,
     pub(super) plan: DeltaPlan,
     pub(super) files: StateFiles,
-    pub(super) own: OwnWriter,
 }
 
-/// Plans the delta run from `kept`; `None` if a full one is better, or if anything is wrong with what was kept.
+/// Plans the delta run from what was found; `None` if a full one is better, or if anything is wrong with what was kept.
 pub(super) fn plan(
     run: &Run,
     role: Role,
@@ -199,13 +216,29 @@ pub(super) fn plan(
     terms: &RunTerms,
     handles: Option<&HandleKey>,
     result: &RunDirectory,
-    found: (Kept, Plan),
+    found: FoundState,
 ) -> Result<Option<Planned>, Error> {
-    let changes = match changes(run, connection, terms, &found.0)? {
+    let stages = terms.mine.disclosed();
+    let key_types = terms.terms.key_types();
+    let disclosure = Disclosure {
+        stages: &stages,
+        key_types: &key_types,
+        domain_from_email: run.agreement.mine.domain_from_email,
+    };
+    let changes = match changes(connection, &disclosure, &found.kept)? {
         Some(changes) => changes,
         None => return Ok(None),
     };
-    plan_from(run, role, terms, handles, result, found, changes).or_else(|error| {
+    plan_from(
+        run,
+        role,
+        (connection, &disclosure),
+        terms,
+        handles,
+        result,
+        (found, changes),
+    )
+    .or_else(|error| {
         tracing::warn!(%error, "the last run's state cannot be used: this run is full");
         Ok(None)
     })
@@ -214,38 +247,51 @@ pub(super) fn plan(
 fn plan_from(
     run: &Run,
     role: Role,
+    (connection, disclosure): (&Connection, &Disclosure<'_>),
     terms: &RunTerms,
     handles: Option<&HandleKey>,
     result: &RunDirectory,
-    (kept, plan): (Kept, Plan),
-    changes: Changes,
+    (found, changes): (FoundState, Changes),
 ) -> Result<Option<Planned>, Error> {
+    let FoundState {
+        kept,
+        result: last,
+        plan,
+    } = found;
     let epochs = keys::directory(&run.node_directory, &run.partnership_id);
     let files = StateFiles::delta(&result.path, &epochs, &run.vault, &kept)?;
-    let mut own = OwnWriter::create(&files.directory, &files.key)?;
-    let renewed = renew(
-        &kept,
-        terms.mine.clone(),
-        handles,
-        &changes,
-        &result.scratch(),
-        run.settings.limits,
-        &mut own,
-    )?;
-    let update = Update::find(&kept, &renewed, &result.scratch())?;
-    let local = renewed.local;
+    let previous = ResultSet::open(&kept.result, &last.manifest)?;
+    let mut own = Own::open(&kept.directory, &kept.key, &kept.document.own)?;
+    let update = Update::find(&mut own, changes, &terms.mine, handles)?;
+    let totals = update.totals.clone();
+    let counts = totals.key_counts();
+    if counts.list + counts.count > run.settings.limits.max_keys {
+        return Ok(None);
+    }
     let mut rng = fresh_rng()?;
     let planned = DeltaPlan::new(
         kept,
-        update,
-        changes.into_keys().collect(),
-        &local,
+        Basis {
+            own,
+            update,
+            tiers: &terms.mine,
+            read: &mut |ids, visit| {
+                let mut ids = ids.filter_map(|id| std::str::from_utf8(id).ok());
+                disclosed(connection, disclosure, &mut ids, &mut |row| {
+                    for (key_type, value) in row.keys {
+                        visit(*key_type, value);
+                    }
+                    Ok(())
+                })
+            },
+            below: &mut |bound| rng.next_u64() % bound,
+        },
+        (previous, last.manifest),
         plan.queries(role),
         plan.queries(role.peer()).is_some(),
-        &mut |bound| rng.next_u64() % bound,
     )?;
     if run.settings.deltas == DeltaRule::WhenSmaller
-        && !saves(run, role, terms, &local, &plan, planned.as_ref())
+        && !saves(run, role, terms, &totals, &plan, planned.as_ref())
     {
         return Ok(None);
     }
@@ -264,10 +310,9 @@ fn plan_from(
         queries_fit && tags_fit
     });
     Ok(planned.map(|plan| Planned {
-        local,
+        totals,
         plan,
         files,
-        own,
     }))
 }
 
@@ -276,14 +321,14 @@ fn saves(
     run: &Run,
     role: Role,
     terms: &RunTerms,
-    local: &LocalCustomers,
+    totals: &Totals,
     plan: &Plan,
     planned: Option<&DeltaPlan>,
 ) -> bool {
     let Some((planned, side)) = planned.zip(terms.terms.side(&run.parties.me())) else {
         return false;
     };
-    let [list, count, tags] = full_sizes(terms, side, local.key_counts());
+    let [list, count, tags] = full_sizes(terms, side, totals.key_counts());
     let queries = plan.queries(role).map_or(0, |queries| {
         u64::from(queries.list) * list + u64::from(queries.count) * count
     });
@@ -297,22 +342,15 @@ fn saves(
 
 /// What changed since the last run; `None` if it is too much, or too long ago.
 fn changes(
-    run: &Run,
     connection: &Connection,
-    terms: &RunTerms,
+    disclosure: &Disclosure<'_>,
     kept: &Kept,
 ) -> Result<Option<Changes>, Error> {
     let own = &kept.document.own;
-    let most = most_changes(own.count());
+    let most = most_changes(own.totals.rows);
     let mut changes = Changes::new();
     let mut count = 0;
-    let key_types = terms.terms.key_types();
-    let disclosure = Disclosure {
-        stages: &terms.mine.disclosed(),
-        key_types: &key_types,
-        domain_from_email: run.agreement.mine.domain_from_email,
-    };
-    let scanned = scan_changes(connection, own.change_seq, &disclosure, &mut |change| {
+    let scanned = scan_changes(connection, own.change_seq, disclosure, &mut |change| {
         count += 1;
         if count > most {
             return Ok(());
@@ -382,19 +420,6 @@ pub(super) fn keeper(prepared: &mut Prepared, session: &Session) -> Result<Optio
         }
         _ => Ok(None),
     }
-}
-
-/// My rows' names, for the result and for the next run.
-pub(super) fn names(flows: &Flows) -> Result<KeptNames<'_>, Error> {
-    let keep = flows
-        .keeper
-        .as_ref()
-        .map(|keeper| (keeper.files.directory.as_path(), &keeper.files.key));
-    let last = flows
-        .delta
-        .as_ref()
-        .map(|delta| (&delta.kept, delta.changed.as_slice()));
-    KeptNames::new(&flows.run.store, keep, &flows.prepared.local, last)
 }
 
 /// Completes the state, which comes into force with the result.

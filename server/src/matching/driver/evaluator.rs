@@ -30,7 +30,7 @@ use crate::{
         ledger::Budget,
         local_customers::KeyRef,
         progress::RunState,
-        spool::{RecordWriter, Sorted, Sorter},
+        spool::{Sorted, Sorter},
     },
     overlap::graph::Edge,
 };
@@ -54,7 +54,7 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
     let secret = SecretKey::from_bytes(&keys.secret)?;
     let evaluator = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
     let source = ItemSource::own(
-        &flows.prepared.local,
+        flows.prepared.local()?,
         flow,
         flows.prepared.terms.terms.normaliser_version(),
     )?;
@@ -72,8 +72,7 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
         .await?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
     let sink = ClaimSink::Edges;
-    let (released, _) =
-        release(&flows, flow, &mut inbox, releasing, slices, &entries, sink).await?;
+    let released = release(&flows, flow, &mut inbox, releasing, slices, &entries, sink).await?;
     Ok(Some(released))
 }
 
@@ -241,32 +240,26 @@ fn labels(flows: &Flows, flow: ListFlow, slice: &SliceEntries) -> Result<Labels,
 }
 
 /// Where the claims of a run's slices go.
+#[derive(Clone, Copy)]
 pub(super) enum ClaimSink {
-    /// To the edges listed to me at once, and into the epoch's state.
+    /// To the edges listed to me.
     Edges,
-    /// To a file, by tag: later claims and withdrawals of the run may change what they say.
-    Spool(RecordWriter),
+    /// To what changes of them: later claims and withdrawals of the run may change what they say.
+    Changes,
 }
 
 impl ClaimSink {
-    fn take(&mut self, flows: &Flows, claim: &Claimed<'_>, key: &KeyRef) -> Result<(), Error> {
+    fn take(self, flows: &Flows, claim: &Claimed<'_>, key: &KeyRef) -> Result<(), Error> {
         match self {
-            Self::Edges => {
-                if let Some(keeper) = &flows.keeper {
-                    keeper.claimed(&claim.tag, key.index, &claim.label)?;
-                }
-                take_claim(flows, key, &claim.label)
-            }
-            Self::Spool(spool) => {
-                delta::evaluator::push_claim(spool, &claim.tag, key.index, &claim.label)
-            }
+            Self::Edges => take_claim(flows, key, &claim.label),
+            Self::Changes => delta::evaluator::take_claim(flows, key.index, &claim.label),
         }
     }
 }
 
 /// Adds a claim to the edges listed to me.
-pub(super) fn take_claim(flows: &Flows, key: &KeyRef, label: &Label<'_>) -> Result<(), Error> {
-    let Some(edge) = Edge::from_label(&flows.prepared.terms, key, label) else {
+fn take_claim(flows: &Flows, key: &KeyRef, label: &Label<'_>) -> Result<(), Error> {
+    let Some(edge) = Edge::from_label(&flows.prepared.terms, key, label, true) else {
         flows.note_bad_label();
         return Ok(());
     };
@@ -282,8 +275,8 @@ pub(super) async fn release(
     mut releasing: Releasing,
     slices: SliceFile,
     entries: &Sorted,
-    mut sink: ClaimSink,
-) -> Result<(Releasing, ClaimSink), Failure> {
+    sink: ClaimSink,
+) -> Result<Releasing, Failure> {
     let run = &flows.run;
     let slices = Arc::new(slices);
     let mut claimed = EntrySlices::new(entries.stream()?, flow.layout());
@@ -300,11 +293,11 @@ pub(super) async fn release(
                 .await?;
         }
         if releasing.all_claimed() {
-            return Ok((releasing, sink));
+            return Ok(releasing);
         }
         let payload = inbox.expect(FrameKind::Claims).await?;
         let flows_there = Arc::clone(flows);
-        let (releasing_back, claimed_back, sink_back, tags) = run
+        let (releasing_back, claimed_back, tags) = run
             .pool
             .run(move || {
                 let slice = claimed.take()?;
@@ -314,10 +307,10 @@ pub(super) async fn release(
                     sink.take(&flows_there, &claim, &slice.keys[claim.owner as usize])?;
                 }
                 let tags = slice.entries.len() as u64;
-                Ok::<_, Failure>((releasing, claimed, sink, tags))
+                Ok::<_, Failure>((releasing, claimed, tags))
             })
             .await?;
-        (releasing, claimed, sink) = (releasing_back, claimed_back, sink_back);
+        (releasing, claimed) = (releasing_back, claimed_back);
         run.meter.advance(RunState::Claims, tags);
     }
 }

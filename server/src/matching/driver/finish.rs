@@ -1,6 +1,9 @@
 //! From the matches to the result: shared customers, reports, files, receipts, and the swap.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use overlap_crypto::{
     receipt::{SignedReceipt, commit_result},
@@ -10,13 +13,16 @@ use overlap_crypto::{
 };
 
 use super::{
-    Flows, count, delta, directory,
+    Flows, count,
+    delta::{self, finish::DeltaShared},
+    directory,
     handshake::{declared, flow_names},
     lock, reports, wire,
 };
 use crate::{
     error::Error,
     matching::{
+        delta::{keeper::Keeper, links::LinksWriter},
         failure::Failure,
         keys::random,
         progress::RunState,
@@ -24,10 +30,10 @@ use crate::{
         spool::{Sorted, Sorter},
     },
     overlap::{
-        graph::Graph,
+        graph::{Graph, LinkSink},
         matrix::{CellSources, Matrix, Reported},
         reader::ResultSet,
-        writer::Found,
+        writer::{self, Manifest},
     },
 };
 
@@ -52,24 +58,24 @@ pub(super) async fn run(
     let run = &flows.run;
     run.meter.enter(RunState::Reports, 0);
     let there = Arc::clone(flows);
-    let (graph, matched_keys) = run
+    let found = run
         .pool
         .run(move || Ok::<_, Failure>(join(&there)?))
         .await?;
-    let graph = Arc::new(graph);
+    let found = Arc::new(found);
     let bad_labels = flows.bad_labels.load(std::sync::atomic::Ordering::Relaxed);
-    if bad_labels + graph.disagreeing() > 0 {
+    if bad_labels + found.disagreeing() > 0 {
         tracing::warn!(
             run = hex::encode(flows.session.run().0),
             bad_labels,
-            disagreeing = graph.disagreeing(),
+            disagreeing = found.disagreeing(),
             "labels of the partner's said nothing usable; they count as no match"
         );
     }
-    let reported = exchange_reports(flows, &mut phase, session_inbox, &graph).await?;
+    let reported = exchange_reports(flows, &mut phase, session_inbox, &found).await?;
     let (phase, count_flow) = match phase.finish()? {
         AfterReports::Count(phase) => {
-            let (matrix, result) = count::run(flows, &mut count_inbox, &graph).await?;
+            let (matrix, result) = count::run(flows, &mut count_inbox, found.graph()?).await?;
             (phase.finish(&matrix), Some(result))
         }
         AfterReports::Receipts(phase) => (phase, None),
@@ -81,11 +87,11 @@ pub(super) async fn run(
         .pool
         .run(move || {
             let sources = CellSources {
-                listed: graph.cells().clone(),
+                listed: found.cells(),
                 reported,
                 count_flow,
             };
-            Ok::<_, Failure>(write_result(&there, &graph, &matched_keys, &sources)?)
+            Ok::<_, Failure>(write_result(&there, &found, &sources)?)
         })
         .await?;
 
@@ -118,24 +124,81 @@ pub(super) async fn run(
     complete(flows, received, result, receipts.peer).await
 }
 
+/// The shared customers of a run.
+pub(super) enum Found {
+    /// Of a full run: all of them, and the positions of the keys that matched.
+    All {
+        graph: Arc<Graph>,
+        matched_keys: Sorted,
+        /// Taken when the state is completed.
+        links: Mutex<Option<LinksWriter>>,
+    },
+    /// Of a delta run: what became of those of the last run.
+    Changes(DeltaShared),
+}
+
+impl Found {
+    fn graph(&self) -> Result<&Arc<Graph>, Error> {
+        match self {
+            Self::All { graph, .. } => Ok(graph),
+            Self::Changes(_) => Err(Error::internal("a delta run with a count flow")),
+        }
+    }
+
+    fn cells(&self) -> BTreeMap<(u8, u8), u64> {
+        match self {
+            Self::All { graph, .. } => graph.cells().clone(),
+            Self::Changes(shared) => shared.totals.cells(),
+        }
+    }
+
+    fn disagreeing(&self) -> u64 {
+        match self {
+            Self::All { graph, .. } => graph.disagreeing(),
+            Self::Changes(shared) => shared.disagreeing,
+        }
+    }
+
+    /// How many of the partner's customers match a listed customer of mine, by the partner's stage.
+    pub(super) fn mutual_partners_by_stage(&self) -> &[u64] {
+        match self {
+            Self::All { graph, .. } => graph.mutual_partners_by_stage(),
+            Self::Changes(shared) => &shared.totals.mutual_partners_by_stage,
+        }
+    }
+}
+
 /// Makes shared customers of the matches. Both sides have what the list flows give: whatever becomes of the run, it counts.
-fn join(flows: &Flows) -> Result<(Graph, Sorted), Error> {
+fn join(flows: &Flows) -> Result<Found, Error> {
     lock(&flows.prepared.ledger).ran(flows.run.now(), declared(&flows.session))?;
+    if flows.delta.is_some() {
+        return delta::finish::join(flows).map(Found::Changes);
+    }
     let scratch = flows.directory.scratch();
-    let take = |sorter: &std::sync::Mutex<Sorter>| {
+    let take = |sorter: &Mutex<Sorter>| {
         std::mem::replace(&mut *lock(sorter), Sorter::new(&scratch, "unused", 0)).finish()
     };
     let edges = take(&flows.edges)?;
     let matched_keys = take(&flows.matched_keys)?;
     let prepared = &flows.prepared;
+    let mut links = flows.keeper.as_ref().map(Keeper::links).transpose()?;
+    let mut keep = links
+        .as_mut()
+        .map(|links| |position, link: &[u8]| links.push(position, link));
+    let local = prepared.local()?;
     let graph = Graph::join(
-        &prepared.local,
+        local.tiers(),
+        local.rows(),
         &edges,
         prepared.terms.theirs.len(),
-        &scratch,
-        flows.run.settings.limits.sort_bytes,
+        (&scratch, flows.run.settings.limits.sort_bytes),
+        keep.as_mut().map(|keep| keep as &mut LinkSink<'_>),
     )?;
-    Ok((graph, matched_keys))
+    Ok(Found::All {
+        graph: Arc::new(graph),
+        matched_keys,
+        links: Mutex::new(links),
+    })
 }
 
 /// Sends this side's report and takes the partner's, where the plan has them.
@@ -143,14 +206,14 @@ async fn exchange_reports(
     flows: &Arc<Flows>,
     phase: &mut ReportPhase,
     session_inbox: &mut wire::Inbox,
-    graph: &Arc<Graph>,
+    found: &Arc<Found>,
 ) -> Result<BTreeMap<(u8, u8), Reported>, Failure> {
     if phase.owes() {
-        let (there, graph) = (Arc::clone(flows), Arc::clone(graph));
+        let (there, found) = (Arc::clone(flows), Arc::clone(found));
         let report = flows
             .run
             .pool
-            .run(move || Ok::<_, Failure>(reports::make(&there, &graph)?))
+            .run(move || Ok::<_, Failure>(reports::make(&there, &found)?))
             .await?;
         let body = phase.send(report, flows.run.parties.signer.as_ref())?;
         flows
@@ -170,38 +233,27 @@ async fn exchange_reports(
 /// Writes the files of the result, and commits to it.
 fn write_result(
     flows: &Flows,
-    graph: &Graph,
-    matched_keys: &Sorted,
+    found: &Found,
     sources: &CellSources,
 ) -> Result<(ResultRecord, [u8; 32], [u8; 32]), Error> {
     let (run, prepared) = (&flows.run, &flows.prepared);
     let now = run.now();
-    let previous = run
-        .store
-        .read_blocking(|connection| records::result(connection, &run.partnership_id))?
-        .and_then(|result| {
-            let path = directory(&run.node_directory, &result.directory);
-            ResultSet::open(&path, &result.manifest)
-                .inspect_err(|error| tracing::warn!(%error, "the last result cannot be read"))
-                .ok()
-        });
     let matrix = Matrix::compute(&prepared.terms.mine, &prepared.terms.theirs, sources, now);
-    let names = delta::names(flows)?;
-    let manifest = Found {
-        local: &prepared.local,
-        graph,
-        matched_keys,
-        salt: &prepared.salt,
-        names: &names,
-        previous: previous.as_ref(),
-        now,
-        sort_bytes: run.settings.limits.sort_bytes,
-    }
-    .write(&flows.directory.path, &flows.directory.scratch())?;
-    let names = names.finish()?;
-    if let Some(keeper) = &flows.keeper {
-        keeper.finish(&prepared.local, &prepared.salt, prepared.change_seq, names)?;
-    }
+    let manifest = match found {
+        Found::All {
+            graph,
+            matched_keys,
+            links,
+        } => {
+            let manifest = write_all(flows, graph, matched_keys)?;
+            if let (Some(keeper), Some(links)) = (&flows.keeper, lock(links).take()) {
+                let mine = (&**prepared.local()?, &**graph);
+                keeper.finish(mine, links, &prepared.salt, prepared.change_seq)?;
+            }
+            manifest
+        }
+        Found::Changes(shared) => shared.manifest.clone(),
+    };
     let result = ResultRecord {
         run_id: run.record_id.clone(),
         directory: hex::encode(flows.session.run().0),
@@ -216,6 +268,31 @@ fn write_result(
     Ok((result, salt, commitment))
 }
 
+/// Writes the files of a full run's result.
+fn write_all(flows: &Flows, graph: &Graph, matched_keys: &Sorted) -> Result<Manifest, Error> {
+    let (run, prepared) = (&flows.run, &flows.prepared);
+    let previous = run
+        .store
+        .read_blocking(|connection| records::result(connection, &run.partnership_id))?
+        .and_then(|result| {
+            let path = directory(&run.node_directory, &result.directory);
+            ResultSet::open(&path, &result.manifest)
+                .inspect_err(|error| tracing::warn!(%error, "the last result cannot be read"))
+                .ok()
+        });
+    writer::Found {
+        local: prepared.local()?,
+        graph,
+        matched_keys,
+        salt: &prepared.salt,
+        store: &run.store,
+        previous: previous.as_ref(),
+        now: run.now(),
+        sort_bytes: run.settings.limits.sort_bytes,
+    }
+    .write(&flows.directory.path, &flows.directory.scratch())
+}
+
 /// Puts the result in force in one transaction, and removes what it replaces.
 async fn complete(
     flows: &Arc<Flows>,
@@ -224,7 +301,7 @@ async fn complete(
     peer_receipt: SignedReceipt,
 ) -> Result<Completed, Failure> {
     let run = &flows.run;
-    let counts = flows.prepared.local.key_counts();
+    let counts = flows.prepared.totals.key_counts();
     let peer = flows.session.peer();
     let summary = Summary {
         my_keys: counts.list + counts.count,

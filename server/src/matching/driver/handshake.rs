@@ -222,7 +222,7 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
     let (me, partner) = (run.parties.me(), run.parties.partner());
     let [list_queries, count_queries, tags] = match &prepared.delta {
         Some(delta) => delta.sizes(),
-        None => full_sizes(&prepared.terms, side, prepared.local.key_counts()),
+        None => full_sizes(&prepared.terms, side, prepared.totals.key_counts()),
     };
     let mut nonce = [0; 32];
     random(&mut nonce)?;
@@ -236,7 +236,7 @@ fn hello(run: &Run, prepared: &Prepared, run_id: RunId) -> Result<Hello, Failure
         )),
         None => None,
     };
-    let sizes = prepared.local.customers_by_stage();
+    let sizes = &prepared.totals.customers_by_stage;
     let mut stage_sizes: Vec<u32> = prepared
         .terms
         .mine

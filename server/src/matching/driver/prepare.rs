@@ -15,15 +15,20 @@ use overlap_crypto::{
 use rusqlite::Connection;
 
 use super::{
-    Run, RunDirectory, delta,
+    Run, RunDirectory,
+    delta::{self, fields::FieldLookup},
     sets::{FieldAreas, FieldStore},
 };
 use crate::{
-    customers::rows::{change_seq, scan_fields},
+    customers::rows::{FieldsRow, change_seq, scan_fields},
     error::{Error, Reason},
     matching::{
         compute::fresh_rng,
-        delta::{kept::StateFiles, own::OwnWriter, plan::DeltaPlan},
+        delta::{
+            kept::StateFiles,
+            own::{OwnWriter, Totals},
+            plan::DeltaPlan,
+        },
         failure::misused,
         keys::{self, EpochKeys, random},
         ledger::Ledger,
@@ -41,7 +46,9 @@ const LEDGER_PAUSE: Duration = Duration::from_millis(20);
 /// One side's part of a run.
 pub(super) struct Prepared {
     pub(super) terms: RunTerms,
-    pub(super) local: Arc<LocalCustomers>,
+    /// My customers, read for a full run.
+    local: Option<Arc<LocalCustomers>>,
+    pub(super) totals: Totals,
     pub(super) salt: [u8; 32],
     pub(super) own: Arc<OwnLabels>,
     /// Of this node as evaluator; present if it lists any stage.
@@ -55,12 +62,20 @@ pub(super) struct Prepared {
     /// What a delta run has to send; `None` for a full run.
     pub(super) delta: Option<DeltaPlan>,
     /// Where the run leaves what the next one may go on from.
-    pub(super) state_files: Option<(StateFiles, OwnWriter)>,
+    pub(super) state_files: Option<(StateFiles, Option<OwnWriter>)>,
+}
+
+/// Where the fields that I disclose come from.
+enum Fields {
+    /// A file with those of every row.
+    Stored(FieldStore),
+    /// The store, for the few customers that a delta run says something of.
+    LookedUp(FieldLookup),
 }
 
 /// What I say of my listed customers.
 pub(super) struct OwnLabels {
-    fields: FieldStore,
+    fields: Fields,
     /// By my stage's index: its number on the wire if it is listed.
     listed_codes: Vec<Option<u8>>,
 }
@@ -78,14 +93,24 @@ impl OwnLabels {
 
     /// The disclosed fields of the customers that keys stand for; zeros for those that are not listed.
     pub(super) fn areas(&self, keys: &[KeyRef]) -> Result<FieldAreas, Error> {
-        self.fields.areas(
-            keys.iter()
-                .map(|key| self.listed_codes[usize::from(key.stage)].map(|_| key.customer)),
-        )
+        let rows = keys
+            .iter()
+            .map(|key| self.listed_codes[usize::from(key.stage)].map(|_| key.customer));
+        match &self.fields {
+            Fields::Stored(fields) => fields.areas(rows),
+            Fields::LookedUp(fields) => fields.areas(rows),
+        }
     }
 }
 
 impl Prepared {
+    /// My customers, read for a full run.
+    pub(super) fn local(&self) -> Result<&Arc<LocalCustomers>, Error> {
+        self.local
+            .as_ref()
+            .ok_or_else(|| Error::internal("a delta run does not read all customers"))
+    }
+
     /// My side of the terms.
     pub(super) fn my_terms<'a>(&'a self, run: &Run) -> Result<&'a SideTerms, Error> {
         self.terms
@@ -144,11 +169,12 @@ impl Prepared {
                 None => ListQuerier::Open,
             };
             let mut salt = [0; 32];
-            let (local, delta, state_files) = match mode {
+            let (local, totals, delta, state_files) = match mode {
                 Mode::Full => {
                     // Fresh: positions of queries say nothing across full runs.
                     random(&mut salt)?;
                     let mut files = delta::files(run, &terms, directory)?;
+                    let mut nobody = ();
                     let local = LocalCustomers::read(
                         connection,
                         &run.agreement,
@@ -159,12 +185,14 @@ impl Prepared {
                             limits: run.settings.limits,
                         },
                         handles.as_ref(),
-                        &mut |key| match &mut files {
-                            Some((_, own)) => own.key(key),
-                            None => Ok(()),
+                        match &mut files {
+                            Some((_, own)) => own,
+                            None => &mut nobody,
                         },
                     )?;
-                    (local, None, files)
+                    let totals = Totals::of(&local);
+                    let files = files.map(|(files, own)| (files, Some(own)));
+                    (Some(Arc::new(local)), totals, None, files)
                 }
                 Mode::Delta => {
                     let Some(found) =
@@ -172,23 +200,37 @@ impl Prepared {
                     else {
                         return Ok(None);
                     };
-                    salt = found.0.document.own.salt()?;
-                    list_querier = delta::querier(found.0.document.binding.i_query);
+                    salt = found.kept.document.own.salt()?;
+                    list_querier = delta::querier(found.kept.document.binding.i_query);
                     let names = handles.as_ref();
                     let Some(planned) =
                         delta::plan(run, role, connection, &terms, names, directory, found)?
                     else {
                         return Ok(None);
                     };
-                    let files = (planned.files, planned.own);
-                    (planned.local, Some(planned.plan), Some(files))
+                    (
+                        None,
+                        planned.totals,
+                        Some(planned.plan),
+                        Some((planned.files, None)),
+                    )
                 }
             };
-            refuse_empty(&terms, &local)?;
-            let own = own_labels(run, connection, &terms, &local, directory)?;
+            refuse_empty(&terms, &totals)?;
+            let fields = match (&local, &delta) {
+                (Some(local), _) if terms.mine.has(Tier::List) => {
+                    Fields::Stored(own_fields(run, connection, &terms, local, directory)?)
+                }
+                (None, Some(delta)) if terms.mine.has(Tier::List) => {
+                    Fields::LookedUp(FieldLookup::new(run, &terms, &delta.customers)?)
+                }
+                _ => Fields::Stored(FieldStore::empty()),
+            };
+            let own = own_labels(&terms, fields);
             Ok(Some(Self {
                 own: Arc::new(own),
-                local: Arc::new(local),
+                local,
+                totals,
                 salt,
                 keys,
                 ledger: Mutex::new(ledger),
@@ -204,8 +246,8 @@ impl Prepared {
 }
 
 /// A run with nothing to bring is a mistake, unless one side hides everything: then there is nothing to match anyway.
-fn refuse_empty(terms: &RunTerms, local: &LocalCustomers) -> Result<(), Error> {
-    let counts = local.key_counts();
+fn refuse_empty(terms: &RunTerms, totals: &Totals) -> Result<(), Error> {
+    let counts = totals.key_counts();
     let disclosing = !terms.mine.disclosed().is_empty() && !terms.theirs.disclosed().is_empty();
     if disclosing && counts.list + counts.count == 0 {
         let types: Vec<&str> = terms
@@ -253,27 +295,16 @@ fn epoch_keys(run: &Run, terms: &RunTerms, least_epoch: u64) -> Result<EpochKeys
     )
 }
 
-fn own_labels(
-    run: &Run,
-    connection: &Connection,
-    terms: &RunTerms,
-    local: &LocalCustomers,
-    directory: &RunDirectory,
-) -> Result<OwnLabels, Error> {
+fn own_labels(terms: &RunTerms, fields: Fields) -> OwnLabels {
     let listed_codes = terms
         .mine
         .iter()
         .map(|(index, _, tier)| terms.mine.wire_code(index).filter(|_| tier == Tier::List))
         .collect();
-    let fields = if terms.mine.has(Tier::List) {
-        own_fields(run, connection, terms, local, directory)?
-    } else {
-        FieldStore::empty()
-    };
-    Ok(OwnLabels {
+    OwnLabels {
         fields,
         listed_codes,
-    })
+    }
 }
 
 /// The disclosed fields of every row, in the same snapshot and order as the rows.
@@ -304,21 +335,7 @@ fn own_fields(
             }
             // Only a customer's naming row speaks for it.
             if local.customer(row) == row && local.tier(row) == Tier::List {
-                let values: Vec<Option<&str>> = found
-                    .values
-                    .iter()
-                    .map(|value| (!value.is_empty()).then_some(*value))
-                    .collect();
-                let area = fields::encode(&values, area_bytes).map_err(|misuse| {
-                    Error::new(
-                        misused(misuse).reason(),
-                        format!(
-                            "customer \"{}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields",
-                            found.id
-                        ),
-                    )
-                })?;
-                push(&area)?;
+                push(&area(found, area_bytes)?)?;
             } else {
                 push(&nothing)?;
             }
@@ -331,5 +348,23 @@ fn own_fields(
             ));
         }
         Ok(())
+    })
+}
+
+/// What a label says of a row's fields.
+pub(super) fn area(row: &FieldsRow<'_>, area_bytes: usize) -> Result<Vec<u8>, Error> {
+    let values: Vec<Option<&str>> = row
+        .values
+        .iter()
+        .map(|value| (!value.is_empty()).then_some(*value))
+        .collect();
+    fields::encode(&values, area_bytes).map_err(|misuse| {
+        Error::new(
+            misused(misuse).reason(),
+            format!(
+                "customer \"{}\": its shared fields exceed label_field_bytes = {area_bytes}: raise it or share fewer fields",
+                row.id
+            ),
+        )
     })
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(
     }
     let plan = flows.session.plan().queries(flows.session.role());
     let source = ItemSource::queries(
-        &flows.prepared.local,
+        flows.prepared.local()?,
         flow,
         plan.ok_or_else(|| Error::internal("a flow outside the plan"))?,
         flows.prepared.terms.terms.normaliser_version(),
@@ -262,9 +262,6 @@ impl MatchBatch {
         let matches = SealedMatches::from_bytes(format, self.sealed)?;
         let opened = complete.open(flows.run.settings.backend, &matches)?;
         for (found, key) in opened.iter().zip(&self.keys) {
-            if let Some(keeper) = &flows.keeper {
-                keeper.matched(&found.tag, key.index, found.label.as_ref())?;
-            }
             take_label(flows, key, found.label.as_ref())?;
         }
         Ok(())
@@ -272,12 +269,8 @@ impl MatchBatch {
 }
 
 /// Adds what a label says of a key to the edges listed to me.
-pub(super) fn take_label(
-    flows: &Flows,
-    key: &KeyRef,
-    label: Option<&Label<'_>>,
-) -> Result<(), Error> {
-    let edge = label.and_then(|label| Edge::from_label(&flows.prepared.terms, key, label));
+fn take_label(flows: &Flows, key: &KeyRef, label: Option<&Label<'_>>) -> Result<(), Error> {
+    let edge = label.and_then(|label| Edge::from_label(&flows.prepared.terms, key, label, false));
     let Some(edge) = edge else {
         flows.note_bad_label();
         return Ok(());

@@ -10,15 +10,15 @@ use overlap_crypto::{
 };
 use ring::digest;
 
-use super::Flows;
+use super::{Flows, finish::Found};
 use crate::{
     error::Error,
     matching::{failure::misused, local_customers::LocalCustomers, records, terms::RunTerms},
-    overlap::{graph::Graph, matrix::Reported},
+    overlap::{graph::Graph, matrix::Reported, reader::ResultSet},
 };
 
 /// Computes the report and makes durable what it releases. Only then may it be sent. Blocks.
-pub(super) fn make(flows: &Flows, graph: &Graph) -> Result<Report, Error> {
+pub(super) fn make(flows: &Flows, found: &Found) -> Result<Report, Error> {
     let (run, prepared) = (&flows.run, &flows.prepared);
     let side = prepared.my_terms(run)?;
     let reader = prepared
@@ -26,14 +26,17 @@ pub(super) fn make(flows: &Flows, graph: &Graph) -> Result<Report, Error> {
         .terms
         .partner_of(&run.parties.me())
         .ok_or_else(|| Error::internal("the partner is no side of the terms"))?;
-    let members = members(&prepared.terms, &prepared.local, graph)?;
+    let members = match found {
+        Found::All { graph, .. } => members(&prepared.terms, prepared.local()?, graph)?,
+        Found::Changes(shared) => listed_members(&prepared.terms, &shared.result)?,
+    };
     let input = ReleaseInput {
         structure: prepared.terms.terms.structure_hash(),
         now: run.now().as_second().unsigned_abs(),
         reporter_stages: side.stages_of(Tier::Count),
         reader_stages: reader.stages_of(Tier::List),
         members: &members,
-        unclaimed: &unclaimed(flows, graph),
+        unclaimed: &unclaimed(flows, found),
     };
     let intervals = run.settings.releases;
     let rules = ReportRules {
@@ -79,32 +82,54 @@ fn members(
                 break id;
             }
         };
-        let missing = || Error::internal("a reported stage is not disclosed");
-        let cell = Cell {
-            reporter_stage: terms.mine.wire_code(component.mine).ok_or_else(missing)?,
-            reader_stage: terms
-                .theirs
-                .wire_code(component.theirs)
-                .ok_or_else(missing)?,
-        };
-        // The id itself stays out: the series outlives the customer's row.
-        let hash = digest::digest(&digest::SHA256, id);
-        let mut member = Member::default();
-        member.copy_from_slice(&hash.as_ref()[..size_of::<Member>()]);
-        members.entry(cell).or_default().push(member);
+        let cell = cell(terms, component.mine, component.theirs)?;
+        members.entry(cell).or_default().push(member(id));
     }
     Ok(members)
 }
 
+/// [`members`] of a result that is written.
+fn listed_members(
+    terms: &RunTerms,
+    result: &ResultSet,
+) -> Result<BTreeMap<Cell, Vec<Member>>, Error> {
+    let mut members: BTreeMap<Cell, Vec<Member>> = BTreeMap::new();
+    result.columns(&mut |position, column| {
+        if !column.mutual {
+            let cell = cell(terms, column.mine, column.theirs)?;
+            let id = result.shared(position)?.id;
+            members.entry(cell).or_default().push(member(id.as_bytes()));
+        }
+        Ok(true)
+    })?;
+    Ok(members)
+}
+
+fn cell(terms: &RunTerms, mine: u8, theirs: u8) -> Result<Cell, Error> {
+    let missing = || Error::internal("a reported stage is not disclosed");
+    Ok(Cell {
+        reporter_stage: terms.mine.wire_code(mine).ok_or_else(missing)?,
+        reader_stage: terms.theirs.wire_code(theirs).ok_or_else(missing)?,
+    })
+}
+
+/// The id itself stays out: the series outlives the customer's row.
+fn member(id: &[u8]) -> Member {
+    let hash = digest::digest(&digest::SHA256, id);
+    let mut member = Member::default();
+    member.copy_from_slice(&hash.as_ref()[..size_of::<Member>()]);
+    member
+}
+
 /// For each of the reader's stages: its declared customers that are not known to both already.
-fn unclaimed(flows: &Flows, graph: &Graph) -> BTreeMap<u8, u64> {
+fn unclaimed(flows: &Flows, found: &Found) -> BTreeMap<u8, u64> {
     let declared = &flows.session.peer().stage_sizes;
     let theirs = &flows.prepared.terms.theirs;
     (0_u8..)
         .zip(declared)
         .filter_map(|(code, size)| {
             let stage = theirs.from_wire_code(code)?;
-            let claimed = graph.mutual_partners_by_stage()[usize::from(stage)];
+            let claimed = found.mutual_partners_by_stage()[usize::from(stage)];
             Some((code, u64::from(*size).saturating_sub(claimed)))
         })
         .collect()

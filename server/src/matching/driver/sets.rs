@@ -40,18 +40,25 @@ pub(super) struct Batch {
 
 /// Reads the keys a flow is about, chunk by chunk.
 pub(super) struct ItemSource {
-    tiers: StageTiers,
-    keys: KeyReader,
-    list: bool,
-    count: bool,
+    keys: SourceKeys,
     /// Keys and padding still to come.
     real: u64,
     padding: u64,
-    /// Only these keys; `None` for all of the tiers.
-    chosen: Option<VecDeque<ChosenKey>>,
     flow: ListFlow,
     normaliser_version: u16,
     rng: ChaCha20Rng,
+}
+
+/// Where a flow's keys come from.
+enum SourceKeys {
+    /// All of some tiers.
+    Tiers {
+        keys: KeyReader,
+        tiers: StageTiers,
+        list: bool,
+        count: bool,
+    },
+    Chosen(VecDeque<ChosenKey>),
 }
 
 impl ItemSource {
@@ -65,13 +72,14 @@ impl ItemSource {
         let counts = local.key_counts();
         let real = u64::from(queries.list) * counts.list + u64::from(queries.count) * counts.count;
         Ok(Self {
-            keys: local.keys()?,
-            tiers: local.tiers().clone(),
-            list: queries.list,
-            count: queries.count,
+            keys: SourceKeys::Tiers {
+                keys: local.keys()?,
+                tiers: local.tiers().clone(),
+                list: queries.list,
+                count: queries.count,
+            },
             real,
             padding: flow.queries.saturating_sub(real),
-            chosen: None,
             flow,
             normaliser_version,
             rng: fresh_rng()?,
@@ -85,13 +93,14 @@ impl ItemSource {
         normaliser_version: u16,
     ) -> Result<Self, Error> {
         Ok(Self {
-            keys: local.keys()?,
-            tiers: local.tiers().clone(),
-            list: true,
-            count: false,
+            keys: SourceKeys::Tiers {
+                keys: local.keys()?,
+                tiers: local.tiers().clone(),
+                list: true,
+                count: false,
+            },
             real: local.key_counts().list,
             padding: 0,
-            chosen: None,
             flow,
             normaliser_version,
             rng: fresh_rng()?,
@@ -100,20 +109,15 @@ impl ItemSource {
 
     /// These keys, with padding strewn in.
     pub(super) fn chosen(
-        local: &LocalCustomers,
         flow: ListFlow,
         normaliser_version: u16,
         chosen: VecDeque<ChosenKey>,
         padding: u64,
     ) -> Result<Self, Error> {
         Ok(Self {
-            keys: local.keys()?,
-            tiers: local.tiers().clone(),
-            list: true,
-            count: true,
             real: chosen.len() as u64,
+            keys: SourceKeys::Chosen(chosen),
             padding,
-            chosen: Some(chosen),
             flow,
             normaliser_version,
             rng: fresh_rng()?,
@@ -137,29 +141,35 @@ impl ItemSource {
             }
             let position =
                 u32::try_from(keys.len()).map_err(|_| Error::internal("a long batch"))?;
-            if let Some(chosen) = &mut self.chosen {
-                let ChosenKey { key, value } = chosen.pop_front().ok_or_else(too_few)?;
-                items
-                    .push(position, key.key_type, &value)
-                    .map_err(misused)?;
-                keys.push(key);
-                self.real -= 1;
-                continue;
-            }
-            let Some(key) = self.keys.next_key()? else {
-                return Err(too_few());
-            };
-            let wanted = match self.tiers.tier(key.stage) {
-                Tier::List => self.list,
-                Tier::Count => self.count,
-                Tier::Hidden => false,
-            };
-            if wanted {
-                items
-                    .push(position, key.key_type, key.value.as_bytes())
-                    .map_err(misused)?;
-                keys.push(key.reference());
-                self.real -= 1;
+            match &mut self.keys {
+                SourceKeys::Chosen(chosen) => {
+                    let ChosenKey { key, value } = chosen.pop_front().ok_or_else(too_few)?;
+                    items
+                        .push(position, key.key_type, &value)
+                        .map_err(misused)?;
+                    keys.push(key);
+                    self.real -= 1;
+                }
+                SourceKeys::Tiers {
+                    keys: reader,
+                    tiers,
+                    list,
+                    count,
+                } => {
+                    let key = reader.next_key()?.ok_or_else(too_few)?;
+                    let wanted = match tiers.tier(key.stage) {
+                        Tier::List => *list,
+                        Tier::Count => *count,
+                        Tier::Hidden => false,
+                    };
+                    if wanted {
+                        items
+                            .push(position, key.key_type, key.value.as_bytes())
+                            .map_err(misused)?;
+                        keys.push(key.reference());
+                        self.real -= 1;
+                    }
+                }
             }
         }
         Ok(Batch { items, keys })
@@ -415,10 +425,7 @@ impl FieldStore {
                     .map_err(|error| disk(&self.path, &error))?;
             }
         }
-        Ok(FieldAreas {
-            bytes,
-            area_bytes: self.area_bytes,
-        })
+        Ok(FieldAreas::new(bytes, self.area_bytes))
     }
 }
 
@@ -429,6 +436,11 @@ pub(super) struct FieldAreas {
 }
 
 impl FieldAreas {
+    /// Areas of this length, back to back.
+    pub(super) const fn new(bytes: Vec<u8>, area_bytes: usize) -> Self {
+        Self { bytes, area_bytes }
+    }
+
     /// The area of the customer that was asked for at this place.
     pub(super) fn at(&self, index: usize) -> &[u8] {
         &self.bytes[index * self.area_bytes..(index + 1) * self.area_bytes]

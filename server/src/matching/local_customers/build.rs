@@ -21,11 +21,32 @@ use crate::{
 /// Bytes of a key record before the value: hash, row, type, handle.
 const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + HANDLE_BYTES;
 
-/// Takes one key of one row: salted hash, number of the row, type, handle of the row, value. They come sorted.
-pub type SeenKey<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+/// Takes what is read of my customers.
+pub trait Observer {
+    /// Takes a row with the salted hashes of its keys. Rows come by ascending id.
+    ///
+    /// # Errors
+    /// Whatever keeps it from taking the row.
+    fn row(&mut self, id: &str, stage: u8, hashes: &[[u8; GROUP_BYTES]]) -> Result<(), Error>;
 
-/// Puts the next key of a row in the form of [`SeenKey`] into its argument; `false` after the last.
-pub type KeptKeys<'a> = dyn FnMut(&mut Vec<u8>) -> Result<bool, Error> + 'a;
+    /// Takes one key of one row: salted hash, number of the row, type, handle of the row, value. They come sorted, after the
+    /// rows.
+    ///
+    /// # Errors
+    /// Whatever keeps it from taking the key.
+    fn key(&mut self, record: &[u8]) -> Result<(), Error>;
+}
+
+/// Takes nothing down.
+impl Observer for () {
+    fn row(&mut self, _: &str, _: u8, _: &[[u8; GROUP_BYTES]]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn key(&mut self, _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+}
 
 /// Merges rows that are handed in by ascending id.
 pub struct Builder<'a> {
@@ -38,6 +59,7 @@ pub struct Builder<'a> {
     ids: RecordWriter,
     grouped: Sorter,
     last_id: String,
+    hashes: Vec<[u8; GROUP_BYTES]>,
 }
 
 impl<'a> Builder<'a> {
@@ -62,6 +84,7 @@ impl<'a> Builder<'a> {
             ids: RecordWriter::create(&directory.join("ids"))?,
             grouped: Sorter::new(directory, "grouped", limits.sort_bytes),
             last_id: String::new(),
+            hashes: Vec::new(),
         })
     }
 
@@ -70,12 +93,31 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// `SET_TOO_LARGE`; what the file system reports; `INTERNAL` if the row is hidden or out of order.
     pub fn push(&mut self, id: &str, stage: &str, keys: &[(KeyType, String)]) -> Result<(), Error> {
+        self.push_seen(id, stage, keys, &mut ())
+    }
+
+    /// [`Builder::push`] before an observer.
+    ///
+    /// # Errors
+    /// As [`Builder::push`]; what the observer reports.
+    pub fn push_seen(
+        &mut self,
+        id: &str,
+        stage: &str,
+        keys: &[(KeyType, String)],
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
         let stage = self
             .tiers
             .index_of(stage)
             .filter(|&stage| self.tiers.tier(stage) != Tier::Hidden)
             .ok_or_else(hidden)?;
         let row = self.push_row(id, stage)?;
+        self.hashes.clear();
+        for (key_type, value) in keys {
+            self.hashes.push(key_hash(&self.salt, *key_type, value));
+        }
+        observer.row(id, stage, &self.hashes)?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -86,26 +128,14 @@ impl<'a> Builder<'a> {
         let mut head = [0; KEY_HEAD_BYTES];
         head[GROUP_BYTES..][..4].copy_from_slice(&row.to_be_bytes());
         head[GROUP_BYTES + 5..].copy_from_slice(&handle);
-        for (key_type, value) in keys {
-            head[..GROUP_BYTES].copy_from_slice(&key_hash(&self.salt, *key_type, value));
+        for ((key_type, value), hash) in keys.iter().zip(&self.hashes) {
+            head[..GROUP_BYTES].copy_from_slice(hash);
             head[GROUP_BYTES + 4] = key_type.code();
             self.grouped.push(&[&head, value.as_bytes()])?;
         }
         if self.grouped.len() > self.limits.max_keys {
             return Err(self.too_large());
         }
-        Ok(())
-    }
-
-    /// Adds a row whose keys come with [`Builder::finish_merging`].
-    ///
-    /// # Errors
-    /// As [`Builder::push`].
-    pub fn push_without_keys(&mut self, id: &str, stage: u8) -> Result<(), Error> {
-        if usize::from(stage) >= self.tiers.len() || self.tiers.tier(stage) == Tier::Hidden {
-            return Err(hidden());
-        }
-        self.push_row(id, stage)?;
         Ok(())
     }
 
@@ -137,20 +167,14 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// What the file system reports.
     pub fn finish(self) -> Result<LocalCustomers, Error> {
-        self.finish_merging(&mut |_| Ok(false), &mut |_| Ok(()))
+        self.finish_seen(&mut ())
     }
 
-    /// Merges the rows that share a key: those pushed with their keys, and those whose keys are `kept`.
+    /// [`Builder::finish`] before an observer.
     ///
     /// # Errors
-    /// `SET_TOO_LARGE`; what the file system, `kept` or `seen` reports.
-    pub fn finish_merging(
-        self,
-        kept: &mut KeptKeys<'_>,
-        seen: &mut SeenKey<'_>,
-    ) -> Result<LocalCustomers, Error> {
-        let too_large = self.too_large();
-        let mut keys = 0;
+    /// What the file system or the observer reports.
+    pub fn finish_seen(self, observer: &mut dyn Observer) -> Result<LocalCustomers, Error> {
         let mut groups = Groups {
             keys: RecordWriter::create(&self.directory.join("keys"))?,
             pairs: Vec::new(),
@@ -160,26 +184,9 @@ impl<'a> Builder<'a> {
         };
         let sorted = self.grouped.finish()?;
         let mut stream = sorted.stream()?;
-        let mut before = Vec::new();
-        let mut more = kept(&mut before)?;
-        let mut next = stream.next_record()?;
-        loop {
-            let (record, from_before) = match next {
-                Some(record) if !more || record < before.as_slice() => (record, false),
-                _ if more => (before.as_slice(), true),
-                _ => break,
-            };
-            keys += 1;
-            if keys > self.limits.max_keys {
-                return Err(too_large);
-            }
-            seen(record)?;
+        while let Some(record) = stream.next_record()? {
+            observer.key(record)?;
             groups.push(record)?;
-            if from_before {
-                more = kept(&mut before)?;
-            } else {
-                next = stream.next_record()?;
-            }
         }
         groups.end()?;
         drop((stream, sorted));

@@ -12,7 +12,18 @@ use crate::{
 };
 
 /// Bytes of an edge before the fields.
-const EDGE_BYTES: usize = HANDLE_BYTES + 1 + 4 + 1 + 1 + HANDLE_BYTES;
+const EDGE_BYTES: usize = HANDLE_BYTES + 1 + 4 + 1 + 1 + HANDLE_BYTES + 4;
+/// Marks the type of a key whose match the partner claimed.
+const CLAIMED: u8 = 0x80;
+
+/// The key that an edge comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeKey {
+    /// Its number.
+    pub number: u32,
+    /// Whether the partner claimed the match; else I found it.
+    pub claimed: bool,
+}
 
 /// One match that is listed to me.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +40,8 @@ pub struct Edge<'a> {
     pub my_handle: Handle,
     /// The kind of the key that matched.
     pub key_type: KeyType,
+    /// The key that matched.
+    pub key: EdgeKey,
     /// What the partner discloses of its customer, as it sent it.
     pub fields: &'a [u8],
 }
@@ -43,15 +56,21 @@ impl<'a> Edge<'a> {
         head[..16].copy_from_slice(&self.handle);
         head[16] = self.their_stage;
         head[17..21].copy_from_slice(&self.customer.to_be_bytes());
-        head[21] = self.key_type.code();
+        head[21] = type_byte(self.key_type, self.key);
         head[22] = self.my_stage;
-        head[23..].copy_from_slice(&self.my_handle);
+        head[23..39].copy_from_slice(&self.my_handle);
+        head[39..].copy_from_slice(&self.key.number.to_be_bytes());
         sorter.push(&[&head, self.fields])
     }
 
-    /// What a label says of the key that matched; `None` if it does not parse or names a stage that is not listed.
+    /// What a label, or a claim, says of the key that matched; `None` if it does not parse or names a stage that is not listed.
     #[must_use]
-    pub fn from_label(terms: &RunTerms, key: &KeyRef, label: &Label<'a>) -> Option<Self> {
+    pub fn from_label(
+        terms: &RunTerms,
+        key: &KeyRef,
+        label: &Label<'a>,
+        claimed: bool,
+    ) -> Option<Self> {
         let their_stage = terms.theirs.from_wire_code(label.stage)?;
         if terms.theirs.tier(their_stage) != Tier::List {
             return None;
@@ -65,6 +84,10 @@ impl<'a> Edge<'a> {
             my_stage: key.stage,
             my_handle: key.handle,
             key_type: key.key_type,
+            key: EdgeKey {
+                number: key.index,
+                claimed,
+            },
             fields: without_filler(label.fields),
         })
     }
@@ -74,16 +97,33 @@ impl<'a> Edge<'a> {
         let (head, fields) = record
             .split_first_chunk::<EDGE_BYTES>()
             .ok_or_else(malformed)?;
+        let number = u32::from_be_bytes(head[39..].try_into().expect("four bytes"));
+        let (key, key_type) = from_type_byte(number, head[21]).ok_or_else(malformed)?;
         Ok(Self {
             handle: head[..16].try_into().expect("sixteen bytes"),
             their_stage: head[16],
             customer: u32::from_be_bytes(head[17..21].try_into().expect("four bytes")),
-            key_type: KeyType::from_code(head[21]).ok_or_else(malformed)?,
+            key,
+            key_type,
             my_stage: head[22],
-            my_handle: head[23..].try_into().expect("sixteen bytes"),
+            my_handle: head[23..39].try_into().expect("sixteen bytes"),
             fields,
         })
     }
+}
+
+/// A key's type, and who found the match, in a byte.
+pub(super) const fn type_byte(key_type: KeyType, key: EdgeKey) -> u8 {
+    key_type.code() | if key.claimed { CLAIMED } else { 0 }
+}
+
+/// Reads [`type_byte`].
+pub(super) fn from_type_byte(number: u32, byte: u8) -> Option<(EdgeKey, KeyType)> {
+    let key = EdgeKey {
+        number,
+        claimed: byte & CLAIMED != 0,
+    };
+    Some((key, KeyType::from_code(byte & !CLAIMED)?))
 }
 
 /// A fields area without the zeros it was filled up with.

@@ -7,67 +7,18 @@ use std::{collections::BTreeMap, path::Path};
 
 use overlap_crypto::terms::Tier;
 
-use super::{Component, Edge, Graph, HANDLE_BYTES, Handle, KeyTypes};
+use super::{
+    Component, Edge, Graph, HANDLE_BYTES, Handle, KeyTypes, Link, LinkSink,
+    link::{MAX_LINK_KEYS, push_key},
+};
 use crate::{
     error::Error,
     matching::{
         bits::Bits,
-        local_customers::{LocalCustomers, StageTiers, merge::DisjointSets},
+        local_customers::{StageTiers, merge::DisjointSets},
         spool::{RecordWriter, Sorted, Sorter},
     },
 };
-
-/// Bytes of a [`Link`] before the fields.
-const LINK_BYTES: usize = 4 + 4 + 1 + 1 + 1 + 1 + 2 * HANDLE_BYTES;
-
-/// One of my customers and one of the partner's: what all keys that match between them make.
-#[derive(Clone, Copy)]
-struct Link {
-    customer: u32,
-    /// The partner's customer: its position by ascending handle.
-    partner: u32,
-    /// Whether the partner's customer matches others of mine too.
-    is_shared: bool,
-    mine: u8,
-    theirs: u8,
-    key_types: KeyTypes,
-    my_handle: Handle,
-    handle: Handle,
-}
-
-impl Link {
-    fn to_bytes(self) -> [u8; LINK_BYTES] {
-        let mut bytes = [0; LINK_BYTES];
-        bytes[..4].copy_from_slice(&self.customer.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.partner.to_be_bytes());
-        bytes[8] = self.is_shared.into();
-        bytes[9] = self.mine;
-        bytes[10] = self.theirs;
-        bytes[11] = self.key_types.bits();
-        bytes[12..28].copy_from_slice(&self.my_handle);
-        bytes[28..].copy_from_slice(&self.handle);
-        bytes
-    }
-
-    fn parse(record: &[u8]) -> Result<(Self, &[u8]), Error> {
-        let (head, fields) = record
-            .split_first_chunk::<LINK_BYTES>()
-            .ok_or_else(|| Error::internal("a link record is malformed"))?;
-        let number =
-            |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
-        let link = Self {
-            customer: number(0),
-            partner: number(4),
-            is_shared: head[8] != 0,
-            mine: head[9],
-            theirs: head[10],
-            key_types: KeyTypes::from_bits(head[11]),
-            my_handle: head[12..28].try_into().expect("sixteen bytes"),
-            handle: head[28..].try_into().expect("sixteen bytes"),
-        };
-        Ok((link, fields))
-    }
-}
 
 /// What the edges say, by my customers.
 struct Links {
@@ -77,24 +28,31 @@ struct Links {
 }
 
 impl Graph {
-    /// Joins the edges. Memory: two bits a row, three sorters, and about 20 bytes for each edge that shares a customer with
-    /// another.
+    /// Joins the edges of my customers, whose numbers are below `customers` and ascend as their ids do. `sink` takes the links
+    /// of every shared customer, by ascending position.
+    ///
+    /// Memory: two bits a customer, three sorters, and about 20 bytes for each edge that shares a customer with another.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// What the file system or the sink reports.
     pub fn join(
-        local: &LocalCustomers,
+        tiers: &StageTiers,
+        customers: usize,
         edges: &Sorted,
         their_stages: usize,
-        directory: &Path,
-        sort_bytes: usize,
+        (directory, sort_bytes): (&Path, usize),
+        mut sink: Option<&mut LinkSink<'_>>,
     ) -> Result<Self, Error> {
         let sorter = |name| Sorter::new(directory, name, sort_bytes);
-        let links = link(local.tiers(), edges, their_stages, sorter("links"))?;
-        let mut naming = Bits::new(local.rows());
-        let mut knots = Knots::find(local.tiers(), &links.sorted, &mut naming)?;
-        let their_fields = knots.look_up(&links.sorted, sorter("knot_fields"))?;
+        let links = link(tiers, edges, their_stages, sorter("links"))?;
+        let mut naming = Bits::new(customers);
+        let mut knots = Knots::find(tiers, &links.sorted, &mut naming)?;
+        let knot_links = sink.is_some().then(|| sorter("knot_links"));
+        let (their_fields, knot_links) =
+            knots.look_up(&links.sorted, sorter("knot_fields"), knot_links)?;
         let mut their_fields = their_fields.stream()?;
+        let mut knot_links = knot_links.stream()?;
+        let mut knot_link = knot_links.next_record()?.map(<[u8]>::to_vec);
         let naming = naming.ranked();
 
         let mut components = RecordWriter::create(&directory.join("components"))?;
@@ -103,10 +61,11 @@ impl Graph {
         let mut stream = links.sorted.stream()?;
         let mut last = None;
         while let Some(record) = stream.next_record()? {
-            let (link, fields) = Link::parse(record)?;
+            let (link, _, fields) = Link::parse(record)?;
             let knot = knots.of_customer(link.customer);
             let names = knot.map_or(link.customer, |knot| knot.component.customer);
-            let position = naming.position(names).to_be_bytes();
+            let number = naming.position(names);
+            let position = number.to_be_bytes();
             handles.push(&[&link.handle, &position])?;
             // Only the first link of a naming customer.
             if names != link.customer || last == Some(link.customer) {
@@ -115,9 +74,9 @@ impl Graph {
             last = Some(link.customer);
             let (component, my_handle) = match knot {
                 Some(knot) => (knot.component, knot.my_handle),
-                None => (link.component(local.tiers()), link.my_handle),
+                None => (link.component(tiers), link.my_handle),
             };
-            if local.tiers().tier(component.mine) == Tier::List {
+            if tiers.tier(component.mine) == Tier::List {
                 handles.push(&[&my_handle, &position])?;
             }
             *cells.entry((component.mine, component.theirs)).or_insert(0) += 1;
@@ -126,8 +85,19 @@ impl Graph {
                 let fields = their_fields.next_record()?.and_then(|r| r.get(4..));
                 let fields = fields.ok_or_else(|| Error::internal("a knot has no fields"))?;
                 components.push(&[&head, &my_handle, fields])?;
+                while let Some(found) = &knot_link
+                    && found.starts_with(&names.to_be_bytes())
+                {
+                    if let Some(sink) = &mut sink {
+                        sink(number, &found[4..])?;
+                    }
+                    knot_link = knot_links.next_record()?.map(<[u8]>::to_vec);
+                }
             } else {
                 components.push(&[&head, &my_handle, fields])?;
+                if let Some(sink) = &mut sink {
+                    sink(number, record)?;
+                }
             }
         }
         Ok(Self {
@@ -153,22 +123,13 @@ fn link(
     let mut disagreeing = 0;
     // The last link of the current partner customer, and what it says.
     let mut current: Option<Link> = None;
+    let mut keys = Vec::new();
     let mut fields = Vec::new();
     let mut is_mutual = false;
     let mut stream = edges.stream()?;
     while let Some(record) = stream.next_record()? {
         let edge = Edge::parse(record)?;
-        let mut next = Link {
-            customer: edge.customer,
-            partner: 0,
-            is_shared: false,
-            mine: edge.my_stage,
-            theirs: edge.their_stage,
-            key_types: KeyTypes::default(),
-            my_handle: edge.my_handle,
-            handle: edge.handle,
-        };
-        next.key_types.insert(edge.key_type);
+        let mut next = Link::of_edge(&edge);
         match &mut current {
             Some(link) if link.handle == edge.handle => {
                 // A partner that says two things of one customer is not believed the second time.
@@ -177,17 +138,18 @@ fn link(
                     continue;
                 }
                 // The edges of one partner customer come by ascending customer of mine.
-                if link.customer == edge.customer {
+                if link.customer == edge.customer && keys.len() < MAX_LINK_KEYS {
                     link.key_types.insert(edge.key_type);
+                    push_key(&mut keys, edge.key, edge.key_type);
                     continue;
                 }
                 link.is_shared = true;
-                sorter.push(&[&link.to_bytes(), &fields])?;
+                link.push_to(&mut sorter, &keys, &fields)?;
                 (next.partner, next.is_shared) = (link.partner, true);
             }
             _ => {
                 if let Some(link) = &current {
-                    sorter.push(&[&link.to_bytes(), &fields])?;
+                    link.push_to(&mut sorter, &keys, &fields)?;
                     next.partner = link.partner.checked_add(1).ok_or_else(overflow)?;
                 }
                 fields.clear();
@@ -199,10 +161,12 @@ fn link(
             is_mutual = true;
             mutual_partners_by_stage[usize::from(edge.their_stage)] += 1;
         }
+        keys.clear();
+        push_key(&mut keys, edge.key, edge.key_type);
         current = Some(next);
     }
     if let Some(link) = &current {
-        sorter.push(&[&link.to_bytes(), &fields])?;
+        link.push_to(&mut sorter, &keys, &fields)?;
     }
     Ok(Links {
         sorted: sorter.finish()?,
@@ -213,20 +177,6 @@ fn link(
 
 fn overflow() -> Error {
     Error::internal("more than 2^32 customers")
-}
-
-impl Link {
-    /// The shared customer that the link makes if it shares no customer with another link.
-    fn component(&self, tiers: &StageTiers) -> Component {
-        Component {
-            customer: self.customer,
-            mine: self.mine,
-            theirs: self.theirs,
-            key_types: self.key_types,
-            // Every link leads to a listed customer of the partner's, so mine being listed makes it mutual.
-            mutual: tiers.tier(self.mine) == Tier::List,
-        }
-    }
 }
 
 /// The shared customers of more than one link.
@@ -272,7 +222,7 @@ impl Knots {
         let mut stream = links.stream()?;
         let mut held: Option<Link> = None;
         while let Some(record) = stream.next_record()? {
-            let (mut next, _) = Link::parse(record)?;
+            let (mut next, _, _) = Link::parse(record)?;
             if let Some(link) = &mut held {
                 if link.customer == next.customer {
                     (link.is_shared, next.is_shared) = (true, true);
@@ -364,16 +314,24 @@ impl Knots {
     }
 
     /// Looks up my handle of each, and what the partner says of its customer: its fields behind the naming customer, by
-    /// ascending naming customer.
-    fn look_up(&mut self, links: &Sorted, mut fields_of: Sorter) -> Result<Sorted, Error> {
+    /// ascending naming customer. The links themselves go to `links_of`, each behind the naming customer.
+    fn look_up(
+        &mut self,
+        links: &Sorted,
+        mut fields_of: Sorter,
+        mut links_of: Option<Sorter>,
+    ) -> Result<(Sorted, Sorted), Error> {
         if !self.knots.is_empty() {
             let mut stream = links.stream()?;
             while let Some(record) = stream.next_record()? {
-                let (link, fields) = Link::parse(record)?;
+                let (link, _, fields) = Link::parse(record)?;
                 let Some(number) = self.number(link.customer) else {
                     continue;
                 };
                 let knot = &mut self.knots[number];
+                if let Some(sorter) = &mut links_of {
+                    sorter.push(&[&knot.component.customer.to_be_bytes(), record])?;
+                }
                 if link.customer == knot.component.customer {
                     knot.my_handle = link.my_handle;
                 }
@@ -383,7 +341,8 @@ impl Knots {
                 }
             }
         }
-        fields_of.finish()
+        let nothing = Sorter::new(Path::new(""), "nothing", 0);
+        Ok((fields_of.finish()?, links_of.unwrap_or(nothing).finish()?))
     }
 
     /// The position of the shared customer that each of my customers is part of, by ascending customer.

@@ -4,7 +4,7 @@ use overlap_crypto::terms::{KeyType, Tier};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use super::{Component, Edge, Graph, Handle, KeyTypes};
+use super::{Component, Edge, EdgeKey, Graph, Handle, KeyTypes, Link};
 use crate::matching::{
     local_customers::{Builder, LocalCustomers, SnapshotLimits, tests::tiers},
     spool::Sorter,
@@ -118,7 +118,7 @@ fn p06_shared_customers_are_the_components_of_the_graph() {
             .collect();
         let mut sorter = Sorter::new(directory.path(), "edges", SORT_BYTES);
         let mut contradicted = 0;
-        for (customer, partner, key_type) in &edges {
+        for (number, (customer, partner, key_type)) in (0..).zip(&edges) {
             let Partner {
                 handle,
                 stage,
@@ -131,6 +131,10 @@ fn p06_shared_customers_are_the_components_of_the_graph() {
                 my_stage: local.stage(*customer),
                 my_handle: my_handle(&local, *customer),
                 key_type: KeyType::from_code(*key_type).unwrap(),
+                key: EdgeKey {
+                    number,
+                    claimed: key_type % 2 == 0,
+                },
                 fields,
             };
             edge.push_to(&mut sorter).unwrap();
@@ -145,12 +149,17 @@ fn p06_shared_customers_are_the_components_of_the_graph() {
                 other.push_to(&mut sorter).unwrap();
             }
         }
+        let mut links = Vec::new();
         let graph = Graph::join(
-            &local,
+            local.tiers(),
+            local.rows(),
             &sorter.finish().unwrap(),
             4,
-            directory.path(),
-            SORT_BYTES,
+            (directory.path(), SORT_BYTES),
+            Some(&mut |position, link| {
+                links.push((position, link.to_vec()));
+                Ok(())
+            }),
         )
         .unwrap();
         let expected = walk(&local, &partners, &edges);
@@ -192,6 +201,25 @@ fn p06_shared_customers_are_the_components_of_the_graph() {
             found.insert((*handle, position));
         }
         assert_eq!(found, handles, "seed {seed}");
+
+        // The links give every edge back, under the shared customer that it is part of.
+        assert!(links.is_sorted_by_key(|(position, _)| *position));
+        let mut edges_left: BTreeMap<u32, _> = (0..).zip(&edges).collect();
+        for (position, record) in &links {
+            let (link, keys, fields) = Link::parse(record).unwrap();
+            assert_eq!(position_of[&link.customer], *position);
+            for key in Link::keys(keys) {
+                let (key, key_type) = key.unwrap();
+                let (customer, partner, kind) = edges_left.remove(&key.number).unwrap();
+                assert_eq!((link.customer, key_type.code()), (*customer, *kind));
+                assert_eq!(key.claimed, kind % 2 == 0);
+                let partner = &partners[*partner];
+                assert_eq!((link.handle, link.theirs), (partner.handle, partner.stage));
+                assert_eq!(link.my_handle, my_handle(&local, *customer));
+                assert_eq!(fields, partner.fields);
+            }
+        }
+        assert!(edges_left.is_empty(), "seed {seed}: {edges_left:?}");
 
         let mutual: BTreeSet<usize> = edges
             .iter()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use overlap_crypto::{
     fault::Fault,
-    item::Entry,
+    item::{Entry, PADDING},
     list::{Committing, Evaluator, Label, ListFlow, Releasing},
     voprf::SecretKey,
     wire::{EarlierClaimsBody, FrameKind, TagsBody},
@@ -15,22 +15,18 @@ use super::super::{
     Flows,
     evaluator::{self, ClaimSink},
     lock,
-    sets::{ItemSource, is_padding, parse_entry, push_entry},
+    sets::{ItemSource, parse_entry, push_entry},
     wire::Inbox,
 };
 use crate::{
     error::Error,
     matching::{
-        delta::{
-            column::{Column, ColumnWriter},
-            kept::{CLAIMED, EvaluatorDocument, Said, TAGS, push_said, said_bytes},
-            plan::TagPlan,
-            table::{EntryLevelWriter, EntryTable, GONE},
-        },
+        delta::{entries::EntryTable, plan::TagPlan},
         failure::{Failure, misused},
         progress::RunState,
-        spool::{RecordFile, RecordReader, RecordWriter, Sorted, Sorter},
+        spool::{Sorted, Sorter},
     },
+    overlap::graph::EdgeKey,
 };
 
 /// Runs the flow to its end.
@@ -53,15 +49,13 @@ pub(in super::super) async fn run(
     let prf = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
     let TagPlan {
         table,
-        live,
         new,
         additions,
         resealed,
-        removed,
+        removed: void,
     } = plan;
     let padding = additions.saturating_sub(new.len() as u64);
     let source = ItemSource::chosen(
-        &flows.prepared.local,
         flow,
         flows.prepared.terms.terms.normaliser_version(),
         new,
@@ -73,10 +67,10 @@ pub(in super::super) async fn run(
     )?;
     flows.run.meter.enter(RunState::Tags, flow.tags);
     let there = Arc::clone(&flows);
-    let (mut table, entries, void) = flows
+    let (mut table, entries) = flows
         .run
         .pool
-        .run(move || Ok::<_, Failure>(changes(&there, table, added, &resealed, &removed)?))
+        .run(move || Ok::<_, Failure>(changes(&there, table, &added, &resealed)?))
         .await?;
     let (slices, hashes) = evaluator::seal(&flows, flow, &prf, &entries).await?;
     let mut committing: Committing = answering.finish()?;
@@ -99,102 +93,122 @@ pub(in super::super) async fn run(
         .send(flow.flow, FrameKind::Commitments, commitments)
         .await?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
-    let sink = RecordWriter::create(&flows.directory.scratch().join("claims"))?;
-    let sink = ClaimSink::Spool(sink);
-    let (mut releasing, sink) =
+    let sink = ClaimSink::Changes;
+    let mut releasing =
         evaluator::release(&flows, flow, &mut inbox, releasing, slices, &entries, sink).await?;
-    let ClaimSink::Spool(claims) = sink else {
-        return Err(Error::internal("claims went elsewhere").into());
-    };
-    let claims = claims.finish()?;
-
-    let mut earlier = RecordWriter::create(&flows.directory.scratch().join("earlier_claims"))?;
     while !releasing.earlier_claims_are_complete() {
         let payload = inbox.expect(FrameKind::EarlierClaims).await?;
-        (table, releasing, earlier) = flows
+        let there = Arc::clone(&flows);
+        (table, releasing) = flows
             .run
             .pool
             .run(move || {
                 let body = EarlierClaimsBody::decode(&payload)?;
                 let claimed = look_up(&mut table, &body)?;
                 for claim in releasing.admit_earlier_claims(&body, &claimed)? {
-                    push_claim(&mut earlier, &claim.tag, claim.owner, &claim.label)?;
+                    take_claim(&there, claim.owner, &claim.label)?;
                 }
-                Ok::<_, Failure>((table, releasing, earlier))
+                Ok::<_, Failure>((table, releasing))
             })
             .await?;
     }
-    let mut withdrawn = RecordWriter::create(&flows.directory.scratch().join("withdrawn"))?;
+    let mut withdrawn = 0;
     while !releasing.is_complete() {
         let payload = inbox.expect(FrameKind::Withdrawals).await?;
         let body = TagsBody::decode(&payload)?;
         releasing.admit_withdrawals(&body)?;
-        for tag in body.values {
-            withdrawn.push(&[tag])?;
-        }
-        if withdrawn.len() > table.owners.len() as u64 {
+        withdrawn += body.values.len() as u64;
+        if withdrawn > table.bound() {
             return Err(Fault::WrongCount.into());
         }
+        let there = Arc::clone(&flows);
+        table = flows
+            .run
+            .pool
+            .run(move || {
+                let body = TagsBody::decode(&payload)?;
+                for tag in body.values {
+                    if let Some(entry) = table.find(tag)?
+                        && entry.owner != PADDING
+                    {
+                        lock(&delta(&there)?.changes).end(claimed(entry.owner));
+                    }
+                }
+                Ok::<_, Failure>(table)
+            })
+            .await?;
     }
-    let there = Arc::clone(&flows);
-    let spools = Spools {
-        claims,
-        earlier: earlier.finish()?,
-        withdrawn: withdrawn.finish()?,
-    };
-    flows
-        .run
-        .pool
-        .run(move || {
-            keep(&there, flow, table, &live, &spools)?;
-            Ok::<_, Failure>(releasing)
-        })
-        .await
+    let keeper = flows
+        .keeper
+        .as_ref()
+        .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
+    keeper.evaluator_done(table);
+    Ok(releasing)
 }
 
-/// The entries of this run's slices, and the tags that are void, both by tag; and the table with one level more.
+fn delta(flows: &Flows) -> Result<&super::DeltaRun, Error> {
+    flows
+        .delta
+        .as_ref()
+        .ok_or_else(|| Error::internal("not a delta run"))
+}
+
+/// The match of a key that the partner claims.
+const fn claimed(number: u32) -> EdgeKey {
+    EdgeKey {
+        number,
+        claimed: true,
+    }
+}
+
+/// Takes a claim on the tag of a key.
+pub(in super::super) fn take_claim(
+    flows: &Flows,
+    key: u32,
+    label: &Label<'_>,
+) -> Result<(), Error> {
+    lock(&delta(flows)?.changes).say(claimed(key), Some(label));
+    Ok(())
+}
+
+/// The entries of this run's slices, by tag; and the table with the new ones.
 fn changes(
     flows: &Flows,
     mut table: EntryTable,
-    added: Sorted,
+    added: &Sorted,
     resealed: &[u32],
-    removed: &[u32],
-) -> Result<(EntryTable, Sorted, Vec<[u8; 16]>), Error> {
-    let (Some(keeper), Some(delta)) = (&flows.keeper, &flows.delta) else {
-        return Err(Error::internal("a delta run that keeps nothing"));
-    };
-    let mut level = EntryLevelWriter::create(
-        &keeper.files.directory,
-        &keeper.files.key,
-        TAGS,
-        table.next_level(),
-    )?;
+) -> Result<(EntryTable, Sorted), Error> {
+    let customers = &delta(flows)?.customers;
     let mut sorter = Sorter::new(
         &flows.directory.scratch(),
         "changes",
         flows.run.settings.limits.sort_bytes,
     );
+    let mut again = Zeroizing::new(Vec::with_capacity(resealed.len()));
+    for id in resealed {
+        again.push(*table.entry(*id)?);
+    }
+    again.sort_by_key(|entry| entry.owner);
+    let owners = again.iter().map(|entry| entry.owner);
+    let keys = customers.keys(owners.take_while(|owner| *owner != PADDING))?;
+    for (place, entry) in again.iter().enumerate() {
+        // Padding comes last.
+        let key = match keys.get(place) {
+            Some(key) => {
+                Some(key.ok_or_else(|| Error::internal("a tag of a key that is not usable"))?)
+            }
+            None => None,
+        };
+        push_entry(&mut sorter, entry, key)?;
+    }
+    let mut new = Zeroizing::new(Vec::new());
     let mut stream = added.stream()?;
     while let Some(record) = stream.next_record()? {
-        let entry = parse_entry(record)?;
-        level.push(&entry, entry.owner)?;
+        new.push(parse_entry(record)?);
         sorter.push(&[record])?;
     }
-    drop((stream, added));
-    for id in resealed {
-        let entry = table.entry(*id)?;
-        let key = (!is_padding(&entry))
-            .then(|| delta.update.keys.at(entry.owner))
-            .transpose()?;
-        push_entry(&mut sorter, &entry, key)?;
-    }
-    let mut void = Vec::with_capacity(removed.len());
-    for id in removed {
-        void.push(table.tag(*id)?);
-    }
-    void.sort_unstable();
-    table.add(&keeper.files.directory, &keeper.files.key, level)?;
-    Ok((table, sorter.finish()?, void))
+    table.add(&new);
+    Ok((table, sorter.finish()?))
 }
 
 /// The entries of the tags that claims name; those that are not published are left out.
@@ -204,158 +218,9 @@ fn look_up(
 ) -> Result<Zeroizing<Vec<Entry>>, Error> {
     let mut entries = Zeroizing::new(Vec::with_capacity(body.tags.len()));
     for tag in body.tags {
-        if let Some(id) = table.find(tag)? {
-            entries.push(*table.entry(id)?);
+        if let Some(entry) = table.find(tag)? {
+            entries.push(*entry);
         }
     }
     Ok(entries)
-}
-
-/// Spools a claim: tag, key, label.
-pub(in super::super) fn push_claim(
-    spool: &mut RecordWriter,
-    tag: &[u8; 16],
-    key: u32,
-    label: &Label<'_>,
-) -> Result<(), Error> {
-    spool.push(&[
-        tag,
-        &key.to_be_bytes(),
-        &[1, label.stage],
-        &label.pseudonym,
-        label.fields,
-    ])
-}
-
-/// What the receiver said in this run, each by tag.
-struct Spools {
-    claims: RecordFile,
-    earlier: RecordFile,
-    withdrawn: RecordFile,
-}
-
-/// Reads records one ahead.
-struct Ahead {
-    reader: RecordReader,
-    next: Option<Vec<u8>>,
-}
-
-impl Ahead {
-    fn new(file: &RecordFile) -> Result<Self, Error> {
-        let mut ahead = Self {
-            reader: file.reader()?,
-            next: None,
-        };
-        ahead.advance()?;
-        Ok(ahead)
-    }
-
-    fn advance(&mut self) -> Result<(), Error> {
-        self.next = self.reader.next_record()?.map(<[u8]>::to_vec);
-        Ok(())
-    }
-
-    fn tag(&self) -> Option<[u8; 16]> {
-        self.next
-            .as_ref()
-            .and_then(|record| record.first_chunk::<16>().copied())
-    }
-}
-
-/// Writes every claim of the epoch that holds, and adds it to the edges.
-fn keep(
-    flows: &Flows,
-    flow: ListFlow,
-    table: EntryTable,
-    live: &[bool],
-    spools: &Spools,
-) -> Result<(), Failure> {
-    let (Some(keeper), Some(delta)) = (&flows.keeper, &flows.delta) else {
-        return Err(Error::internal("a delta run that keeps nothing").into());
-    };
-    let kept = &delta.kept;
-    let document = kept
-        .document
-        .evaluator
-        .as_ref()
-        .ok_or_else(|| Error::internal("an evaluator without state"))?;
-    let format = flow.receiver_labels;
-    let mut writer = ColumnWriter::create(
-        &keeper.files.directory.join(CLAIMED),
-        &keeper.files.key,
-        said_bytes(format),
-    )?;
-    let mut before = Column::open(
-        &kept.directory.join(CLAIMED),
-        &kept.key,
-        said_bytes(format),
-        document.claimed,
-    )?;
-    let (mut claims, mut earlier) = (Ahead::new(&spools.claims)?, Ahead::new(&spools.earlier)?);
-    let mut withdrawn = Ahead::new(&spools.withdrawn)?;
-    let mut next = 0;
-    loop {
-        let old = if next < before.len() {
-            Some(said(before.get(next)?)?)
-        } else {
-            None
-        };
-        let tags = [
-            old.as_ref().map(|said| said.tag),
-            claims.tag(),
-            earlier.tag(),
-        ];
-        let Some(tag) = tags.into_iter().flatten().min() else {
-            break;
-        };
-        while withdrawn.tag().is_some_and(|void| void < tag) {
-            withdrawn.advance()?;
-        }
-        let void = withdrawn.tag() == Some(tag);
-        // The newest word on a tag stands.
-        let newest = [&earlier, &claims]
-            .into_iter()
-            .find(|ahead| ahead.tag() == Some(tag));
-        let holds = match (newest, &old) {
-            (Some(ahead), _) => {
-                let said = said(ahead.next.as_deref().unwrap_or_default())?;
-                Some((said.key, said))
-            }
-            (None, Some(old)) => {
-                let key = delta.update.key_now[old.key as usize];
-                (key != GONE && live[key as usize]).then(|| {
-                    let said = Said {
-                        tag,
-                        key,
-                        label: old.label,
-                    };
-                    (key, said)
-                })
-            }
-            (None, None) => None,
-        };
-        if let Some((key, said)) = holds.filter(|_| !void) {
-            push_said(&mut writer, format, &tag, key, said.label.as_ref())?;
-            if let Some(label) = &said.label {
-                evaluator::take_claim(flows, &delta.update.keys.at(key)?, label)?;
-            }
-        }
-        if old.is_some_and(|old| old.tag == tag) {
-            next += 1;
-        }
-        for ahead in [&mut claims, &mut earlier] {
-            if ahead.tag() == Some(tag) {
-                ahead.advance()?;
-            }
-        }
-    }
-    keeper.evaluator_done(EvaluatorDocument {
-        tags: table.finish(&keeper.files.directory, &keeper.files.key)?,
-        claimed: writer.finish()?,
-    });
-    Ok(())
-}
-
-fn said(record: &[u8]) -> Result<Said<'_>, Error> {
-    Said::parse(record).ok_or_else(|| Error::internal("a kept claim is malformed"))
 }

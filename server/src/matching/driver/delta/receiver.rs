@@ -10,10 +10,8 @@ use overlap_crypto::{
     fault::Fault,
     item::Entry,
     list::{
-        AwaitingSlices, EarlierClaims, Label, LabelFormat, ListFlow, Querying, SealedMatches,
-        SlicesComplete,
+        AwaitingSlices, EarlierClaims, Label, ListFlow, Querying, SealedMatches, SlicesComplete,
     },
-    terms::Tier,
     wire::{CommitmentsBody, FrameKind, SliceBody, TagsBody},
 };
 use zeroize::Zeroizing;
@@ -29,10 +27,11 @@ use crate::{
     error::Error,
     matching::{
         delta::{
-            column::{Column, ColumnWriter},
-            kept::{MATCHED, QUERIES, ReceiverDocument, Said, push_said, said_bytes},
-            plan::QueryPlan,
-            table::{EntryLevelWriter, EntryTable, GONE, Published, PublishedLevelWriter},
+            entries::EntryTable,
+            keeper::ReceiverTables,
+            own::is_listed,
+            plan::{Customers, QueryPlan},
+            published::{Published, PublishedNow},
         },
         failure::{Failure, misused},
         ledger::Budget,
@@ -40,6 +39,7 @@ use crate::{
         progress::RunState,
         spool::Sorted,
     },
+    overlap::graph::EdgeKey,
 };
 
 /// Labels opened in one go.
@@ -48,11 +48,13 @@ const OPEN_BATCH: usize = 8192;
 /// What the flow works on: every query of the epoch, and what the partner published.
 struct Work {
     table: EntryTable,
-    /// By key: whether it is queried.
-    live: Vec<bool>,
+    /// The tags of keys that were queried before and are looked at again, by key.
+    tags: BTreeMap<u32, [u8; 16]>,
     /// The queries of this run, by tag.
     new: Zeroizing<Vec<Entry>>,
-    level: PublishedLevelWriter,
+    /// What the partner published before this run, and what it does now.
+    published: Published,
+    now: PublishedNow,
     /// The tags of this run's slices that matched, with the entries.
     matched: BTreeMap<[u8; 16], Zeroizing<Entry>>,
 }
@@ -69,21 +71,28 @@ pub(in super::super) async fn run(
         .and_then(|delta| lock(&delta.queries).take())
         .ok_or_else(|| Error::internal("a delta flow without a plan"))?;
     let QueryPlan {
-        table, live, new, ..
+        table, tags, new, ..
     } = plan;
     let padding = flow.queries.saturating_sub(new.len() as u64);
     let source = ItemSource::chosen(
-        &flows.prepared.local,
         flow,
         flows.prepared.terms.terms.normaliser_version(),
         new,
         padding,
     )?;
     let (entries, querying) = receiver::query(&flows, flow, &mut inbox, source).await?;
-    let tables = (table, live);
-    let (work, awaiting) = take_slices(&flows, flow, &mut inbox, tables, entries, querying).await?;
+    let work = Work {
+        table,
+        tags,
+        new: collect(&entries)?,
+        published: open_published(&flows, flow)?,
+        now: PublishedNow::default(),
+        matched: BTreeMap::new(),
+    };
+    drop(entries);
+    let (work, awaiting) = take_slices(&flows, flow, &mut inbox, work, querying).await?;
     let there = Arc::clone(&flows);
-    let (settled, awaiting, frames) = flows
+    let (work, awaiting, frames) = flows
         .run
         .pool
         .run(move || settle(&there, flow, work, awaiting))
@@ -99,7 +108,7 @@ pub(in super::super) async fn run(
         .run
         .pool
         .run(move || {
-            settled.open(&there, flow, &complete)?;
+            work.open(&there, flow, &complete)?;
             Ok::<_, Failure>(complete)
         })
         .await
@@ -110,30 +119,10 @@ async fn take_slices(
     flows: &Arc<Flows>,
     flow: ListFlow,
     inbox: &mut Inbox,
-    (table, live): (EntryTable, Vec<bool>),
-    entries: Sorted,
+    mut work: Work,
     querying: Querying,
 ) -> Result<(Work, AwaitingSlices), Failure> {
-    let keeper = flows
-        .keeper
-        .as_ref()
-        .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
-    let delta = delta(flows)?;
-    let published = open_published(flows, flow)?;
-    let mut work = Work {
-        table,
-        live,
-        new: collect(&entries)?,
-        level: PublishedLevelWriter::create(
-            &keeper.files.directory,
-            &keeper.files.key,
-            published.levels(),
-            flow.evaluator_labels.sealed_bytes(),
-        )?,
-        matched: BTreeMap::new(),
-    };
-    let most = published.ever();
-    drop((entries, published, delta));
+    let most = work.published.ever();
     let mut awaiting = querying.finish()?;
     let commitments = loop {
         let frame = inbox.next().await?;
@@ -142,9 +131,9 @@ async fn take_slices(
                 let body = TagsBody::decode(&frame.payload)?;
                 awaiting.admit_removals(&body)?;
                 for tag in body.values {
-                    work.level.remove(tag)?;
+                    work.now.remove(tag);
                 }
-                if work.level.removed() > most {
+                if work.now.removed().len() as u64 > most {
                     return Err(Fault::WrongCount.into());
                 }
             }
@@ -175,7 +164,7 @@ async fn take_slices(
                     ticket.match_own(&slice, &own, |owner| labels.of(&there.prepared, owner))?;
                 let sealed = flow.evaluator_labels.sealed_bytes();
                 for (tag, label) in slice.tags.iter().zip(slice.labels.chunks_exact(sealed)) {
-                    work.level.publish(tag, label)?;
+                    work.now.publish(tag, label);
                 }
                 for entry in own.iter() {
                     work.matched
@@ -227,16 +216,24 @@ struct ClaimLabels {
 
 /// Reads what claims would say of these entries' customers, if they are listed.
 fn own_labels(flows: &Flows, own: &[Entry]) -> Result<ClaimLabels, Error> {
-    let table = &delta(flows)?.update.keys;
-    let keys = own
-        .iter()
-        .map(|entry| table.at(entry.owner))
-        .collect::<Result<Vec<_>, _>>()?;
+    let customers = &delta(flows)?.customers;
+    let keys = keys_of(customers, own)?;
     Ok(ClaimLabels {
         areas: flows.prepared.own.areas(&keys)?,
         places: keys.iter().map(|key| key.index).zip(0..).collect(),
         keys,
     })
+}
+
+/// The keys of these entries, in ascending order.
+fn keys_of(customers: &Customers, own: &[Entry]) -> Result<Vec<KeyRef>, Error> {
+    let mut owners: Vec<u32> = own.iter().map(|entry| entry.owner).collect();
+    owners.sort_unstable();
+    customers
+        .keys(owners.into_iter())?
+        .into_iter()
+        .map(|key| key.ok_or_else(|| Error::internal("a query of a key that is not usable")))
+        .collect()
 }
 
 impl ClaimLabels {
@@ -267,37 +264,13 @@ impl Work {
         {
             return Ok(Some(Zeroizing::new(self.new[at])));
         }
-        match self.table.find(tag)? {
-            Some(id) => self.table.entry(id).map(Some),
-            None => Ok(None),
-        }
-    }
-}
-
-/// A sorted set that is asked for ascending values.
-struct Ascending {
-    values: Vec<[u8; 16]>,
-    next: usize,
-}
-
-impl Ascending {
-    const fn new(values: Vec<[u8; 16]>) -> Self {
-        Self { values, next: 0 }
+        self.table.find(tag)
     }
 
-    fn contains(&mut self, value: &[u8; 16]) -> bool {
-        while self.values.get(self.next).is_some_and(|next| next < value) {
-            self.next += 1;
-        }
-        self.values.get(self.next) == Some(value)
+    /// Whether the partner removed a tag in this run.
+    fn is_removed(&self, tag: &[u8; 16]) -> bool {
+        self.now.removed().binary_search(tag).is_ok()
     }
-}
-
-/// What remains to be opened and kept, once every frame is sent.
-struct Settled {
-    work: Work,
-    published: Published,
-    document: ReceiverDocument,
 }
 
 type Frames = Vec<(FrameKind, Vec<u8>)>;
@@ -308,93 +281,74 @@ fn settle(
     flow: ListFlow,
     mut work: Work,
     mut awaiting: AwaitingSlices,
-) -> Result<(Settled, AwaitingSlices, Frames), Failure> {
-    let keeper = flows
-        .keeper
-        .as_ref()
-        .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
+) -> Result<(Work, AwaitingSlices, Frames), Failure> {
     let delta = delta(flows)?;
-    let local = &flows.prepared.local;
-    let document = delta
-        .kept
-        .document
-        .receiver
-        .clone()
-        .ok_or_else(|| Error::internal("a receiver without state"))?;
-    let level = std::mem::replace(
-        &mut work.level,
-        // The tables move on; nothing is written to this one.
-        PublishedLevelWriter::create(
-            &flows.directory.scratch(),
-            &keeper.files.key,
-            0,
-            flow.evaluator_labels.sealed_bytes(),
-        )?,
-    );
-    let (mut published, published_document) = open_published(flows, flow)?.extend(
-        &keeper.files.directory,
-        &keeper.files.key,
-        level,
-        &flow.session.0,
-        flow.evaluator_labels.sealed_bytes(),
-    )?;
-    let is_listed = |key: u32| local.tiers().tier(delta.update.keys.stage(key)) == Tier::List;
-
-    // New queries may match what earlier runs published.
+    let tiers = &flows.prepared.terms.mine;
+    // What is claimed anew of earlier tags, by tag, with the key.
     let mut earlier: BTreeMap<[u8; 16], u32> = BTreeMap::new();
-    let mut first_matches = Vec::new();
-    for entry in work.new.iter() {
+    // New queries may match what earlier runs published.
+    let new = std::mem::take(&mut work.new);
+    for entry in new.iter() {
         let tag = entry.derived.tag;
-        if work.matched.contains_key(&tag) || published.label(&tag)?.is_none() {
+        if work.matched.contains_key(&tag)
+            || work.is_removed(&tag)
+            || !work.published.contains(&tag)?
+        {
             continue;
         }
-        first_matches.push(*entry);
-        if is_listed(entry.owner) {
+        work.matched.insert(tag, Zeroizing::new(*entry));
+        let update = delta.customers.update.key(entry.owner);
+        if is_listed(tiers, update.and_then(|update| update.now)) {
             earlier.insert(tag, entry.owner);
         }
     }
     // Earlier matches whose customer says something else now, or is not listed any more.
     let mut withdrawn = Vec::new();
-    let mut before = open_said(flows, MATCHED, document.matched, flow.evaluator_labels)?;
-    let mut removed = Ascending::new(published.newly_removed()?);
-    let mut anew = Ascending::new(work.matched.keys().copied().collect());
-    for index in 0..before.len() {
-        let said = said(before.get(index)?)?;
-        let was = said.key as usize;
-        let key = delta.update.key_now[was];
-        let listed = key != GONE && work.live[key as usize] && is_listed(key);
-        if listed {
-            let changed = delta.update.relabelled[key as usize] || !delta.update.was_listed[was];
-            if changed && !anew.contains(&said.tag) && !removed.contains(&said.tag) {
-                earlier.insert(said.tag, key);
-            }
-        } else if delta.update.was_listed[was] && !removed.contains(&said.tag) {
-            withdrawn.push(said.tag);
+    let mut again: Vec<([u8; 16], u32)> = work.tags.iter().map(|(key, tag)| (*tag, *key)).collect();
+    again.sort_unstable();
+    for (tag, key) in again {
+        let update = delta.customers.update.key(key);
+        let update = update.ok_or_else(|| Error::internal("a key that is not looked at"))?;
+        let was_listed = is_listed(tiers, update.before);
+        let listed = is_listed(tiers, update.now) && delta.mine.is_some_and(|mine| mine.list);
+        let claims =
+            listed && (update.relabelled || !was_listed) && !work.matched.contains_key(&tag);
+        let withdraws = !listed && was_listed;
+        if !(claims || withdraws) || work.is_removed(&tag) || !work.published.contains(&tag)? {
+            continue;
+        }
+        if claims {
+            earlier.insert(tag, key);
+        } else {
+            withdrawn.push(tag);
         }
     }
-    for entry in first_matches {
-        work.matched
-            .insert(entry.derived.tag, Zeroizing::new(entry));
-    }
+    work.new = new;
 
     let mut frames = Vec::new();
     let mut claims = EarlierClaims::new(flow.receiver_labels);
-    for tag in earlier.keys() {
-        let entry = work
-            .find(tag)?
-            .ok_or_else(|| Error::internal("a claim without a query"))?;
-        let labels = own_labels(flows, std::slice::from_ref(&*entry))?;
-        let label = labels
-            .of(&flows.prepared, entry.owner)
-            .ok_or_else(|| Error::internal("a claim of a customer that is not listed"))?;
-        if claims.is_full() {
-            let full = std::mem::replace(&mut claims, EarlierClaims::new(flow.receiver_labels));
-            let frame = awaiting.claim_earlier(&full, false).map_err(misused)?;
-            frames.push((FrameKind::EarlierClaims, frame));
+    let claimed: Vec<[u8; 16]> = earlier.into_keys().collect();
+    for tags in claimed.chunks(OPEN_BATCH) {
+        let mut entries = Zeroizing::new(Vec::with_capacity(tags.len()));
+        for tag in tags {
+            let entry = work.find(tag)?;
+            entries.push(*entry.ok_or_else(|| Error::internal("a claim without a query"))?);
         }
-        claims
-            .push(tag, &entry.derived.claim, &label)
-            .map_err(misused)?;
+        let labels = own_labels(flows, &entries)?;
+        for entry in entries.iter() {
+            let label = labels
+                .of(&flows.prepared, entry.owner)
+                .ok_or_else(|| Error::internal("a claim of a customer that is not listed"))?;
+            if claims.is_full() {
+                let full = std::mem::replace(&mut claims, EarlierClaims::new(flow.receiver_labels));
+                let frame = awaiting.claim_earlier(&full, false).map_err(misused)?;
+                frames.push((FrameKind::EarlierClaims, frame));
+            }
+            let derived = &entry.derived;
+            claims
+                .push(&derived.tag, &derived.claim, &label)
+                .map_err(misused)?;
+        }
     }
     let frame = awaiting.claim_earlier(&claims, true).map_err(misused)?;
     frames.push((FrameKind::EarlierClaims, frame));
@@ -408,117 +362,102 @@ fn settle(
             break;
         }
     }
-    let settled = Settled {
-        work,
-        published,
-        document: ReceiverDocument {
-            published: published_document,
-            ..document
-        },
-    };
-    Ok((settled, awaiting, frames))
+    Ok((work, awaiting, frames))
 }
 
-fn open_said(
-    flows: &Flows,
-    name: &str,
-    records: u64,
-    format: LabelFormat,
-) -> Result<Column, Error> {
-    let kept = &delta(flows)?.kept;
-    Column::open(
-        &kept.directory.join(name),
-        &kept.key,
-        said_bytes(format),
-        records,
-    )
-}
-
-fn said(record: &[u8]) -> Result<Said<'_>, Error> {
-    Said::parse(record).ok_or_else(|| Error::internal("a kept match is malformed"))
-}
-
-impl Settled {
-    /// Opens the labels that are new, and writes every match of the epoch as it is now.
-    fn open(self, flows: &Flows, flow: ListFlow, complete: &SlicesComplete) -> Result<(), Failure> {
-        let Self {
-            mut work,
-            mut published,
-            document,
-        } = self;
+impl Work {
+    /// Opens the labels that are new, notes which matches ended, and writes what the next run goes on from.
+    fn open(
+        mut self,
+        flows: &Flows,
+        flow: ListFlow,
+        complete: &SlicesComplete,
+    ) -> Result<(), Failure> {
         let keeper = flows
             .keeper
             .as_ref()
             .ok_or_else(|| Error::internal("a delta run that keeps nothing"))?;
-        let delta = delta(flows)?;
-        let format = flow.evaluator_labels;
-        let mut writer = ColumnWriter::create(
-            &keeper.files.directory.join(MATCHED),
-            &keeper.files.key,
-            said_bytes(format),
-        )?;
-        let mut before = open_said(flows, MATCHED, document.matched, format)?;
-        let mut next = 0;
-        let mut removed = Ascending::new(published.newly_removed()?);
-        let mut anew = Ascending::new(work.matched.keys().copied().collect());
-        // Earlier matches up to a tag, those that hold.
-        let live = std::mem::take(&mut work.live);
-        let mut copy = |until: Option<&[u8; 16]>, writer: &mut ColumnWriter| {
-            while next < before.len() {
-                let said = said(before.get(next)?)?;
-                if until.is_some_and(|until| said.tag >= *until) {
-                    break;
-                }
-                next += 1;
-                let key = delta.update.key_now[said.key as usize];
-                if key == GONE
-                    || !live[key as usize]
-                    || anew.contains(&said.tag)
-                    || removed.contains(&said.tag)
-                {
-                    continue;
-                }
-                push_said(writer, format, &said.tag, key, said.label.as_ref())?;
-                receiver::take_label(flows, &delta.update.keys.at(key)?, said.label.as_ref())?;
-            }
-            Ok::<_, Failure>(())
+        let mut changes = lock(&delta(flows)?.changes);
+        let key = |number| EdgeKey {
+            number,
+            claimed: false,
         };
-        let matched: Vec<Zeroizing<Entry>> = work.matched.values().cloned().collect();
-        for batch in matched.chunks(OPEN_BATCH) {
-            for (entry, label) in
-                batch
-                    .iter()
-                    .zip(open(flows, flow, &mut published, batch, complete)?)
+        let mut ended = Vec::new();
+        for tag in self.now.removed() {
+            if !self.now.publishes(tag)
+                && let Some(entry) = self.table.find(tag)?
             {
-                let tag = entry.derived.tag;
-                copy(Some(&tag), &mut writer)?;
-                let label = label.as_deref().and_then(|plain| parse_plain(plain));
-                push_said(&mut writer, format, &tag, entry.owner, label.as_ref())?;
-                let key = delta.update.keys.at(entry.owner)?;
-                receiver::take_label(flows, &key, label.as_ref())?;
+                ended.push(entry.owner);
             }
         }
-        copy(None, &mut writer)?;
-
-        let mut level = EntryLevelWriter::create(
-            &keeper.files.directory,
-            &keeper.files.key,
-            QUERIES,
-            work.table.next_level(),
-        )?;
-        for entry in work.new.iter() {
-            level.push(entry, entry.owner)?;
+        for owner in ended {
+            changes.end(key(owner));
         }
-        work.table
-            .add(&keeper.files.directory, &keeper.files.key, level)?;
-        keeper.receiver_done(ReceiverDocument {
-            queries: work
-                .table
-                .finish(&keeper.files.directory, &keeper.files.key)?,
-            matched: writer.finish()?,
-            ..document
+        let matched: Vec<Zeroizing<Entry>> =
+            std::mem::take(&mut self.matched).into_values().collect();
+        for batch in matched.chunks(OPEN_BATCH) {
+            let labels = self.open_labels(flows, flow, batch, complete)?;
+            for (entry, label) in batch.iter().zip(labels) {
+                let label = label.as_deref().and_then(|plain| parse_plain(plain));
+                changes.say(key(entry.owner), label.as_ref());
+                if label.is_none() {
+                    flows.note_bad_label();
+                }
+            }
+        }
+        drop(changes);
+        self.table.add(&self.new);
+        keeper.receiver_done(ReceiverTables {
+            queries: self.table,
+            published: self.published,
+            now: self.now,
+            session: flow.session.0,
         });
         Ok(())
+    }
+
+    /// Opens the labels that the partner has published last for these entries, in their order.
+    fn open_labels(
+        &mut self,
+        flows: &Flows,
+        flow: ListFlow,
+        entries: &[Zeroizing<Entry>],
+        complete: &SlicesComplete,
+    ) -> Result<Vec<Option<Plain>>, Failure> {
+        let format = flow.evaluator_labels;
+        let mut by_session: BTreeMap<[u8; 32], (Vec<usize>, SealedMatches)> = BTreeMap::new();
+        for (place, entry) in entries.iter().enumerate() {
+            let tag = &entry.derived.tag;
+            let (session, sealed) = match self.now.label(tag, format.sealed_bytes()) {
+                Some(sealed) => (flow.session.0, sealed),
+                None => {
+                    let earlier = self.published.label(tag)?;
+                    let (session, sealed) =
+                        earlier.ok_or_else(|| Error::internal("a match without a label"))?;
+                    (session, sealed)
+                }
+            };
+            let (places, matches) = by_session
+                .entry(session)
+                .or_insert_with(|| (Vec::new(), SealedMatches::with_capacity(format, 64)));
+            places.push(place);
+            matches.push(entry, sealed);
+        }
+        let mut labels = vec![None; entries.len()];
+        for (session, (places, matches)) in by_session {
+            let session = SessionId(session);
+            let opened = complete.open_published(flows.run.settings.backend, &session, &matches)?;
+            for (place, found) in places.into_iter().zip(opened.iter()) {
+                labels[place] = found.label.map(|label| {
+                    let mut plain = Zeroizing::new(Vec::with_capacity(format.plain_bytes()));
+                    plain.push(label.stage);
+                    plain.extend_from_slice(&label.pseudonym);
+                    plain.extend_from_slice(label.fields);
+                    plain
+                });
+            }
+        }
+        Ok(labels)
     }
 }
 
@@ -533,41 +472,4 @@ fn parse_plain(plain: &[u8]) -> Option<Label<'_>> {
         pseudonym: *pseudonym,
         fields,
     })
-}
-
-/// Opens the labels that the partner has published last for these entries, in their order.
-fn open(
-    flows: &Flows,
-    flow: ListFlow,
-    published: &mut Published,
-    entries: &[Zeroizing<Entry>],
-    complete: &SlicesComplete,
-) -> Result<Vec<Option<Plain>>, Failure> {
-    let format = flow.evaluator_labels;
-    let mut by_level: BTreeMap<usize, (Vec<usize>, SealedMatches)> = BTreeMap::new();
-    for (place, entry) in entries.iter().enumerate() {
-        let (level, sealed) = published
-            .label(&entry.derived.tag)?
-            .ok_or_else(|| Error::internal("a match without a label"))?;
-        let (places, matches) = by_level
-            .entry(level)
-            .or_insert_with(|| (Vec::new(), SealedMatches::with_capacity(format, 64)));
-        places.push(place);
-        matches.push(entry, sealed);
-    }
-    let mut labels = vec![None; entries.len()];
-    for (level, (places, matches)) in by_level {
-        let session = SessionId(published.session(level));
-        let opened = complete.open_published(flows.run.settings.backend, &session, &matches)?;
-        for (place, found) in places.into_iter().zip(opened.iter()) {
-            labels[place] = found.label.map(|label| {
-                let mut plain = Zeroizing::new(Vec::with_capacity(format.plain_bytes()));
-                plain.push(label.stage);
-                plain.extend_from_slice(&label.pseudonym);
-                plain.extend_from_slice(label.fields);
-                plain
-            });
-        }
-    }
-    Ok(labels)
 }

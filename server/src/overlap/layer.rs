@@ -1,0 +1,399 @@
+//! Lays over a result what a delta run found, without touching the files of the base.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{
+    files::{FileEntry, FileWriter},
+    graph::Handle,
+    part::{COLUMN_BYTES, Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part},
+    reader::{Place, ResultSet},
+    writer::{LAYER, Manifest, push_text},
+};
+use crate::{
+    error::Error,
+    matching::spool::{disk, sync_directory},
+};
+
+/// A shared customer of a delta run.
+pub(crate) struct NewShared {
+    pub(crate) column: Column,
+    pub(crate) my_handle: Handle,
+    pub(crate) name: String,
+    /// What a search looks through.
+    pub(crate) text: Vec<u8>,
+    /// My rows: first the one that names it.
+    pub(crate) ids: Vec<Vec<u8>>,
+    /// What the partner says of it.
+    pub(crate) fields: Vec<u8>,
+}
+
+impl NewShared {
+    fn record(&self) -> Result<Vec<u8>, Error> {
+        let count = u16::try_from(self.ids.len()).unwrap_or(u16::MAX);
+        let mut record = self.my_handle.to_vec();
+        push_text(&mut record, self.name.as_bytes())?;
+        record.extend_from_slice(&count.to_be_bytes());
+        for id in self.ids.iter().take(count.into()) {
+            push_text(&mut record, id)?;
+        }
+        record.extend_from_slice(&self.fields);
+        Ok(record)
+    }
+}
+
+/// What a delta run changes of a result.
+pub(crate) struct LayerUpdate<'a> {
+    pub(crate) previous: &'a ResultSet,
+    pub(crate) previous_directory: &'a Path,
+    pub(crate) previous_manifest: &'a Manifest,
+    /// What is gone, or among the new ones.
+    pub(crate) gone: &'a BTreeSet<Place>,
+    /// By id.
+    pub(crate) new: &'a [NewShared],
+    /// Handles of the new ones, each with the place among these; sorted.
+    pub(crate) handles: &'a [(Handle, u32)],
+    /// Keys whose matching changed, by hash: whether they match now.
+    pub(crate) matched: &'a [([u8; 16], bool)],
+}
+
+/// Where a shared customer of a layer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A number of the layer before.
+    Before(u32),
+    /// A place among the new ones.
+    New(u32),
+}
+
+/// A layer of one's own, in memory.
+#[derive(Default)]
+struct Before {
+    gaps: Vec<u32>,
+    columns: Vec<u8>,
+    hidden: Vec<u32>,
+    matched: Vec<u8>,
+    handles: Vec<u8>,
+}
+
+fn number(place: usize) -> Result<u32, Error> {
+    u32::try_from(place).map_err(|_| Error::internal("more than 2^32 shared customers"))
+}
+
+impl LayerUpdate<'_> {
+    /// Writes the layer into `directory`, links the base's files there, and says where each shared customer of the layer
+    /// comes from, by number.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(Manifest, Vec<Origin>), Error> {
+        let old = self.previous.layer.as_ref();
+        let before = match old {
+            Some(layer) => Before {
+                gaps: layer.gaps.clone(),
+                columns: layer.part.columns(0, layer.part.len())?,
+                hidden: layer.hidden.clone(),
+                matched: layer.matched_keys.range(0, layer.matched_keys.bytes())?,
+                handles: layer
+                    .part
+                    .handles()
+                    .range(0, layer.part.handles().bytes())?,
+            },
+            None => Before::default(),
+        };
+        let origins = self.order(&before)?;
+        let part = old.map(|layer| &layer.part);
+        let mut files = self.write_entries(directory, &before, part, &origins.order)?;
+        let now_of = origins.numbers(before.gaps.len(), self.new.len());
+        files.extend(self.write_members(directory, part, &now_of)?);
+        files.push(self.write_handles(directory, &before.handles, &now_of)?);
+        let hidden = self.write_hidden(directory, &before.hidden)?;
+        let count = self.previous.base.len() - hidden.1 + origins.order.len() as u64;
+        files.push(hidden.0);
+        files.push(self.write_matched(directory, &before.matched)?);
+        for file in &self.previous_manifest.files {
+            let to = directory.join(&file.name);
+            std::fs::hard_link(self.previous_directory.join(&file.name), &to)
+                .map_err(|error| disk(&to, &error))?;
+        }
+        sync_directory(directory)?;
+        let manifest = Manifest {
+            files: self.previous_manifest.files.clone(),
+            shared: count,
+            salt: self.previous_manifest.salt.clone(),
+            layer: Some(files),
+        };
+        Ok((
+            manifest,
+            origins
+                .order
+                .into_iter()
+                .map(|(_, origin)| origin)
+                .collect(),
+        ))
+    }
+
+    fn is_gone(&self, number: usize) -> bool {
+        self.gone.contains(&Place::Layer(number as u64))
+    }
+
+    /// What stays of the layer and what is new, in the order of ids, each with the number of those of the base before.
+    fn order(&self, before: &Before) -> Result<Order, Error> {
+        let mut cursor = self.previous.base.member_cursor(self.new.len());
+        let mut order = Vec::with_capacity(before.gaps.len() + self.new.len());
+        let mut old = (0..before.gaps.len())
+            .filter(|number| !self.is_gone(*number))
+            .peekable();
+        for (place, new) in self.new.iter().enumerate() {
+            let id = &new.ids[0];
+            let gap = u32::try_from(cursor.named_before(id)?)
+                .map_err(|_| Error::internal("more than 2^32 shared customers"))?;
+            while let Some(&number_before) = old.peek() {
+                let other = before.gaps[number_before];
+                let comes_first = other < gap
+                    || (other == gap && self.id_before(number_before)?.as_bytes() < id.as_slice());
+                if !comes_first {
+                    break;
+                }
+                order.push((other, Origin::Before(number(number_before)?)));
+                old.next();
+            }
+            order.push((gap, Origin::New(number(place)?)));
+        }
+        for number_before in old {
+            let gap = before.gaps[number_before];
+            order.push((gap, Origin::Before(number(number_before)?)));
+        }
+        Ok(Order { order })
+    }
+
+    fn id_before(&self, number: usize) -> Result<String, Error> {
+        let layer = self.previous.layer.as_ref();
+        let layer = layer.ok_or_else(|| Error::internal("there is no layer"))?;
+        let mut stored = layer.part.stored(number as u64)?;
+        Ok(stored.ids.swap_remove(0))
+    }
+
+    fn write_entries(
+        &self,
+        directory: &Path,
+        before: &Before,
+        part: Option<&Part>,
+        order: &[(u32, Origin)],
+    ) -> Result<Vec<FileEntry>, Error> {
+        let create = |name: &str| FileWriter::create(directory, &format!("{LAYER}{name}"));
+        let mut gaps = create("gaps")?;
+        let mut entries = EntriesWriter::create(directory, LAYER)?;
+        let mut records = part.map(Part::records).transpose()?;
+        for (gap, origin) in order {
+            gaps.push(&gap.to_be_bytes())?;
+            match (origin, &mut records) {
+                (Origin::New(place), _) => {
+                    let new = &self.new[*place as usize];
+                    entries.push(&new.column.to_bytes(), &new.record()?, &new.text)?;
+                }
+                (Origin::Before(number), Some(records)) => {
+                    let at = *number as usize * COLUMN_BYTES as usize;
+                    let column = &before.columns[at..at + COLUMN_BYTES as usize];
+                    let (record, text) = records.get(*number)?;
+                    entries.push(column, record, text)?;
+                }
+                (Origin::Before(_), None) => return Err(Error::internal("there is no layer")),
+            }
+        }
+        let mut files = entries.finish()?;
+        files.push(gaps.finish()?);
+        Ok(files)
+    }
+
+    fn write_members(
+        &self,
+        directory: &Path,
+        part: Option<&Part>,
+        now_of: &Numbers,
+    ) -> Result<Vec<FileEntry>, Error> {
+        let mut members: Vec<(&[u8], u32, bool)> = Vec::new();
+        for (new, number) in self.new.iter().zip(&now_of.new) {
+            for (place, id) in new.ids.iter().enumerate() {
+                members.push((id, *number, place == 0));
+            }
+        }
+        let old = part.map(Part::all_members).transpose()?.unwrap_or_default();
+        for member in &old {
+            if let Some(number) = now_of.before[member.number as usize] {
+                members.push((&member.id, number, member.is_naming));
+            }
+        }
+        members.sort_unstable();
+        let mut writer = MembersWriter::create(directory, LAYER)?;
+        for (id, number, is_naming) in members {
+            writer.push(id, number, is_naming)?;
+        }
+        writer.finish()
+    }
+
+    fn write_handles(
+        &self,
+        directory: &Path,
+        before: &[u8],
+        now_of: &Numbers,
+    ) -> Result<FileEntry, Error> {
+        let mut handles: Vec<(Handle, u32)> = self
+            .handles
+            .iter()
+            .map(|(handle, place)| (*handle, now_of.new[*place as usize]))
+            .collect();
+        let (old, _) = before.as_chunks::<HANDLE_RECORD_BYTES>();
+        for record in old {
+            let number = super::part::number_of(record);
+            if let Some(number) = now_of.before[number as usize] {
+                let handle = *record.first_chunk().expect("a record begins with a handle");
+                handles.push((handle, number));
+            }
+        }
+        handles.sort_unstable();
+        handles.dedup();
+        let mut file = FileWriter::create(directory, &format!("{LAYER}handles"))?;
+        for (handle, number) in handles {
+            file.push(&handle)?;
+            file.push(&number.to_be_bytes())?;
+        }
+        file.finish()
+    }
+
+    /// The file, and how many there are.
+    fn write_hidden(&self, directory: &Path, before: &[u32]) -> Result<(FileEntry, u64), Error> {
+        let mut hidden = before.to_vec();
+        for place in self.gone {
+            if let Place::Base(base) = place {
+                let base = usize::try_from(*base).unwrap_or(usize::MAX);
+                hidden.push(number(base)?);
+            }
+        }
+        hidden.sort_unstable();
+        hidden.dedup();
+        let mut file = FileWriter::create(directory, &format!("{LAYER}hidden"))?;
+        for number in &hidden {
+            file.push(&number.to_be_bytes())?;
+        }
+        Ok((file.finish()?, hidden.len() as u64))
+    }
+
+    fn write_matched(&self, directory: &Path, before: &[u8]) -> Result<FileEntry, Error> {
+        let mut file = FileWriter::create(directory, &format!("{LAYER}matched_keys"))?;
+        let mut new = self.matched.iter().peekable();
+        let mut push = |(hash, matches): &([u8; 16], bool)| {
+            file.push(hash)?;
+            file.push(&[u8::from(*matches)])
+        };
+        for record in before.as_chunks::<17>().0 {
+            while let Some(found) = new.next_if(|(hash, _)| hash[..] < record[..16]) {
+                push(found)?;
+            }
+            match new.next_if(|(hash, _)| hash[..] == record[..16]) {
+                Some(found) => push(found)?,
+                None => push(&(*record.first_chunk().expect("a hash"), record[16] == 1))?,
+            }
+        }
+        for found in new {
+            push(found)?;
+        }
+        file.finish()
+    }
+}
+
+/// What a layer consists of.
+struct Order {
+    order: Vec<(u32, Origin)>,
+}
+
+/// The numbers in a layer.
+struct Numbers {
+    /// Of those of the layer before, if they stay.
+    before: Vec<Option<u32>>,
+    /// Of the new ones.
+    new: Vec<u32>,
+}
+
+impl Order {
+    fn numbers(&self, before: usize, new: usize) -> Numbers {
+        let mut numbers = Numbers {
+            before: vec![None; before],
+            new: vec![0; new],
+        };
+        for (now, (_, origin)) in (0_u32..).zip(&self.order) {
+            match origin {
+                Origin::Before(number) => numbers.before[*number as usize] = Some(now),
+                Origin::New(place) => numbers.new[*place as usize] = now,
+            }
+        }
+        numbers
+    }
+}
+
+/// Writes shared customers by number.
+pub(super) struct EntriesWriter {
+    columns: FileWriter,
+    offsets: FileWriter,
+    shared: FileWriter,
+    search: FileWriter,
+}
+
+impl EntriesWriter {
+    pub(super) fn create(directory: &Path, prefix: &str) -> Result<Self, Error> {
+        let create = |name: &str| FileWriter::create(directory, &format!("{prefix}{name}"));
+        Ok(Self {
+            columns: create("columns")?,
+            offsets: create("offsets")?,
+            shared: create("shared")?,
+            search: create("search")?,
+        })
+    }
+
+    pub(super) fn push(&mut self, column: &[u8], record: &[u8], text: &[u8]) -> Result<(), Error> {
+        self.push_offsets()?;
+        self.columns.push(column)?;
+        self.shared.push(record)?;
+        self.search.push(text)
+    }
+
+    fn push_offsets(&mut self) -> Result<(), Error> {
+        self.offsets.push(&self.shared.bytes().to_be_bytes())?;
+        self.offsets.push(&self.search.bytes().to_be_bytes())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Vec<FileEntry>, Error> {
+        self.push_offsets()?;
+        [self.columns, self.offsets, self.shared, self.search]
+            .into_iter()
+            .map(FileWriter::finish)
+            .collect()
+    }
+}
+
+/// Writes my rows by id.
+pub(super) struct MembersWriter {
+    members: FileWriter,
+    offsets: FileWriter,
+}
+
+impl MembersWriter {
+    pub(super) fn create(directory: &Path, prefix: &str) -> Result<Self, Error> {
+        let create = |name: &str| FileWriter::create(directory, &format!("{prefix}{name}"));
+        Ok(Self {
+            members: create("members")?,
+            offsets: create("member_offsets")?,
+        })
+    }
+
+    pub(super) fn push(&mut self, id: &[u8], number: u32, is_naming: bool) -> Result<(), Error> {
+        let mut tail = [u8::from(is_naming); MEMBER_TAIL_BYTES];
+        tail[..4].copy_from_slice(&number.to_be_bytes());
+        self.offsets.push(&self.members.bytes().to_be_bytes())?;
+        self.members.push(id)?;
+        self.members.push(&tail)
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<FileEntry>, Error> {
+        Ok(vec![self.members.finish()?, self.offsets.finish()?])
+    }
+}

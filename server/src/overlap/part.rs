@@ -1,0 +1,521 @@
+//! The files of a base or of a layer: shared customers by number, by id, by handle.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::Path,
+};
+
+use super::{
+    files::{FileEntry, ResultFile},
+    graph::{HANDLE_BYTES, Handle, KeyTypes},
+    writer::split_text,
+};
+use crate::error::Error;
+
+/// Bytes of a record of `columns`.
+pub(super) const COLUMN_BYTES: u64 = 12;
+/// Bytes of a record of `offsets`.
+const OFFSET_BYTES: u64 = 16;
+/// Bytes of a record of `handles`.
+pub(super) const HANDLE_RECORD_BYTES: usize = HANDLE_BYTES + 4;
+/// Bytes of a member behind the id: number, whether it names the shared customer.
+pub(super) const MEMBER_TAIL_BYTES: usize = 5;
+/// Records that are read in one go.
+const BLOCK: u64 = 4096;
+
+/// What can be told of a shared customer without looking it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// My stage.
+    pub mine: u8,
+    /// The partner's stage.
+    pub theirs: u8,
+    /// The kinds of keys that matched.
+    pub key_types: KeyTypes,
+    /// Whether the partner sees who it is, too.
+    pub mutual: bool,
+    /// Unix time of the first run that found it.
+    pub first_matched: i64,
+}
+
+impl Column {
+    pub(super) fn parse(record: &[u8]) -> Self {
+        Self {
+            mine: record[0],
+            theirs: record[1],
+            key_types: KeyTypes::from_bits(record[2]),
+            mutual: record[3] != 0,
+            first_matched: i64::from_be_bytes(record[4..12].try_into().expect("eight bytes")),
+        }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; COLUMN_BYTES as usize] {
+        let mut bytes = [0; COLUMN_BYTES as usize];
+        bytes[0] = self.mine;
+        bytes[1] = self.theirs;
+        bytes[2] = self.key_types.bits();
+        bytes[3] = self.mutual.into();
+        bytes[4..].copy_from_slice(&self.first_matched.to_be_bytes());
+        bytes
+    }
+}
+
+/// What is stored of a shared customer besides its column.
+pub(crate) struct Stored {
+    pub(crate) handle: Handle,
+    pub(crate) name: String,
+    /// My rows: first the one that names it.
+    pub(crate) ids: Vec<String>,
+    pub(crate) fields: Vec<u8>,
+}
+
+impl Stored {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let (handle, rest) = record.split_first_chunk::<HANDLE_BYTES>()?;
+        let (name, rest) = split_text(rest)?;
+        let (count, mut rest) = rest.split_first_chunk::<2>()?;
+        let mut ids = Vec::new();
+        for _ in 0..u16::from_be_bytes(*count) {
+            let (id, more) = split_text(rest)?;
+            ids.push(text(id)?);
+            rest = more;
+        }
+        ids.first()?;
+        Some(Self {
+            handle: *handle,
+            name: text(name)?,
+            ids,
+            fields: rest.to_vec(),
+        })
+    }
+}
+
+/// The files of a base or of a layer.
+pub(super) struct Part {
+    columns: ResultFile,
+    offsets: ResultFile,
+    shared: ResultFile,
+    search: ResultFile,
+    members: ResultFile,
+    member_offsets: ResultFile,
+    handles: ResultFile,
+}
+
+/// Opens one of a result's files.
+pub(super) fn open(directory: &Path, files: &[FileEntry], name: &str) -> Result<ResultFile, Error> {
+    let entry = files
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| Error::internal(format!("a result has no file {name}")))?;
+    ResultFile::open(directory, entry)
+}
+
+impl Part {
+    pub(super) fn open(directory: &Path, files: &[FileEntry], prefix: &str) -> Result<Self, Error> {
+        let open = |name: &str| open(directory, files, &format!("{prefix}{name}"));
+        Ok(Self {
+            columns: open("columns")?,
+            offsets: open("offsets")?,
+            shared: open("shared")?,
+            search: open("search")?,
+            members: open("members")?,
+            member_offsets: open("member_offsets")?,
+            handles: open("handles")?,
+        })
+    }
+
+    /// Number of shared customers.
+    pub(super) fn len(&self) -> u64 {
+        self.columns.bytes() / COLUMN_BYTES
+    }
+
+    pub(super) fn column(&self, number: u64) -> Result<Column, Error> {
+        let record: [u8; 12] = self.columns.array(number * COLUMN_BYTES)?;
+        Ok(Column::parse(&record))
+    }
+
+    /// The columns from `start` to `end`.
+    pub(super) fn columns(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+        self.columns.range(start * COLUMN_BYTES, end * COLUMN_BYTES)
+    }
+
+    /// The record of a shared customer, without its column.
+    pub(super) fn record(&self, number: u64) -> Result<Vec<u8>, Error> {
+        let (start, _) = self.offset(number)?;
+        let (end, _) = self.offset(number + 1)?;
+        self.shared.range(start, end)
+    }
+
+    pub(super) fn stored(&self, number: u64) -> Result<Stored, Error> {
+        Stored::parse(&self.record(number)?)
+            .ok_or_else(|| Error::internal("a shared customer's record is malformed"))
+    }
+
+    /// The text that a search looks through.
+    pub(super) fn text(&self, number: u64) -> Result<Vec<u8>, Error> {
+        let (_, start) = self.offset(number)?;
+        let (_, end) = self.offset(number + 1)?;
+        self.search.range(start, end)
+    }
+
+    /// The texts from `start` to `end`.
+    pub(super) fn texts(&self, start: u64, end: u64) -> Result<Texts, Error> {
+        let offsets = self
+            .offsets
+            .range(start * OFFSET_BYTES, (end + 1) * OFFSET_BYTES)?;
+        let ends: Vec<u64> = offsets
+            .chunks_exact(16)
+            .map(|record| u64::from_be_bytes(record[8..].try_into().expect("eight bytes")))
+            .collect();
+        let (first, last) = match (ends.first(), ends.last()) {
+            (Some(first), Some(last)) => (*first, *last),
+            _ => (0, 0),
+        };
+        Ok(Texts {
+            bytes: self.search.range(first, last)?,
+            ends,
+        })
+    }
+
+    /// Where the records of a number start in `shared` and `search`.
+    fn offset(&self, number: u64) -> Result<(u64, u64), Error> {
+        let record: [u8; 16] = self.offsets.array(number * OFFSET_BYTES)?;
+        let (halves, _) = record.as_chunks::<8>();
+        Ok((u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1])))
+    }
+
+    /// Number of rows of mine.
+    fn member_count(&self) -> u64 {
+        self.member_offsets.bytes() / 8
+    }
+
+    /// Rows of mine from `start` to `end`, by id.
+    fn members(&self, start: u64, end: u64) -> Result<VecDeque<Member>, Error> {
+        let count = self.member_count();
+        let offsets = self
+            .member_offsets
+            .range(start * 8, (end + 1).min(count) * 8)?;
+        let mut starts: Vec<u64> = offsets
+            .chunks_exact(8)
+            .map(|start| u64::from_be_bytes(start.try_into().expect("eight bytes")))
+            .collect();
+        if end == count {
+            starts.push(self.members.bytes());
+        }
+        let (Some(first), Some(last)) = (starts.first(), starts.last()) else {
+            return Ok(VecDeque::new());
+        };
+        let bytes = self.members.range(*first, *last)?;
+        let relative =
+            |offset: u64| usize::try_from(offset.saturating_sub(*first)).unwrap_or(usize::MAX);
+        starts
+            .windows(2)
+            .map(|bounds| {
+                bytes
+                    .get(relative(bounds[0])..relative(bounds[1]))
+                    .and_then(Member::parse)
+                    .ok_or_else(|| Error::internal("a member record is malformed"))
+            })
+            .collect()
+    }
+
+    /// All rows of mine, by id.
+    pub(super) fn all_members(&self) -> Result<VecDeque<Member>, Error> {
+        self.members(0, self.member_count())
+    }
+
+    /// Visits all rows of mine, by id.
+    pub(super) fn visit_members(
+        &self,
+        visit: &mut dyn FnMut(&Member) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let count = self.member_count();
+        let mut start = 0;
+        while start < count {
+            let end = (start + BLOCK).min(count);
+            for member in self.members(start, end)? {
+                visit(&member)?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Reads the records and texts by ascending number.
+    pub(super) fn records(&self) -> Result<Records<'_>, Error> {
+        Ok(Records {
+            part: self,
+            start: 0,
+            end: 0,
+            offsets: Vec::new(),
+            shared: Vec::new(),
+            search: Vec::new(),
+        })
+    }
+
+    /// The number of the first row of mine whose id is not less than `id`.
+    fn member_from(&self, id: &[u8]) -> Result<u64, Error> {
+        let (mut low, mut high) = (0, self.member_count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let is_less = match self.members(middle, middle + 1)?.front() {
+                Some(member) => member.id.as_slice() < id,
+                None => false,
+            };
+            if is_less {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// The shared customer that row `id` of mine belongs to.
+    pub(super) fn of_row(&self, id: &str) -> Result<Option<u64>, Error> {
+        let at = self.member_from(id.as_bytes())?;
+        if at == self.member_count() {
+            return Ok(None);
+        }
+        let member = self.members(at, at + 1)?.pop_front();
+        Ok(member
+            .filter(|member| member.id == id.as_bytes())
+            .map(|member| member.number.into()))
+    }
+
+    /// The shared customer that a handle names, mine or the partner's.
+    pub(super) fn of_handle(&self, handle: &Handle) -> Result<Option<u64>, Error> {
+        let record = self.handles.search::<HANDLE_RECORD_BYTES>(handle)?;
+        Ok(record.map(|record| u64::from(number_of(&record))))
+    }
+
+    /// The shared customers that any of these handles names.
+    pub(super) fn of_handles(
+        &self,
+        handles: &BTreeSet<Handle>,
+        visit: &mut dyn FnMut(u64),
+    ) -> Result<(), Error> {
+        let count = self.handles.bytes() / HANDLE_RECORD_BYTES as u64;
+        if (handles.len() as u64) < count / 256 {
+            for handle in handles {
+                if let Some(number) = self.of_handle(handle)? {
+                    visit(number);
+                }
+            }
+            return Ok(());
+        }
+        // Reading everything is less work than looking for each.
+        let mut wanted = handles.iter().peekable();
+        let mut start = 0;
+        while start < count && wanted.peek().is_some() {
+            let end = (start + BLOCK).min(count);
+            let record = HANDLE_RECORD_BYTES as u64;
+            let bytes = self.handles.range(start * record, end * record)?;
+            let (records, _) = bytes.as_chunks::<HANDLE_RECORD_BYTES>();
+            let mut from = 0;
+            while let Some(handle) = wanted.peek() {
+                from +=
+                    records[from..].partition_point(|record| record[..HANDLE_BYTES] < handle[..]);
+                let Some(record) = records.get(from) else {
+                    break;
+                };
+                if record[..HANDLE_BYTES] == handle[..] {
+                    visit(number_of(record).into());
+                }
+                wanted.next();
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The handles, each with a number.
+    pub(super) const fn handles(&self) -> &ResultFile {
+        &self.handles
+    }
+
+    /// Looks ids up that ascend; `many` of them.
+    pub(super) fn member_cursor(&self, many: usize) -> MemberCursor<'_> {
+        MemberCursor {
+            part: self,
+            is_dense: many as u64 > self.member_count() / 64,
+            next: 0,
+            block: VecDeque::new(),
+            named: 0,
+        }
+    }
+}
+
+/// The number at the end of a record of `handles`.
+pub(super) fn number_of(record: &[u8; HANDLE_RECORD_BYTES]) -> u32 {
+    u32::from_be_bytes(record[HANDLE_BYTES..].try_into().expect("four bytes"))
+}
+
+/// A row of mine that is part of a shared customer.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: Vec<u8>,
+    pub(super) number: u32,
+    pub(super) is_naming: bool,
+}
+
+impl Member {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let (id, [number @ .., naming]) = record.split_last_chunk::<MEMBER_TAIL_BYTES>()?;
+        Some(Self {
+            id: id.to_vec(),
+            number: u32::from_be_bytes(*number),
+            is_naming: *naming == 1,
+        })
+    }
+}
+
+/// Reads rows of mine by ascending id.
+pub(super) struct MemberCursor<'a> {
+    part: &'a Part,
+    /// Whether reading everything is less work than looking for each.
+    is_dense: bool,
+    next: u64,
+    block: VecDeque<Member>,
+    /// Shared customers whose naming rows were passed.
+    named: u64,
+}
+
+impl MemberCursor<'_> {
+    /// The shared customer that row `id` belongs to.
+    pub(super) fn find(&mut self, id: &[u8]) -> Result<Option<u64>, Error> {
+        self.seek(id)?;
+        let member = self.block.front().filter(|member| member.id == id);
+        Ok(member.map(|member| member.number.into()))
+    }
+
+    /// How many shared customers have ids before `id`.
+    pub(super) fn named_before(&mut self, id: &[u8]) -> Result<u64, Error> {
+        self.seek(id)?;
+        Ok(self.named)
+    }
+
+    /// Goes to the first row whose id is not less.
+    fn seek(&mut self, id: &[u8]) -> Result<(), Error> {
+        let count = self.part.member_count();
+        if !self.is_dense && self.block.back().is_none_or(|last| last.id.as_slice() < id) {
+            self.next = self.part.member_from(id)?;
+            self.block.clear();
+            // The last naming row before says how many there are.
+            let mut end = self.next;
+            self.named = 0;
+            'back: while end > 0 {
+                let start = end.saturating_sub(8);
+                for member in self.part.members(start, end)?.iter().rev() {
+                    if member.is_naming {
+                        self.named = u64::from(member.number) + 1;
+                        break 'back;
+                    }
+                }
+                end = start;
+            }
+        }
+        loop {
+            while let Some(first) = self.block.front() {
+                if first.id.as_slice() >= id {
+                    return Ok(());
+                }
+                if first.is_naming {
+                    self.named = u64::from(first.number) + 1;
+                }
+                self.block.pop_front();
+            }
+            if self.next == count {
+                return Ok(());
+            }
+            let length = if self.is_dense { BLOCK } else { 8 };
+            let end = (self.next + length).min(count);
+            self.block = self.part.members(self.next, end)?;
+            self.next = end;
+        }
+    }
+}
+
+/// Reads records and texts by ascending number, many at a time.
+pub(super) struct Records<'a> {
+    part: &'a Part,
+    start: u64,
+    end: u64,
+    /// Where each starts in both files, and where the last ends.
+    offsets: Vec<(u64, u64)>,
+    shared: Vec<u8>,
+    search: Vec<u8>,
+}
+
+impl Records<'_> {
+    /// The record and the text of a shared customer.
+    pub(super) fn get(&mut self, number: u32) -> Result<(&[u8], &[u8]), Error> {
+        let number = u64::from(number);
+        if !(self.start..self.end).contains(&number) {
+            self.load(number)?;
+        }
+        let damaged = || Error::internal("a result's offsets are wrong");
+        let at = usize::try_from(number - self.start).map_err(|_| damaged())?;
+        let [(shared, search), (shared_end, search_end)] = self.offsets[at..at + 2] else {
+            return Err(damaged());
+        };
+        let (first_shared, first_search) = self.offsets[0];
+        let part = |bytes: &'_ [u8], first: u64, start: u64, end: u64| {
+            let relative = |offset: u64| usize::try_from(offset.saturating_sub(first)).ok();
+            Some((relative(start)?, relative(end)?)).filter(|(_, end)| *end <= bytes.len())
+        };
+        let (from, to) =
+            part(&self.shared, first_shared, shared, shared_end).ok_or_else(damaged)?;
+        let record = self.shared.get(from..to).ok_or_else(damaged)?;
+        let (from, to) =
+            part(&self.search, first_search, search, search_end).ok_or_else(damaged)?;
+        let text = self.search.get(from..to).ok_or_else(damaged)?;
+        Ok((record, text))
+    }
+
+    fn load(&mut self, number: u64) -> Result<(), Error> {
+        let end = (number + BLOCK).min(self.part.len());
+        let bytes = self
+            .part
+            .offsets
+            .range(number * OFFSET_BYTES, (end + 1) * OFFSET_BYTES)?;
+        let half = |half: &[u8; 8]| u64::from_be_bytes(*half);
+        self.offsets = bytes
+            .as_chunks::<16>()
+            .0
+            .iter()
+            .map(|record| {
+                let (halves, _) = record.as_chunks::<8>();
+                (half(&halves[0]), half(&halves[1]))
+            })
+            .collect();
+        let (Some(first), Some(last)) = (self.offsets.first(), self.offsets.last()) else {
+            return Err(Error::internal("a result's offsets are wrong"));
+        };
+        self.shared = self.part.shared.range(first.0, last.0)?;
+        self.search = self.part.search.range(first.1, last.1)?;
+        (self.start, self.end) = (number, end);
+        Ok(())
+    }
+}
+
+/// Search texts of consecutive numbers.
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each text starts, and where the last ends.
+    ends: Vec<u64>,
+}
+
+impl Texts {
+    pub(super) fn contain(&self, index: usize, needle: &str) -> bool {
+        let at = |index: usize| {
+            let relative = self.ends[index].saturating_sub(self.ends[0]);
+            usize::try_from(relative).unwrap_or(usize::MAX)
+        };
+        self.bytes
+            .get(at(index)..at(index + 1))
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .is_some_and(|text| text.contains(needle))
+    }
+}

@@ -36,7 +36,7 @@ impl Checksum {
         self.0.into_iter().fold(0, mix)
     }
 
-    /// Adds some bytes: whole rows, but for the last ones of what is summed.
+    /// Adds some bytes. How they are cut matters not if all but the last ones are whole rows.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         let (rows, rest) = bytes.as_chunks::<{ Self::ROW_BYTES }>();
         // A copy stays in registers.

@@ -30,9 +30,9 @@ const MAX_BUDGET_BYTES: usize = 1 << 30;
 /// Sorts records by their bytes, within a bounded buffer.
 ///
 /// Records that are equal stay in no particular order. Sorting n records of b bytes each takes O(n log n) time and, if they do
-/// not fit in memory, n (b + 2) bytes of disk, or twice as much where the first records were spread evenly and the others are
-/// not. Memory is the budget, some blocks of 128 KiB for files, and for parts 1 KiB for 2 MiB of records. A stream holds one part,
-/// of which those of evenly spread records are 1/128, and which is the budget at most; or a block for every run.
+/// not fit in memory, n (b + 2) bytes of disk; up to three times as much if the first ones were spread evenly and the others are
+/// not. Memory is the budget, a block of 128 KiB for each file being written or read, and 1 KiB for every 2 MiB in parts. A
+/// stream holds a part, which is 1/128 of evenly spread records and the budget at most, or a block of every run.
 pub struct Sorter {
     files: Files,
     budget_bytes: usize,

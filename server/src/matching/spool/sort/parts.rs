@@ -18,9 +18,6 @@ use super::{
 };
 use crate::error::Error;
 
-/// Leading bits by which records are dealt at most: those of a part that are too many once more, and no further. Whoever
-/// chooses the records could otherwise have them written anew for every bit.
-const MAX_DEALT_BITS: u32 = 16;
 /// Number of parts, as a power of two.
 const PARTS_BITS: std::ops::RangeInclusive<u32> = 4..=7;
 /// The share of the budget that the buffer takes, and its size at most: a larger one would not stay in the caches while it is
@@ -44,14 +41,15 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape for a budget, or `None` if records were dealt often enough.
+    /// The shape for a budget, or `None` for a part of a part, which is not dealt again: whoever chooses the records could
+    /// otherwise have them written anew for every few bits.
     pub(super) fn new(budget_bytes: usize, skipped_bits: u32) -> Option<Self> {
         let buffer_bytes = (budget_bytes / BUFFER_SHARE).min(MAX_BUFFER_BYTES);
         let bits = (buffer_bytes / (BLOCKS_A_PART * WANTED_BLOCK_BYTES))
             .max(1)
             .ilog2()
             .clamp(*PARTS_BITS.start(), *PARTS_BITS.end());
-        (skipped_bits + bits <= MAX_DEALT_BITS).then_some(Self {
+        (skipped_bits <= *PARTS_BITS.end()).then_some(Self {
             budget_bytes,
             buffer_bytes,
             skipped_bits,

@@ -116,6 +116,31 @@ pub enum DeltaRule {
     Always,
 }
 
+/// When what delta runs changed, and laid beside files that stay as they are, is merged into them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeRule {
+    /// When it is more than one in so many of what stays.
+    pub part: u64,
+    /// And more than this.
+    pub least: u64,
+}
+
+impl Default for MergeRule {
+    fn default() -> Self {
+        Self {
+            part: 8,
+            least: 4096,
+        }
+    }
+}
+
+impl MergeRule {
+    /// Whether so much beside a base of so much is to be merged into it.
+    const fn merges(self, (changed, base): (u64, u64)) -> bool {
+        changed > self.least && changed > base / self.part
+    }
+}
+
 /// How a node runs.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -139,6 +164,8 @@ pub struct RunSettings {
     pub max_growth_percent: u32,
     /// When runs match changes only.
     pub deltas: DeltaRule,
+    /// When what they change is merged.
+    pub merges: MergeRule,
     /// How runs are recorded, if they are.
     pub recording: Option<RecordingRules>,
 }

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     compute::Pool,
     driver::{
-        self, Completed, DeltaRule, Parties, Reconnect, Rejoined, ReleaseIntervals, ResumeLimits,
-        Run, RunLink, RunSettings, Tail,
+        self, Completed, DeltaRule, MergeRule, Parties, Reconnect, Rejoined, ReleaseIntervals,
+        ResumeLimits, Run, RunLink, RunSettings, Tail,
     },
     failure::Failure,
     ledger,
@@ -183,6 +183,7 @@ impl Engine {
             },
             max_growth_percent: node.config.matching.max_growth_percent,
             deltas: DeltaRule::default(),
+            merges: MergeRule::default(),
             recording: node
                 .config
                 .matching

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use super::{
     files::{FileEntry, FileWriter},
     graph::Handle,
-    part::{COLUMN_BYTES, Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part},
+    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part},
     reader::{Place, ResultSet},
     writer::{LAYER, Manifest, push_text},
 };
@@ -69,7 +69,6 @@ pub(crate) enum Origin {
 #[derive(Default)]
 struct Before {
     gaps: Vec<u32>,
-    columns: Vec<u8>,
     hidden: Vec<u32>,
     matched: Vec<u8>,
     handles: Vec<u8>,
@@ -90,7 +89,6 @@ impl LayerUpdate<'_> {
         let before = match old {
             Some(layer) => Before {
                 gaps: layer.gaps.clone(),
-                columns: layer.part.columns(0, layer.part.len())?,
                 hidden: layer.hidden.clone(),
                 matched: layer.matched_keys.range(0, layer.matched_keys.bytes())?,
                 handles: layer
@@ -102,7 +100,7 @@ impl LayerUpdate<'_> {
         };
         let origins = self.order(&before)?;
         let part = old.map(|layer| &layer.part);
-        let mut files = self.write_entries(directory, &before, part, &origins.order)?;
+        let mut files = self.write_entries(directory, part, &origins.order)?;
         let now_of = origins.numbers(before.gaps.len(), self.new.len());
         files.extend(self.write_members(directory, part, &now_of)?);
         files.push(self.write_handles(directory, &before.handles, &now_of)?);
@@ -176,7 +174,6 @@ impl LayerUpdate<'_> {
     fn write_entries(
         &self,
         directory: &Path,
-        before: &Before,
         part: Option<&Part>,
         order: &[(u32, Origin)],
     ) -> Result<Vec<FileEntry>, Error> {
@@ -192,9 +189,7 @@ impl LayerUpdate<'_> {
                     entries.push(&new.column.to_bytes(), &new.record()?, &new.text)?;
                 }
                 (Origin::Before(number), Some(records)) => {
-                    let at = *number as usize * COLUMN_BYTES as usize;
-                    let column = &before.columns[at..at + COLUMN_BYTES as usize];
-                    let (record, text) = records.get(*number)?;
+                    let (column, record, text) = records.get(*number)?;
                     entries.push(column, record, text)?;
                 }
                 (Origin::Before(_), None) => return Err(Error::internal("there is no layer")),

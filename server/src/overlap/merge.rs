@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path};
 use super::{
     files::{FileEntry, FileWriter},
     layer::{EntriesWriter, MembersWriter},
-    part::{COLUMN_BYTES, HANDLE_RECORD_BYTES, Member, Part, number_of},
+    part::{HANDLE_RECORD_BYTES, Member, Part, number_of},
     reader::{Layer, ResultSet},
     writer::Manifest,
 };
@@ -130,29 +130,12 @@ fn merge_entries(
 ) -> Result<Vec<FileEntry>, Error> {
     let mut writer = EntriesWriter::create(directory, "")?;
     let (mut in_base, mut in_layer) = (base.records()?, layer.records()?);
-    let layer_columns = layer.columns(0, layer.len())?;
-    let (mut start, mut end, mut columns) = (0, 0, Vec::new());
     for place in order {
-        let column = |columns: &[u8], at: u64| {
-            let at = usize::try_from(at * COLUMN_BYTES).ok()?;
-            Some(columns.get(at..at + COLUMN_BYTES as usize)?.to_vec())
+        let (column, record, text) = match place {
+            Merged::Base(number) => in_base.get(*number)?,
+            Merged::Layer(number) => in_layer.get(*number)?,
         };
-        let (column, (record, text)) = match place {
-            Merged::Base(number) => {
-                let at = u64::from(*number);
-                if !(start..end).contains(&at) {
-                    (start, end) = (at, (at + BLOCK).min(base.len()));
-                    columns = base.columns(start, end)?;
-                }
-                (column(&columns, at - start), in_base.get(*number)?)
-            }
-            Merged::Layer(number) => (
-                column(&layer_columns, u64::from(*number)),
-                in_layer.get(*number)?,
-            ),
-        };
-        let column = column.ok_or_else(|| Error::internal("a column is missing"))?;
-        writer.push(&column, record, text)?;
+        writer.push(column, record, text)?;
     }
     writer.finish()
 }

@@ -23,6 +23,9 @@ pub(super) const MEMBER_TAIL_BYTES: usize = 5;
 /// Records that are read in one go.
 const BLOCK: u64 = 4096;
 
+/// Records and texts that are read in one go.
+const RECORDS_AT_A_TIME: u64 = 256;
+
 /// What can be told of a shared customer without looking it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -70,7 +73,12 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    fn parse(record: &[u8]) -> Option<Self> {
+    pub(super) fn parse(record: &[u8]) -> Result<Self, Error> {
+        Self::parts(record)
+            .ok_or_else(|| Error::internal("a shared customer's record is malformed"))
+    }
+
+    fn parts(record: &[u8]) -> Option<Self> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let (handle, rest) = record.split_first_chunk::<HANDLE_BYTES>()?;
         let (name, rest) = split_text(rest)?;
@@ -149,14 +157,6 @@ impl Part {
 
     pub(super) fn stored(&self, number: u64) -> Result<Stored, Error> {
         Stored::parse(&self.record(number)?)
-            .ok_or_else(|| Error::internal("a shared customer's record is malformed"))
-    }
-
-    /// The text that a search looks through.
-    pub(super) fn text(&self, number: u64) -> Result<Vec<u8>, Error> {
-        let (_, start) = self.offset(number)?;
-        let (_, end) = self.offset(number + 1)?;
-        self.search.range(start, end)
     }
 
     /// The texts from `start` to `end`.
@@ -248,6 +248,7 @@ impl Part {
             part: self,
             start: 0,
             end: 0,
+            columns: Vec::new(),
             offsets: Vec::new(),
             shared: Vec::new(),
             search: Vec::new(),
@@ -438,10 +439,11 @@ impl MemberCursor<'_> {
 }
 
 /// Reads records and texts by ascending number, many at a time.
-pub(super) struct Records<'a> {
+pub(crate) struct Records<'a> {
     part: &'a Part,
     start: u64,
     end: u64,
+    columns: Vec<u8>,
     /// Where each starts in both files, and where the last ends.
     offsets: Vec<(u64, u64)>,
     shared: Vec<u8>,
@@ -449,8 +451,8 @@ pub(super) struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// The record and the text of a shared customer.
-    pub(super) fn get(&mut self, number: u32) -> Result<(&[u8], &[u8]), Error> {
+    /// The column, the record and the text of a shared customer.
+    pub(super) fn get(&mut self, number: u32) -> Result<(&[u8], &[u8], &[u8]), Error> {
         let number = u64::from(number);
         if !(self.start..self.end).contains(&number) {
             self.load(number)?;
@@ -471,11 +473,14 @@ impl Records<'_> {
         let (from, to) =
             part(&self.search, first_search, search, search_end).ok_or_else(damaged)?;
         let text = self.search.get(from..to).ok_or_else(damaged)?;
-        Ok((record, text))
+        let column = at * COLUMN_BYTES as usize;
+        let column = self.columns.get(column..column + COLUMN_BYTES as usize);
+        Ok((column.ok_or_else(damaged)?, record, text))
     }
 
     fn load(&mut self, number: u64) -> Result<(), Error> {
-        let end = (number + BLOCK).min(self.part.len());
+        let end = (number + RECORDS_AT_A_TIME).min(self.part.len());
+        self.columns = self.part.columns(number, end)?;
         let bytes = self
             .part
             .offsets

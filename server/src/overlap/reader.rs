@@ -8,7 +8,7 @@ pub use super::part::Column;
 use super::{
     files::ResultFile,
     graph::Handle,
-    part::{COLUMN_BYTES, MemberCursor, Part, Stored, open},
+    part::{COLUMN_BYTES, MemberCursor, Part, Records, Stored, open},
     writer::{LAYER, Manifest, fold},
 };
 use crate::{error::Error, matching::local_customers::key_hash};
@@ -326,6 +326,7 @@ impl ResultSet {
             None => (&[], &[]),
         };
         let count = self.base.len();
+        let mut hidden = hidden.iter().map(|number| u64::from(*number)).peekable();
         let mut start = match Self::place(from) {
             Place::Base(number) => number,
             Place::Layer(_) => from >> 32,
@@ -361,8 +362,8 @@ impl ResultSet {
                 if !layered(number, visit)? {
                     return Ok(());
                 }
-                let is_hidden =
-                    u32::try_from(number).is_ok_and(|number| hidden.binary_search(&number).is_ok());
+                while hidden.next_if(|other| *other < number).is_some() {}
+                let is_hidden = hidden.next_if_eq(&number).is_some();
                 let index = usize::try_from(number - start).expect("a block is short");
                 if !is_hidden && !base.visit(index, self.position(Place::Base(number))?, visit)? {
                     return Ok(());
@@ -376,14 +377,15 @@ impl ResultSet {
         }
     }
 
-    /// What is stored of a shared customer, and its text.
-    pub(crate) fn at(&self, place: Place) -> Result<(Column, Stored, Vec<u8>), Error> {
-        let (part, number) = self.part(place)?;
-        Ok((
-            part.column(number)?,
-            part.stored(number)?,
-            part.text(number)?,
-        ))
+    /// Reads shared customers in the order of their places.
+    pub(crate) fn reader(&self) -> Result<PlaceReader<'_>, Error> {
+        Ok(PlaceReader {
+            base: self.base.records()?,
+            layer: match &self.layer {
+                Some(layer) => Some(layer.part.records()?),
+                None => None,
+            },
+        })
     }
 
     /// The shared customers that any of these handles names.
@@ -421,6 +423,29 @@ impl ResultSet {
                 .as_ref()
                 .map(|layer| layer.part.member_cursor(many)),
         }
+    }
+}
+
+/// Reads shared customers in the order of their places.
+pub(crate) struct PlaceReader<'a> {
+    base: Records<'a>,
+    layer: Option<Records<'a>>,
+}
+
+impl PlaceReader<'_> {
+    /// What is stored of a shared customer, and its text.
+    pub(crate) fn at(&mut self, place: Place) -> Result<(Column, Stored, Vec<u8>), Error> {
+        let (records, number) = match (place, &mut self.layer) {
+            (Place::Base(number), _) => (&mut self.base, number),
+            (Place::Layer(number), Some(layer)) => (layer, number),
+            (Place::Layer(_), None) => {
+                return Err(Error::internal("a place in a layer that there is not"));
+            }
+        };
+        let number =
+            u32::try_from(number).map_err(|_| Error::internal("a place beyond the end"))?;
+        let (column, record, text) = records.get(number)?;
+        Ok((Column::parse(column), Stored::parse(record)?, text.to_vec()))
     }
 }
 

@@ -17,8 +17,8 @@ use overlap_server::{
     matching::{
         compute::Pool,
         driver::{
-            Completed, DeltaRule, Parties, Reconnect, ReleaseIntervals, ResumeLimits, Run, RunLink,
-            RunSettings, directory, drive,
+            Completed, DeltaRule, MergeRule, Parties, Reconnect, ReleaseIntervals, ResumeLimits,
+            Run, RunLink, RunSettings, directory, drive,
         },
         failure::Failure,
         keys,
@@ -96,6 +96,7 @@ impl TestNode {
                 },
                 max_growth_percent: 100,
                 deltas: DeltaRule::default(),
+                merges: MergeRule::default(),
                 recording: None,
             },
             full: false,

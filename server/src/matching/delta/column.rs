@@ -130,7 +130,7 @@ impl Column {
         records: u64,
         sorted: bool,
     ) -> Result<Self, Error> {
-        let blocks = BlockReader::open(path, key)?;
+        let mut blocks = BlockReader::open(path, key)?;
         let per_block = per_block(record) as u64;
         let count = records.div_ceil(per_block);
         let mut expected = SALT_BYTES as u64 + records * record as u64 + count * TAG_BYTES as u64;

@@ -41,8 +41,8 @@ const REFERENCES: &str = "own.references";
 
 /// Bytes of a record of keys and groups: salted hash, row, type.
 const KEY_BYTES: usize = SEARCH_BYTES + 4 + 1;
-/// Bytes of a key's reference: customer, stage, handle, component.
-const REFERENCE_BYTES: usize = 4 + 1 + HANDLE_BYTES + 4;
+/// Bytes of a key's reference: customer, stage, handle, component, type of the key.
+const REFERENCE_BYTES: usize = 4 + 1 + HANDLE_BYTES + 4 + 1;
 
 /// The salted hash of a key.
 pub(crate) type Hash = [u8; SEARCH_BYTES];
@@ -317,12 +317,24 @@ impl Own {
         Ok(group)
     }
 
-    /// What a key stands for, with its salted hash and its kind; `None` if it is not usable.
+    /// What a key stands for; `None` if it is not usable.
     pub(crate) fn reference(&mut self, key: u32) -> Result<Option<Reference>, Error> {
         if let Some(changed) = self.overlay.references.get(&key) {
             return Ok(changed.reference);
         }
         Ok(Some(self.base_reference(key)?.0))
+    }
+
+    /// A key as the records of a run carry it; `None` if it is not usable.
+    pub(crate) fn key_ref(&mut self, key: u32) -> Result<Option<KeyRef>, Error> {
+        if let Some(changed) = self.overlay.references.get(&key) {
+            let reference = changed.reference;
+            return Ok(reference.map(|reference| reference.of_key(key, changed.key_type)));
+        }
+        let (reference, _) = self.base_reference(key)?;
+        let record = self.references.get(key.into())?;
+        let key_type = KeyType::from_code(record[REFERENCE_BYTES - 1]).ok_or_else(malformed)?;
+        Ok(Some(reference.of_key(key, key_type)))
     }
 
     /// What a key of the base stood for, and the component of that customer.
@@ -345,15 +357,14 @@ impl Own {
         Ok((component != NONE).then_some(component))
     }
 
-    /// The salted hash of a key, and its kind.
-    pub(crate) fn hash(&mut self, key: u32) -> Result<(Hash, KeyType), Error> {
+    /// The salted hash of a key.
+    pub(crate) fn hash(&mut self, key: u32) -> Result<Hash, Error> {
         if key >= self.base_keys()? {
             let changed = self.overlay.references.get(&key).ok_or_else(malformed)?;
-            return Ok((changed.hash, changed.key_type));
+            return Ok(changed.hash);
         }
         let record = self.keys.get(key.into())?;
-        let key_type = KeyType::from_code(record[KEY_BYTES - 1]).ok_or_else(malformed)?;
-        Ok((array(&record[..SEARCH_BYTES]), key_type))
+        Ok(array(&record[..SEARCH_BYTES]))
     }
 
     /// The rows of customers that did not change, by their naming rows, which ascend: the ids of each.

@@ -1,6 +1,6 @@
 //! Sealed files of an epoch's state, block by block.
 //!
-//! A file is a random salt and then blocks, each sealed with ChaCha20-Poly1305 under a key of the file's own and its number as
+//! A file is a random salt and then blocks, each sealed with AES-256-GCM under a key of the file's own and its number as
 //! nonce. A file that was cut short, changed or exchanged for another does not open.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 
 use ring::{
-    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
 
@@ -27,6 +27,8 @@ use crate::{
 pub(super) const BLOCK_BYTES: usize = 1 << 12;
 pub(super) const SALT_BYTES: usize = 16;
 pub(super) const TAG_BYTES: usize = 16;
+/// Bytes that are fetched at a time, at most.
+const MOST_FETCHED: usize = 1 << 16;
 /// The number under which a file's index is sealed: no block has it.
 const INDEX: u64 = u64::MAX;
 
@@ -43,7 +45,7 @@ impl StateKey {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(salt);
         context.update(name.as_bytes());
-        let key = UnboundKey::new(&CHACHA20_POLY1305, context.sign().as_ref())
+        let key = UnboundKey::new(&AES_256_GCM, context.sign().as_ref())
             .expect("a SHA-256 tag has the length of a key");
         LessSafeKey::new(key)
     }
@@ -122,12 +124,14 @@ impl BlockWriter {
     }
 }
 
-/// Reads sealed blocks at random.
+/// Reads sealed blocks at random. Whoever goes on where it read last is going to read more: so more is fetched at a time.
 pub(super) struct BlockReader {
     path: PathBuf,
     file: File,
     key: LessSafeKey,
     bytes: u64,
+    /// What was fetched, still sealed, and where it starts in the file.
+    fetched: (u64, Vec<u8>),
 }
 
 impl BlockReader {
@@ -141,20 +145,19 @@ impl BlockReader {
             key: key.of_file(&salt, name_of(path)?),
             path: path.to_owned(),
             file,
+            fetched: (0, Vec::new()),
         })
     }
 
     /// Opens the block that starts at `offset` after the salt and has `length` plain bytes.
     pub(super) fn read(
-        &self,
+        &mut self,
         number: u64,
         offset: u64,
         length: usize,
         block: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        block.resize(length + TAG_BYTES, 0);
-        self.file
-            .read_exact_at(block, SALT_BYTES as u64 + offset)
+        self.fetch(SALT_BYTES as u64 + offset, length + TAG_BYTES, block)
             .map_err(|_| damaged(&self.path))?;
         self.key
             .open_in_place(nonce(number), Aad::empty(), block)
@@ -163,8 +166,32 @@ impl BlockReader {
         Ok(())
     }
 
+    /// The bytes from `start` on, sealed as they are.
+    fn fetch(&mut self, start: u64, length: usize, block: &mut Vec<u8>) -> std::io::Result<()> {
+        let (first, fetched) = &mut self.fetched;
+        let end = start + length as u64;
+        let fetched_end = *first + fetched.len() as u64;
+        if start < *first || end > fetched_end {
+            // Close behind what was fetched: twice as much this time.
+            let follows = start >= *first && start < fetched_end + length as u64;
+            let more = if follows { 2 * fetched.len() } else { 0 };
+            let left = usize::try_from(self.bytes.saturating_sub(start)).unwrap_or(usize::MAX);
+            let wanted = more.min(MOST_FETCHED).min(left).max(length);
+            fetched.resize(wanted, 0);
+            *first = start;
+            self.file.read_exact_at(fetched, start).inspect_err(|_| {
+                // What is there now is not what the file has.
+                fetched.clear();
+            })?;
+        }
+        let at = usize::try_from(start - *first).expect("within what was fetched");
+        block.clear();
+        block.extend_from_slice(&fetched[at..at + length]);
+        Ok(())
+    }
+
     /// Opens the index at the end, which has `length` plain bytes.
-    pub(super) fn index(&self, length: u64) -> Result<Vec<u8>, Error> {
+    pub(super) fn index(&mut self, length: u64) -> Result<Vec<u8>, Error> {
         let end = SALT_BYTES as u64 + length + TAG_BYTES as u64;
         let offset = self.bytes.checked_sub(end);
         let length = usize::try_from(length).map_err(|_| damaged(&self.path))?;
@@ -197,7 +224,7 @@ pub(crate) fn write_sealed(path: &Path, key: &StateKey, mut bytes: Vec<u8>) -> R
 
 /// Reads one sealed block.
 pub(crate) fn read_sealed(path: &Path, key: &StateKey) -> Result<Vec<u8>, Error> {
-    let blocks = BlockReader::open(path, key)?;
+    let mut blocks = BlockReader::open(path, key)?;
     let length = blocks
         .bytes
         .checked_sub((SALT_BYTES + TAG_BYTES) as u64)

@@ -235,7 +235,7 @@ impl Joining<'_> {
         for key in keys.symmetric_difference(&before.keys) {
             let hash = match self.update.key(*key) {
                 Some(update) => update.hash,
-                None => own.hash(*key)?.0,
+                None => own.hash(*key)?,
             };
             matched.push((hash, keys.contains(key)));
         }
@@ -323,8 +323,9 @@ impl Joining<'_> {
             .filter(|(_, _, changed)| *changed)
             .map(|(_, id, _)| id)
             .collect();
+        let mut reader = self.previous.reader()?;
         for place in &before.places {
-            let (column, stored, text) = self.previous.at(*place)?;
+            let (column, stored, text) = reader.at(*place)?;
             let count = cells.entry((column.mine, column.theirs)).or_default();
             *count = count.checked_sub(1).ok_or_else(incomplete)?;
             let mut customers = BTreeSet::new();

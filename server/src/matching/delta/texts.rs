@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::sealed::{BLOCK_BYTES, BlockReader, BlockWriter, StateKey, TAG_BYTES, damaged};
 use crate::error::Error;
@@ -141,7 +141,7 @@ impl Texts {
         key: &StateKey,
         document: &TextsDocument,
     ) -> Result<Self, Error> {
-        let blocks = BlockReader::open(path, key)?;
+        let mut blocks = BlockReader::open(path, key)?;
         let index = Zeroizing::new(blocks.index(document.index_bytes)?);
         let (fences, records) = parse_index(&index)
             .filter(|(_, records)| *records == document.records)
@@ -205,7 +205,6 @@ impl Texts {
             return Ok(());
         }
         self.current = None;
-        self.block.zeroize();
         let fence = &self.fences[at];
         self.blocks
             .read(at as u64, fence.offset, fence.bytes, &mut self.block)?;

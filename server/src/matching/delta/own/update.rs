@@ -146,10 +146,7 @@ impl Update {
             let now = update.now.map(|now| now.of_key(key, update.key_type));
             return Ok(now);
         }
-        let Some(reference) = own.reference(key)? else {
-            return Ok(None);
-        };
-        Ok(Some(reference.of_key(key, own.hash(key)?.1)))
+        own.key_ref(key)
     }
 
     /// Keys with their values, in the order of their hashes; `read` hands over the keys of some rows, whose ids ascend, that

@@ -149,6 +149,7 @@ impl KeysWriter {
             &[reference.stage],
             &reference.handle,
             &component.to_be_bytes(),
+            &[key_type],
         ])
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Flows, lock};
+use super::super::{Flows, MergeRule, lock};
 use crate::{
     error::Error,
     matching::{
@@ -25,22 +25,12 @@ use crate::{
     },
 };
 
-/// What lies beside a base is merged into a new one when it is more than this part of it.
-const MOST_BESIDE: u64 = 8;
-/// So little beside a base is not merged.
-const LEAST_MERGED: u64 = 4096;
-
 /// The shared customers of a delta run: written, not yet in force.
 pub(in super::super) struct DeltaShared {
     pub(in super::super) manifest: Manifest,
     pub(in super::super) totals: SharedTotals,
     pub(in super::super) result: ResultSet,
     pub(in super::super) disagreeing: u64,
-}
-
-/// Whether what lies beside a base is to be merged into it.
-const fn is_much((changed, base): (u64, u64)) -> bool {
-    changed > LEAST_MERGED && changed > base / MOST_BESIDE
 }
 
 /// Joins what changed, and writes it into the run's directory.
@@ -69,7 +59,11 @@ pub(in super::super) fn join(flows: &Flows) -> Result<DeltaShared, Error> {
         flows.note_bad_label();
     }
     update.apply(&mut own);
-    let merges = own.shares().into_iter().any(is_much) || is_much(delta.previous.0.share());
+    let rule = run.settings.merges;
+    let [rows, keys] = own.shares();
+    let merges = [rows, keys, delta.previous.0.share()]
+        .into_iter()
+        .any(|share| rule.merges(share));
     let written = Writing {
         flows,
         keeper,
@@ -85,7 +79,12 @@ pub(in super::super) fn join(flows: &Flows) -> Result<DeltaShared, Error> {
         let (manifest, own, links) = written.lay_over()?;
         (manifest, own, links, None)
     };
-    let tables = save(keeper, keeper.take_tables(), renumbered.as_ref(), &scratch)?;
+    let tables = save(
+        keeper,
+        keeper.take_tables(),
+        renumbered.as_ref(),
+        (rule, &scratch),
+    )?;
     // A partner that contradicts itself is matched in full: which of its words counts may depend on all of them.
     let own = (shared.disagreeing == 0).then_some(own);
     keeper.shared_done(own, links, shared.totals.clone(), tables);
@@ -193,12 +192,12 @@ fn save(
     keeper: &Keeper,
     tables: Tables,
     renumbered: Option<&Renumbered>,
-    scratch: &Path,
+    (rule, scratch): (MergeRule, &Path),
 ) -> Result<TableDocuments, Error> {
     let (directory, key) = (&keeper.files.directory, &keeper.files.key);
     let entries = |table: EntryTable| match renumbered {
         Some(now) => table.merge(directory, key, &|key| now.key(key)),
-        None if is_much(table.share()) => table.merge(directory, key, &Some),
+        None if rule.merges(table.share()) => table.merge(directory, key, &Some),
         None => table.save(directory, key),
     };
     let receiver = match tables.receiver {
@@ -209,7 +208,7 @@ fn save(
             session,
         }) => Some(ReceiverDocument {
             queries: entries(queries)?,
-            published: if is_much(published.share()) {
+            published: if rule.merges(published.share()) {
                 published.merge(directory, key, &now, session, scratch)?
             } else {
                 published.extend(directory, key, &now, session)?

@@ -2,6 +2,8 @@
 
 mod support;
 
+use curve25519_dalek::ristretto::CompressedRistretto;
+
 use overlap_crypto::{
     backend::{Backend, RistrettoPoint, Scalar},
     context::{Context, SessionId},
@@ -162,6 +164,57 @@ fn a_rerandomised_reflection_yields_nothing() {
         for output in overlap_crypto::voprf::finalize(backend, &inputs, &unblinded) {
             let keys = overlap_crypto::suite::derive("OVL1/keys", &[&context.0, &output]);
             assert!(!tags.contains(&keys[..16].try_into().unwrap()));
+        }
+    }
+}
+
+/// Relation tagging: queries that are sums and multiples of others. The answers stand in the relation that the asking side has put
+/// its queries in, and a tag comes of an item with its own point alone.
+#[test]
+fn related_queries_give_related_answers_and_no_tag() {
+    let setup = setup();
+    let mut rng = rng(8);
+    let backend = Backend::detect();
+    let evaluator = setup.evaluator();
+    let tags: Vec<[u8; 16]> = published(&evaluator, &KEYS, &mut rng)
+        .iter()
+        .map(|entry| entry.derived.tag)
+        .collect();
+    let context = setup.flow.context;
+    let mut inputs = overlap_crypto::backend::Messages::default();
+    for (_, key) in KEYS {
+        let prefix = [KeyType::Email.code(), 0, 1, 0, key.len() as u8];
+        inputs.push(&[b"OVL1/item", &context.0, &prefix, key.as_bytes()]);
+    }
+    // The asking side blinds by nothing, so that relations between items are relations between queries.
+    let points = backend.hash_to_group(overlap_crypto::suite::HASH_TO_GROUP_DST, &inputs);
+    let point = |encoded| CompressedRistretto(encoded).decompress().unwrap();
+    let own: Vec<RistrettoPoint> = backend.encode(&points).into_iter().map(point).collect();
+    let related = [
+        own[0],
+        own[1],
+        own[0] + own[1],
+        own[0] + own[0],
+        -own[0],
+        own[2] - own[3],
+    ];
+    let elements = related.map(|point| point.compress().to_bytes());
+    let query = QueryBody {
+        number: 0,
+        elements: &elements,
+    };
+    let answer = evaluator.evaluate(&query, &mut rng).unwrap();
+    let evaluation = EvaluationBody::decode(&answer).unwrap();
+    let answers: Vec<RistrettoPoint> = evaluation.elements.iter().copied().map(point).collect();
+    assert_eq!(answers[2], answers[0] + answers[1]);
+    assert_eq!(answers[3], answers[0] + answers[0]);
+    assert_eq!(answers[4], -answers[0]);
+    for (at, answer) in evaluation.elements.iter().enumerate() {
+        let outputs = overlap_crypto::voprf::finalize(backend, &inputs, &[*answer; 4]);
+        for (item, output) in outputs.iter().enumerate() {
+            let keys = overlap_crypto::suite::derive("OVL1/keys", &[&context.0, output]);
+            let is_tag = tags.contains(&keys[..16].try_into().unwrap());
+            assert_eq!(is_tag, at == item && at < 2, "answer {at} for item {item}");
         }
     }
 }

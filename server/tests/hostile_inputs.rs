@@ -172,6 +172,9 @@ fn documents_name_tests_that_exist() {
     for document in [
         "docs/THREAT_MODEL.md",
         "docs/KEY_MANAGEMENT.md",
+        "docs/OPERATIONS.md",
+        "docs/PROTOCOL.md",
+        "docs/CONSTANT_TIME.md",
         "SECURITY.md",
         "CONTRIBUTING.md",
     ] {

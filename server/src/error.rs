@@ -121,6 +121,18 @@ reasons! {
     Internal "INTERNAL" Internal Bug "A mistake in this program.";
 }
 
+/// Nothing where something failed for one of the reasons that only say that it is not there; any other failure stays one.
+///
+/// # Errors
+/// Those of `found` for any other reason.
+pub(crate) fn unless<T>(found: Result<T, Error>, absent: &[Reason]) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if absent.contains(&error.reason()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What went wrong, where, and what to do.
 #[derive(Clone, Debug)]
 pub struct Error {

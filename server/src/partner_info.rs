@@ -218,7 +218,7 @@ fn tell_within(node: &Node, tx: &Transaction<'_>, partnership: &str) -> Result<(
     let Some((revision, info, _)) = own(tx)? else {
         return Ok(());
     };
-    if !is_behind(tx, partnership)? || partnership::connected(tx, partnership).is_err() {
+    if !is_behind(tx, partnership)? || partnership::if_connected(tx, partnership)?.is_none() {
         return Ok(());
     }
     notices::enqueue(node, tx, partnership, UPDATED, &Updated { revision, info })?;

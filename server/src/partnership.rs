@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::{
     audit,
-    error::{Error, Reason},
+    error::{Error, Reason, unless},
     exchange,
     identity::fingerprint,
     node::{Node, Registry},
@@ -66,6 +66,20 @@ impl Partnership {
 /// `NOT_FOUND` if there is none; `PARTNERSHIP_NOT_CONNECTED` if it is pending or revoked.
 pub fn connected(connection: &Connection, partner: &str) -> Result<Partnership, Error> {
     find(connection, partner)?.into_connected()
+}
+
+/// [`connected`], or none where there is no such partnership or it is not connected.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn if_connected(
+    connection: &Connection,
+    partner: &str,
+) -> Result<Option<Partnership>, Error> {
+    unless(
+        connected(connection, partner),
+        &[Reason::NotFound, Reason::PartnershipNotConnected],
+    )
 }
 
 /// The notice by which one side tells the other that the partnership is over.

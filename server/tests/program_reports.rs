@@ -200,6 +200,62 @@ async fn k24_k25_k26_enablement() {
     );
 }
 
+/// K-26, K-34: sums of numbers of any size do not wrap.
+#[tokio::test]
+async fn k26_k34_sums_stay_within_their_type() {
+    let node = Node::start(NOW).await;
+    let campaign = |id: &str| {
+        record(
+            id,
+            Content::Campaign(v1::CampaignRecord {
+                partner: "p1".to_owned(),
+                name: "Spring".to_owned(),
+                starts_at: day("2026-03-01"),
+                leads: u64::MAX,
+                ..Default::default()
+            }),
+        )
+    };
+    let usage = |id: &str| {
+        record(
+            id,
+            Content::EcosystemEvent(v1::EcosystemEventRecord {
+                partner: "p1".to_owned(),
+                r#type: v1::EcosystemEventType::Usage as i32,
+                quantity: u64::MAX,
+                at: day("2026-03-01"),
+                ..Default::default()
+            }),
+        )
+    };
+    node.ingest(vec![
+        campaign("g1"),
+        campaign("g2"),
+        usage("e1"),
+        usage("e2"),
+    ])
+    .await
+    .expect("stored");
+    let enablement = node
+        .program(Role::Admin)
+        .get_enablement(v1::GetEnablementRequest { filter: quarter() })
+        .await
+        .expect("enablement")
+        .into_inner();
+    let leads = enablement
+        .metrics
+        .iter()
+        .find(|metric| metric.id == "campaign_leads");
+    assert_eq!(value(leads.expect("leads")), Some(i64::MAX as f64));
+    let answer = node
+        .program(Role::Admin)
+        .get_ecosystem_signals(v1::GetEcosystemSignalsRequest { filter: quarter() })
+        .await
+        .expect("signals")
+        .into_inner();
+    assert_eq!(answer.signals[0].quantity, u64::MAX);
+}
+
 /// K-28: metrics as CSV and NDJSON; numerators exact, unset is empty or null.
 #[tokio::test]
 async fn k28_export() {

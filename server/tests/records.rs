@@ -127,6 +127,36 @@ async fn invalid_records_are_named_and_nothing_is_stored() {
     assert_eq!(title(&node, "r1").await, None);
 }
 
+/// Every list of a record has a limit.
+#[tokio::test]
+async fn lists_of_a_record_are_bounded() {
+    let node = Node::start(NOW).await;
+    let profile = |contacts: usize| {
+        let contact = v1::PartnerContactRecord {
+            name: "Ada".to_owned(),
+            ..Default::default()
+        };
+        record(
+            "p1",
+            Content::PartnerProfile(v1::PartnerProfileRecord {
+                name: "One".to_owned(),
+                r#type: v1::PartnerType::Reseller as i32,
+                contacts: vec![contact; contacts],
+                ..Default::default()
+            }),
+        )
+    };
+    let refused = node.ingest(vec![profile(1001)]).await.expect_err("refused");
+    assert_eq!(
+        violations(&refused),
+        [(
+            "records[0].partner_profile.contacts".to_owned(),
+            "must have at most 1000 elements".to_owned()
+        )]
+    );
+    node.ingest(vec![profile(1000)]).await.expect("stored");
+}
+
 /// G-07: an unknown kind of portal event is INVALID_ARGUMENT, as is an event from the future.
 #[tokio::test]
 async fn g07_unknown_kinds_are_refused() {

@@ -274,7 +274,7 @@ fn share(
     Ok(shared)
 }
 
-/// Takes a file back; whether the partner had it.
+/// Takes a file back, if the partner has it.
 fn unshare(
     node: &Node,
     tx: &Transaction<'_>,

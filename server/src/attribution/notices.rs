@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Reason},
     node::{Node, Registry},
     notices::{self, Incoming},
-    sharing::policy::active_agreement,
+    sharing::policy::agreement_if_active,
 };
 
 /// I ask for attribution.
@@ -91,11 +91,7 @@ pub fn register(registry: &mut Registry) {
 /// Whether anything about shared customers is to be heard from the partner. What was said before sharing ended may arrive
 /// after it; then there is nothing it could be about.
 fn is_sharing(notice: &Incoming<'_>) -> Result<bool, Error> {
-    match active_agreement(notice.tx, &notice.partnership.id) {
-        Ok(_) => Ok(true),
-        Err(error) if error.reason() == Reason::SharingNotActive => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(agreement_if_active(notice.tx, &notice.partnership.id)?.is_some())
 }
 
 fn requested(notice: &Incoming<'_>) -> Result<(), Error> {

@@ -296,7 +296,7 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
                 .iter()
                 .filter(|campaign| period.has(campaign.starts))
                 .map(|campaign| campaign.leads)
-                .sum();
+                .fold(0, u64::saturating_add);
             Reading::count(usize::try_from(leads).unwrap_or(usize::MAX))
         }
     }

@@ -356,7 +356,7 @@ pub fn ecosystem(
         if scope.has(&event.partner) {
             let sum = sums.entry(event.r#type).or_default();
             sum.events += 1;
-            sum.quantity += event.quantity.max(1);
+            sum.quantity = sum.quantity.saturating_add(event.quantity.max(1));
             sum.partners.insert(event.partner);
             if !event.customer.is_empty() {
                 sum.customers.insert(event.customer);

@@ -257,6 +257,7 @@ fn profile(fields: &mut Fields, profile: &v1::PartnerProfileRecord) {
     let enrolled = fields.time("enrolled_at", profile.enrolled_at.as_ref(), false);
     let left = fields.time("left_at", profile.left_at.as_ref(), false);
     fields.order("left_at", enrolled, left);
+    fields.count("contacts", profile.contacts.len());
     for contact in &profile.contacts {
         fields.text("contacts.name", &contact.name, true);
         fields.text("contacts.role", &contact.role, false);

@@ -10,7 +10,7 @@ use overlap_proto::{
 use rusqlite::Connection;
 
 use super::ledger::Ledger;
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, unless};
 
 /// Stages of one side.
 pub const MAX_STAGES: usize = 64;
@@ -430,6 +430,20 @@ pub struct Agreement {
 /// `SHARING_NOT_ACTIVE` if both sides have not agreed.
 pub fn active_agreement(connection: &Connection, partnership_id: &str) -> Result<Agreement, Error> {
     Ledger::load(connection, partnership_id)?.agreement(partnership_id)
+}
+
+/// [`active_agreement`], or none where there is no agreement.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn agreement_if_active(
+    connection: &Connection,
+    partnership_id: &str,
+) -> Result<Option<Agreement>, Error> {
+    unless(
+        active_agreement(connection, partnership_id),
+        &[Reason::SharingNotActive],
+    )
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     convert::stored_time,
     error::{Error, Reason},
     node::Node,
-    sharing::policy::{Stage, StageCategory, active_agreement},
+    sharing::policy::{Stage, StageCategory, agreement_if_active},
 };
 
 /// Events indexed in one transaction.
@@ -129,7 +129,9 @@ pub(super) fn alert_of_risk(
     customer: &str,
     event: &Event,
 ) -> Result<(), Error> {
-    if now.duration_since(event.at) > ALERT_WINDOW || active_agreement(tx, partnership).is_err() {
+    if now.duration_since(event.at) > ALERT_WINDOW
+        || agreement_if_active(tx, partnership)?.is_none()
+    {
         return Ok(());
     }
     let side = match event.side {

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Reason},
     node::Registry,
     notices::Incoming,
-    sharing::policy::{Agreement, active_agreement},
+    sharing::policy::{Agreement, agreement_if_active},
 };
 
 /// Events of mine.
@@ -61,12 +61,8 @@ pub fn register(registry: &mut Registry) {
 
 /// The terms under which the partner discloses events; what was said before they ended may arrive after.
 fn disclosing(notice: &Incoming<'_>) -> Result<Option<Agreement>, Error> {
-    match active_agreement(notice.tx, &notice.partnership.id) {
-        Ok(agreement) if agreement.theirs.timeline => Ok(Some(agreement)),
-        Ok(_) => Ok(None),
-        Err(error) if error.reason() == Reason::SharingNotActive => Ok(None),
-        Err(error) => Err(error),
-    }
+    let agreement = agreement_if_active(notice.tx, &notice.partnership.id)?;
+    Ok(agreement.filter(|agreement| agreement.theirs.timeline))
 }
 
 fn events(notice: &Incoming<'_>) -> Result<(), Error> {

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     collaboration::SharedCustomers,
-    error::{Error, Reason},
+    error::{Error, Reason, unless},
     node::Node,
     notices, partnership,
-    sharing::policy::{Agreement, active_agreement},
+    sharing::policy::{Agreement, agreement_if_active},
 };
 
 /// Customers looked at in one transaction.
@@ -84,7 +84,7 @@ impl<'a> Publication<'a> {
         customers: &'a dyn SharedCustomers,
         partnership: &'a str,
     ) -> Result<Option<Self>, Error> {
-        if agreement(connection, partnership)?.is_none() {
+        if agreement_if_active(connection, partnership)?.is_none() {
             return Ok(None);
         }
         let run = customers.run(connection, partnership)?.unwrap_or_default();
@@ -130,10 +130,10 @@ impl<'a> Publication<'a> {
     }
 
     fn step(&self, tx: &Transaction<'_>) -> Result<Progress, Error> {
-        let Ok(partnership) = partnership::connected(tx, self.partnership) else {
+        let Some(partnership) = partnership::if_connected(tx, self.partnership)? else {
             return Ok(Progress::Ended);
         };
-        let Some(agreement) = agreement(tx, self.partnership)? else {
+        let Some(agreement) = agreement_if_active(tx, self.partnership)? else {
             return Ok(Progress::Ended);
         };
         // Something changed since the last step: the next look starts anew.
@@ -214,14 +214,11 @@ impl<'a> Publication<'a> {
         let Some(shared) = shared else {
             return Ok(None);
         };
-        match self
+        let allowed = self
             .customers
-            .may_name(self.node, tx, self.partnership, &shared.id)
-        {
-            Ok(()) => Ok(Some(shared.handle)),
-            Err(error) if error.reason() == Reason::OwnTierCountsOnly => Ok(None),
-            Err(error) => Err(error),
-        }
+            .may_name(self.node, tx, self.partnership, &shared.id);
+        let allowed = unless(allowed, &[Reason::OwnTierCountsOnly])?;
+        Ok(allowed.map(|()| shared.handle))
     }
 
     fn withdraw_event(
@@ -345,14 +342,6 @@ struct Batch {
 }
 
 /// The terms in force, if there are any.
-fn agreement(connection: &Connection, partnership: &str) -> Result<Option<Agreement>, Error> {
-    match active_agreement(connection, partnership) {
-        Ok(agreement) => Ok(Some(agreement)),
-        Err(error) if error.reason() == Reason::SharingNotActive => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn content(event: &Event, label: &str, handle: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(event.at.as_microsecond().to_be_bytes());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use ring::{digest, hmac};
+use ring::digest;
 use zeroize::Zeroizing;
 
 use super::{
@@ -52,17 +52,18 @@ impl std::fmt::Debug for EpochKeys {
     }
 }
 
-/// Names local customers to one partner during one epoch.
-pub struct HandleKey(hmac::Key);
+/// Names local customers to one partner during one epoch: SHA-256 after a block that the key fills up.
+pub struct HandleKey(digest::Context);
 
 impl HandleKey {
     /// The handle of the local customer that row `id` names.
     #[must_use]
     pub fn handle(&self, id: &str) -> Handle {
-        let tag = hmac::sign(&self.0, id.as_bytes());
-        tag.as_ref()[..HANDLE_BYTES]
+        let mut context = self.0.clone();
+        context.update(id.as_bytes());
+        context.finish().as_ref()[..HANDLE_BYTES]
             .try_into()
-            .expect("a SHA-256 tag is longer")
+            .expect("a SHA-256 hash is longer")
     }
 }
 
@@ -70,7 +71,11 @@ impl EpochKeys {
     /// What names my customers to the partner.
     #[must_use]
     pub fn handle_key(&self) -> HandleKey {
-        HandleKey(hmac::Key::new(hmac::HMAC_SHA256, self.handle_key.as_ref()))
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(self.handle_key.as_ref());
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(block.as_ref());
+        HandleKey(context)
     }
 
     fn header(&self) -> Header {

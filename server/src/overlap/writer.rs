@@ -13,7 +13,7 @@ use super::{
     reader::ResultSet,
 };
 use crate::{
-    customers::rows::scan_searchable,
+    customers::rows::{Searchable, scan_searchable},
     error::Error,
     matching::{
         local_customers::LocalCustomers,
@@ -111,7 +111,7 @@ impl Found<'_> {
             .previous
             .map(|previous| previous.members(self.local.rows()));
         let mut more = cursor.advance()?;
-        let mut emit = |cursor: &Rows, name: &str, domains: &[&str]| {
+        let mut emit = |cursor: &Rows, found: Option<&Searchable<'_>>| {
             let customer = self.local.customer(cursor.row());
             let Some(position) = self.graph.of_customer(customer) else {
                 return Ok(());
@@ -121,12 +121,16 @@ impl Found<'_> {
                 None => None,
             };
             let naming = self.graph.is_naming(cursor.row());
+            let (name, domains) = match found {
+                Some(found) => (found.name, found.domains()?),
+                None => ("", Vec::new()),
+            };
             spread.row(
                 position,
                 (!naming).then(|| cursor.row()),
                 &cursor.id,
                 name,
-                &search_text(name, domains),
+                &search_text(name, &domains),
                 first_matched.unwrap_or(self.now.as_second()),
             )
         };
@@ -134,18 +138,18 @@ impl Found<'_> {
             scan_searchable(connection, &mut |row| {
                 while more && cursor.id.as_str() < row.id {
                     // The row was deleted since the run read it.
-                    emit(&cursor, "", &[])?;
+                    emit(&cursor, None)?;
                     more = cursor.advance()?;
                 }
                 if more && cursor.id == row.id {
-                    emit(&cursor, row.name, &row.domains()?)?;
+                    emit(&cursor, Some(&row))?;
                     more = cursor.advance()?;
                 }
                 Ok(true)
             })
         })?;
         while more {
-            emit(&cursor, "", &[])?;
+            emit(&cursor, None)?;
             more = cursor.advance()?;
         }
         Ok(())

@@ -177,6 +177,7 @@ impl<'a> Builder<'a> {
     pub fn finish_seen(self, observer: &mut dyn Observer) -> Result<LocalCustomers, Error> {
         let mut groups = Groups {
             keys: RecordWriter::create(&self.directory.join("keys"))?,
+            keys_of_row: vec![0; self.stage_of_row.len()],
             pairs: Vec::new(),
             ambiguous: 0,
             rows: Vec::with_capacity(MAX_ROWS_A_KEY + 1),
@@ -192,6 +193,7 @@ impl<'a> Builder<'a> {
         drop((stream, sorted));
 
         let merged = MergedRows::join(&groups.pairs, &self.stage_of_row);
+        let keys_of_row = groups.keys_of_row;
         let mut snapshot = LocalCustomers {
             table: RowTable {
                 stage_of_row: self.stage_of_row,
@@ -207,7 +209,7 @@ impl<'a> Builder<'a> {
             tiers: self.tiers,
         };
         snapshot.name_merged(self.handles)?;
-        snapshot.count()?;
+        snapshot.count(&keys_of_row)?;
         Ok(snapshot)
     }
 }
@@ -219,6 +221,8 @@ fn hidden() -> Error {
 /// Groups the sorted (hash, row, type, handle, value) records.
 struct Groups {
     keys: RecordWriter,
+    /// Of each row, the usable keys of which it is the first.
+    keys_of_row: Vec<u16>,
     /// Rows that share a key: the first of the key, and each other.
     pairs: Vec<(u32, u32)>,
     ambiguous: u64,
@@ -250,6 +254,10 @@ impl Groups {
             self.pairs
                 .extend(others.iter().map(|other| (*first, *other)));
             self.keys.push(&[&self.first])?;
+            let keys = &mut self.keys_of_row[*first as usize];
+            *keys = keys
+                .checked_add(1)
+                .ok_or_else(|| Error::internal("a row has more keys than can be counted"))?;
         }
         self.rows.clear();
         Ok(())
@@ -285,17 +293,18 @@ impl LocalCustomers {
     }
 
     /// Counts keys by tier, and customers with a key by stage.
-    fn count(&mut self) -> Result<(), Error> {
+    fn count(&mut self, keys_of_row: &[u16]) -> Result<(), Error> {
         let mut with_key = Bits::new(self.rows());
-        let mut keys = self.keys()?;
-        while let Some(key) = keys.next_key()? {
-            match self.tiers.tier(key.stage) {
-                Tier::List => self.counts.list += 1,
-                Tier::Count => self.counts.count += 1,
+        for (row, keys) in (0_u32..).zip(keys_of_row).filter(|(_, keys)| **keys > 0) {
+            let customer = self.customer(row);
+            let stage = self.stage(customer);
+            match self.tiers.tier(stage) {
+                Tier::List => self.counts.list += u64::from(*keys),
+                Tier::Count => self.counts.count += u64::from(*keys),
                 Tier::Hidden => return Err(Error::internal("a hidden row was read")),
             }
-            if with_key.insert(key.customer) {
-                self.customers_by_stage[usize::from(key.stage)] += 1;
+            if with_key.insert(customer) {
+                self.customers_by_stage[usize::from(stage)] += 1;
             }
         }
         Ok(())

@@ -36,6 +36,9 @@ struct Arguments {
     /// Then change this part of the customers on both sides, 0.01 for one in a hundred, and measure a delta run
     #[arg(long)]
     churn: Option<f64>,
+    /// How often to do that: the customers change and a delta run follows, day after day
+    #[arg(long, default_value_t = 1)]
+    days: u32,
     /// Where to make the nodes' directories; they stay [default: a temporary directory]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -68,7 +71,10 @@ struct Report {
     wall_s: f64,
     wire_bytes: u64,
     nodes: Nodes,
+    /// The first delta run.
     delta: Option<DeltaReport>,
+    /// CPU of both nodes in each delta run, as a part of the full run's.
+    delta_cpu_ratios: Vec<f64>,
 }
 
 /// A delta run after a full one.
@@ -157,26 +163,32 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         wire_bytes: full.wire_bytes,
         nodes: full.nodes,
         delta: None,
+        delta_cpu_ratios: Vec::new(),
     };
-    if let Some(churn) = arguments.churn {
+    let Some(churn) = arguments.churn else {
+        return print(&report, arguments.output);
+    };
+    for day in 0..arguments.days {
         for (node, company) in [&a, &b].into_iter().zip(&mut companies) {
-            company.change(churn)?;
+            company.change(churn, day)?;
             import(&node.client, company).await?;
         }
         let delta = run(&a, &b).await?;
-        ensure!(!delta.full, "the second run was no delta run");
+        ensure!(!delta.full, "a run after changes was no delta run");
         let expected = shared(&companies);
         ensure!(
             delta.matched == expected,
             "{} of {expected} shared customers were found after the changes",
             delta.matched
         );
-        report.delta = Some(DeltaReport {
+        let cpu_ratio = delta.nodes.cpu_s() / report.nodes.cpu_s();
+        report.delta_cpu_ratios.push(cpu_ratio);
+        report.delta.get_or_insert(DeltaReport {
             churn,
             matched: delta.matched,
             wall_s: delta.wall_s,
             wire_bytes: delta.wire_bytes,
-            cpu_ratio: delta.nodes.cpu_s() / report.nodes.cpu_s(),
+            cpu_ratio,
             nodes: delta.nodes,
         });
     }
@@ -255,6 +267,17 @@ fn print(report: &Report, output: Output) -> Result<()> {
         )?;
         print_nodes(&mut out, &delta.nodes)?;
         writeln!(out, "  {:.2}% of the full run", 100.0 * delta.cpu_ratio)?;
+    }
+    let ratios = &report.delta_cpu_ratios;
+    if ratios.len() > 1 {
+        let percents = ratios.iter().map(|ratio| format!("{:.1}", 100.0 * ratio));
+        writeln!(
+            out,
+            "{} delta runs: {}% of the full run, {:.2}% on average",
+            ratios.len(),
+            percents.collect::<Vec<_>>().join(" "),
+            100.0 * ratios.iter().sum::<f64>() / ratios.len() as f64
+        )?;
     }
     Ok(())
 }
@@ -361,6 +384,8 @@ async fn start(base: &Path, name: &str, arguments: &Arguments) -> Result<Node> {
 struct Company {
     name: &'static str,
     customers: std::collections::BTreeMap<u32, (u32, bool)>,
+    /// The next number that nobody has had.
+    fresh: u32,
 }
 
 impl Company {
@@ -372,15 +397,17 @@ impl Company {
             customers: (first..first + customers)
                 .map(|index| (index, (index, false)))
                 .collect(),
+            fresh: (1 << 30) + u32::from(name == "b"),
         }
     }
 
     /// Of the customers that change, as many each move to another stage, get another e-mail address, go, and come new.
-    fn change(&mut self, churn: f64) -> Result<()> {
+    fn change(&mut self, churn: f64, day: u32) -> Result<()> {
         ensure!(churn > 0.0 && churn <= 0.2, "churn is between 0 and 0.2");
         let step = (1.0 / churn).round() as usize;
-        // The two sides do not change the same ones.
+        // The two sides do not change the same ones, nor two days running.
         let start = if self.name == "a" { 0 } else { step / 2 };
+        let start = (start + 37 * day as usize) % step;
         let chosen: Vec<u32> = self
             .customers
             .keys()
@@ -388,25 +415,32 @@ impl Company {
             .skip(start)
             .step_by(step)
             .collect();
-        let fresh = |index: u32| index + (1 << 30) + u32::from(self.name == "b");
         for (kind, index) in (0..4).cycle().zip(chosen) {
             match kind {
                 0 => {
-                    self.customers.insert(index, (index, true));
+                    if let Some((_, moved)) = self.customers.get_mut(&index) {
+                        *moved = !*moved;
+                    }
                 }
                 1 => {
-                    self.customers.insert(index, (fresh(index), false));
+                    let email = self.take_fresh();
+                    self.customers.insert(index, (email, false));
                 }
                 2 => {
                     self.customers.remove(&index);
                 }
                 _ => {
-                    let index = fresh(index);
+                    let index = self.take_fresh();
                     self.customers.insert(index, (index, false));
                 }
             }
         }
         Ok(())
+    }
+
+    fn take_fresh(&mut self) -> u32 {
+        self.fresh += 2;
+        self.fresh
     }
 }
 

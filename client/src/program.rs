@@ -1,31 +1,20 @@
 //! The numbers of the partner program.
 
+mod alerts;
+mod settings;
+
 use futures::stream::Stream;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     Client, EcosystemEventType, EngagementPeriod, Error, ExportFormat, Metric, MetricDefinition,
     MetricDimension, MetricGroup, MetricQuantity, MetricSeriesEntry, MetricValue, Money, Page,
-    PageRequest, PartnerProfileRecord, PartnerType, ProgramFilter, Record, RetentionMeasure,
-    ReturnBasis, convert::present, message::FromWire, paging::entries, v1,
+    PageRequest, PartnerProfileRecord, ProgramFilter, Record, RetentionMeasure, ReturnBasis,
+    message::FromWire, paging::entries, v1,
 };
 
-named_enum! {
-    /// Alert kind.
-    AlertKind of v1::AlertKind {
-        /// Stalled deal.
-        StalledDeal = "STALLED_DEAL",
-        /// Expiring certification.
-        ExpiringCertification = "EXPIRING_CERTIFICATION",
-        /// Missed target.
-        MissedTarget = "MISSED_TARGET",
-        /// Swing.
-        Swing = "SWING",
-        /// Approval rate drop.
-        ApprovalRateDrop = "APPROVAL_RATE_DROP",
-    }
-}
+pub use alerts::{Alert, AlertKind, Alerts};
+pub use settings::{ProgramSettings, StageProbability};
 
 messages! {
     /// One page of a metric for every value of a dimension.
@@ -96,28 +85,6 @@ messages! {
     Enablement of v1::GetEnablementResponse {
         metrics: Vec<Metric>,
         cohorts: Vec<EnablementCohort>,
-    }
-
-    /// Something that needs attention.
-    Alert of v1::Alert {
-        /// Stable as long as its cause lasts.
-        id: String,
-        kind: AlertKind,
-        partner: String,
-        /// The deal, certification, target, metric or region.
-        subject: String,
-        message: String,
-        /// Since when.
-        since: Option<Timestamp>,
-    }
-
-    /// One page of what needs attention.
-    Alerts of v1::ListAlertsResponse {
-        /// By kind, then id.
-        alerts: Vec<Alert>,
-        #[serde(skip_serializing_if = "String::is_empty")]
-        next_page_token: String,
-        as_of: Option<Timestamp>,
     }
 
     /// A metric in this quarter and in the one before.
@@ -197,78 +164,6 @@ messages! {
         views: Vec<DashboardUse>,
         users: u64,
         calls: u64,
-    }
-}
-
-/// How likely deals of a stage are won.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StageProbability {
-    /// The sales stage.
-    pub stage: String,
-    /// In ten-thousandths.
-    pub probability_bp: u32,
-}
-
-/// The settings of the program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProgramSettings {
-    /// Types partners may have and be filtered by; all if empty.
-    pub enabled_types: Vec<PartnerType>,
-    /// Days without movement after which an open deal is an alert.
-    pub stalled_deal_days: Option<u32>,
-    /// Days before its end from which a certification is an alert.
-    pub certification_expiry_days: Option<u32>,
-    /// Change against the period before that is an alert.
-    pub swing_percent: Option<u32>,
-    /// Fall of a region's approval rate that is an alert.
-    pub approval_drop_points: Option<u32>,
-    /// Chances of winning by sales stage.
-    pub stage_probabilities: Vec<StageProbability>,
-}
-
-impl FromWire<v1::ProgramSettings> for ProgramSettings {
-    fn from_wire(wire: v1::ProgramSettings) -> Result<Self, Error> {
-        Ok(Self {
-            enabled_types: FromWire::from_wire(wire.enabled_types)?,
-            stalled_deal_days: wire.stalled_deal_days,
-            certification_expiry_days: wire.certification_expiry_days,
-            swing_percent: wire.swing_percent,
-            approval_drop_points: wire.approval_drop_points,
-            stage_probabilities: wire
-                .stage_probabilities
-                .into_iter()
-                .map(|chance| StageProbability {
-                    stage: chance.stage,
-                    probability_bp: chance.probability_bp,
-                })
-                .collect(),
-        })
-    }
-}
-
-impl From<ProgramSettings> for v1::ProgramSettings {
-    fn from(settings: ProgramSettings) -> Self {
-        Self {
-            enabled_types: settings
-                .enabled_types
-                .iter()
-                .map(|kind| kind.to_proto())
-                .collect(),
-            stalled_deal_days: settings.stalled_deal_days,
-            certification_expiry_days: settings.certification_expiry_days,
-            swing_percent: settings.swing_percent,
-            approval_drop_points: settings.approval_drop_points,
-            stage_probabilities: settings
-                .stage_probabilities
-                .into_iter()
-                .map(|chance| v1::StageProbability {
-                    stage: chance.stage,
-                    probability_bp: chance.probability_bp,
-                })
-                .collect(),
-        }
     }
 }
 
@@ -450,38 +345,6 @@ impl Client {
         Enablement::from_wire(answer)
     }
 
-    /// One page of what needs attention, of certain kinds if `kinds` names any.
-    ///
-    /// # Errors
-    /// What the node reports, or the way there.
-    pub async fn list_alerts(
-        &self,
-        filter: &ProgramFilter,
-        kinds: &[AlertKind],
-        page: PageRequest,
-    ) -> Result<Alerts, Error> {
-        let answer = ask!(self.program_api().list_alerts(v1::ListAlertsRequest {
-            filter: Some(filter.wire()),
-            kinds: kinds.iter().map(|kind| kind.to_proto()).collect(),
-            page_size: page.size(),
-            page_token: page.token,
-        }))
-        .await?;
-        Alerts::from_wire(answer)
-    }
-
-    /// Everything that needs attention.
-    pub fn alerts<'a>(
-        &'a self,
-        filter: &'a ProgramFilter,
-        kinds: &'a [AlertKind],
-    ) -> impl Stream<Item = Result<Alert, Error>> + Send + 'a {
-        entries(move |page| async move {
-            let page = self.list_alerts(filter, kinds, page).await?;
-            Ok(Page::part(page.alerts, page.next_page_token, None))
-        })
-    }
-
     /// The executive view.
     ///
     /// # Errors
@@ -595,39 +458,5 @@ impl Client {
             async move { self.program_api().export_daily_feed(request).await },
             |answer| Ok(answer.chunk),
         )
-    }
-
-    /// The settings.
-    ///
-    /// # Errors
-    /// What the node reports, or the way there.
-    pub async fn program_settings(&self) -> Result<ProgramSettings, Error> {
-        let answer = ask!(
-            self.program_api()
-                .get_program_settings(v1::GetProgramSettingsRequest {})
-        )
-        .await?;
-        ProgramSettings::from_wire(present(answer.settings, "the settings")?)
-    }
-
-    /// Changes the settings that `fields` names, all if it is empty.
-    ///
-    /// # Errors
-    /// What the node reports, or the way there.
-    pub async fn update_program_settings(
-        &self,
-        settings: ProgramSettings,
-        fields: &[&str],
-    ) -> Result<ProgramSettings, Error> {
-        let answer = ask!(self.program_api().update_program_settings(
-            v1::UpdateProgramSettingsRequest {
-                settings: Some(settings.into()),
-                update_mask: (!fields.is_empty()).then(|| prost_types::FieldMask {
-                    paths: fields.iter().map(|field| (*field).to_owned()).collect(),
-                }),
-            }
-        ))
-        .await?;
-        ProgramSettings::from_wire(present(answer.settings, "the settings")?)
     }
 }

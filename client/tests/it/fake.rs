@@ -154,6 +154,16 @@ pub(crate) fn status(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
+pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+pub(crate) fn answers<T: Send + 'static>(answers: Vec<T>) -> Response<Answers<T>> {
+    Response::new(Box::pin(stream::iter(answers.into_iter().map(Ok))))
+}
+
+pub(crate) fn nothing<T>(_: &Fake, _: impl Sized) -> Result<T, Status> {
+    Err(status(Code::NotFound, "NOT_FOUND", "the fake has none"))
+}
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
@@ -311,7 +321,7 @@ service! { customer_service_server::CustomerService {
     }
 }
 
-type Updates = Pin<Box<dyn Stream<Item = Result<WatchRunResponse, Status>> + Send>>;
+type Updates = Answers<WatchRunResponse>;
 
 service! { match_service_server::MatchService {
     start_run(StartRunRequest) -> StartRunResponse = |_, request| Ok(StartRunResponse {

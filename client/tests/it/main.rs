@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod canned;
+mod collaboration;
 mod errors;
 mod fake;
+mod fake_collaboration;
 mod fake_program;
 mod help;
 mod library;
@@ -74,4 +76,24 @@ fn outcome(command: &mut Command) -> Outcome {
 /// Runs the command line on a node's directory.
 fn overlap(node: &FakeNode, arguments: &[&str]) -> Outcome {
     outcome(command(arguments).arg("--dir").arg(node.dir()))
+}
+
+/// What a command prints for people.
+fn text(arguments: &[&str]) -> String {
+    overlap(&FakeNode::start(), arguments).done()
+}
+
+fn json_of(arguments: &[&str]) -> serde_json::Value {
+    overlap(&FakeNode::start(), &[arguments, &["-o", "json"]].concat()).json()
+}
+
+fn csv_of(arguments: &[&str]) -> Vec<Vec<String>> {
+    let text = text(&[arguments, &["-o", "csv"]].concat());
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(text.as_bytes());
+    reader
+        .records()
+        .map(|row| row.unwrap().iter().map(str::to_owned).collect())
+        .collect()
 }

@@ -16,7 +16,7 @@ use overlap_client::{ImportFormat, Role, StageCategory};
 
 pub(crate) use attribution::{Assets, Attribution, AttributionOptions, DecisionOptions};
 pub(crate) use engagement::{Engagement, EngagementOptions, WhoOptions};
-pub(crate) use program::{Preferences, Program, ProgramOptions, Settings};
+pub(crate) use program::{Preferences, Program, ProgramOptions, Settings, SettingsChanges};
 pub(crate) use records::{Changes, Records};
 pub(crate) use timeline::{MonthOptions, Timeline};
 

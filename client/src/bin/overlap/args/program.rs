@@ -254,26 +254,29 @@ pub(crate) enum Settings {
     /// Show the settings
     Show,
     /// Change settings; what is not named stays
-    Set {
-        /// Days without movement after which an open deal is an alert
-        #[arg(long, value_name = "N")]
-        stalled_deal_days: Option<u32>,
-        /// Days before its end from which a certification is an alert
-        #[arg(long, value_name = "N")]
-        certification_expiry_days: Option<u32>,
-        /// Change against the period before that is an alert
-        #[arg(long, value_name = "PERCENT")]
-        swing_percent: Option<u32>,
-        /// Fall of a region's approval rate that is an alert
-        #[arg(long, value_name = "POINTS")]
-        approval_drop_points: Option<u32>,
-        /// Type that partners may have: referral or reseller; repeatable
-        #[arg(long = "enabled-type", value_name = "TYPE")]
-        enabled_types: Vec<PartnerType>,
-        /// Chance of winning deals of a sales stage in percent, e.g. Proposal=40; repeatable, replaces all
-        #[arg(long = "probability", value_name = "STAGE=PERCENT")]
-        probabilities: Vec<String>,
-    },
+    Set(SettingsChanges),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SettingsChanges {
+    /// Days without movement after which an open deal is an alert
+    #[arg(long, value_name = "N")]
+    pub(crate) stalled_deal_days: Option<u32>,
+    /// Days before its end from which a certification is an alert
+    #[arg(long, value_name = "N")]
+    pub(crate) certification_expiry_days: Option<u32>,
+    /// Change against the period before that is an alert
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) swing_percent: Option<u32>,
+    /// Fall of a region's approval rate that is an alert
+    #[arg(long, value_name = "POINTS")]
+    pub(crate) approval_drop_points: Option<u32>,
+    /// Type that partners may have: referral or reseller; repeatable
+    #[arg(long = "enabled-type", value_name = "TYPE")]
+    pub(crate) enabled_types: Vec<PartnerType>,
+    /// Chance of winning deals of a sales stage in percent, e.g. Proposal=40; repeatable, replaces all
+    #[arg(long = "probability", value_name = "STAGE=PERCENT")]
+    pub(crate) probabilities: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

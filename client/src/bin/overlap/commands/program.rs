@@ -1,18 +1,19 @@
 //! `overlap program`: the numbers.
 
 mod intelligence;
+mod settings;
 mod views;
 
 use overlap_client::{
     EngagementPeriod, Metric, MetricDefinition, MetricGroup, MetricSeriesEntry, ProgramFilter,
-    ProgramPeriod, ProgramSettings, StageConversion, StageProbability,
+    ProgramPeriod, StageConversion,
     terminal::figures::{self, sparkline},
     view::Named,
 };
 
 use super::{Context, export_format, failed, save_stream, times::instant};
 use crate::{
-    args::{Format, Program, ProgramOptions, Settings},
+    args::{Format, Program, ProgramOptions},
     output::{Printer, Report, Sheet, Value, basis, metric_columns, metric_rows, metrics},
 };
 
@@ -158,15 +159,7 @@ pub(super) async fn run(context: &mut Context, command: Program) -> anyhow::Resu
             );
             save_stream(printer, to.as_deref(), chunks).await
         }
-        Program::Settings(Settings::Show) => {
-            let settings = client.program_settings().await?;
-            show_settings(printer, &settings)
-        }
-        Program::Settings(command) => {
-            let (settings, fields) = changed(command)?;
-            let settings = client.update_program_settings(settings, &fields).await?;
-            show_settings(printer, &settings)
-        }
+        Program::Settings(command) => settings::run(&client, printer, command).await,
         command @ (Program::Forecast { .. }
         | Program::Compare { .. }
         | Program::Enablement { .. }
@@ -404,144 +397,4 @@ fn show_definitions(printer: &mut Printer, definitions: &[MetricDefinition]) -> 
         );
     }
     printer.report(&Named::new("definitions", definitions), report)
-}
-
-fn changed(command: Settings) -> anyhow::Result<(ProgramSettings, Vec<&'static str>)> {
-    let Settings::Set {
-        stalled_deal_days,
-        certification_expiry_days,
-        swing_percent,
-        approval_drop_points,
-        enabled_types,
-        probabilities,
-    } = command
-    else {
-        return Ok((ProgramSettings::default(), Vec::new()));
-    };
-    let stage_probabilities = probabilities
-        .iter()
-        .map(|text| probability(text))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let named = [
-        ("stalled_deal_days", stalled_deal_days.is_some()),
-        (
-            "certification_expiry_days",
-            certification_expiry_days.is_some(),
-        ),
-        ("swing_percent", swing_percent.is_some()),
-        ("approval_drop_points", approval_drop_points.is_some()),
-        ("enabled_types", !enabled_types.is_empty()),
-        ("stage_probabilities", !stage_probabilities.is_empty()),
-    ];
-    let fields: Vec<&'static str> = named
-        .into_iter()
-        .filter_map(|(field, named)| named.then_some(field))
-        .collect();
-    if fields.is_empty() {
-        return Err(failed(
-            "INVALID_ARGUMENT",
-            "nothing to change: name a setting, e.g. --stalled-deal-days 30",
-        ));
-    }
-    let settings = ProgramSettings {
-        enabled_types,
-        stalled_deal_days,
-        certification_expiry_days,
-        swing_percent,
-        approval_drop_points,
-        stage_probabilities,
-    };
-    Ok((settings, fields))
-}
-
-/// "Proposal=40" or "Proposal=37.5", in percent.
-fn probability(text: &str) -> anyhow::Result<StageProbability> {
-    let parsed = text.split_once('=').and_then(|(stage, percent)| {
-        let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if stage.is_empty()
-            || whole.is_empty()
-            || fraction.len() > 2
-            || !digits(whole)
-            || !digits(fraction)
-        {
-            return None;
-        }
-        let probability_bp: u32 = format!("{whole}{fraction:0<2}").parse().ok()?;
-        (probability_bp <= 10_000).then(|| StageProbability {
-            stage: stage.to_owned(),
-            probability_bp,
-        })
-    });
-    parsed.ok_or_else(|| {
-        failed(
-            "INVALID_ARGUMENT",
-            format!("--probability: \"{text}\" is not STAGE=PERCENT, e.g. Proposal=40"),
-        )
-    })
-}
-
-fn show_settings(printer: &mut Printer, settings: &ProgramSettings) -> anyhow::Result<()> {
-    let mut sheet = Sheet::new().text("setting").number("value");
-    let name = |name: &str| Value::Shown {
-        text: name.replace('_', " "),
-        field: name.to_owned(),
-    };
-    for (setting, value) in [
-        ("stalled_deal_days", settings.stalled_deal_days),
-        (
-            "certification_expiry_days",
-            settings.certification_expiry_days,
-        ),
-        ("swing_percent", settings.swing_percent),
-        ("approval_drop_points", settings.approval_drop_points),
-    ] {
-        sheet.push(vec![name(setting), value.map(u64::from).into()]);
-    }
-    let types: Vec<&str> = settings
-        .enabled_types
-        .iter()
-        .map(|kind| kind.name())
-        .collect();
-    sheet.push(vec![
-        name("enabled_types"),
-        Value::Shown {
-            text: if types.is_empty() {
-                "all".to_owned()
-            } else {
-                types.join(", ")
-            },
-            field: types.join(";"),
-        },
-    ]);
-    for chance in &settings.stage_probabilities {
-        let ratio = f64::from(chance.probability_bp) / 10_000.0;
-        sheet.push(vec![
-            Value::Shown {
-                text: format!("probability of {}", chance.stage),
-                field: format!("stage_probabilities.{}", chance.stage),
-            },
-            Value::Shown {
-                text: figures::percent(ratio),
-                field: chance.probability_bp.to_string(),
-            },
-        ]);
-    }
-    printer.report(settings, Report::new(sheet, "").titled("Settings"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::probability;
-
-    #[test]
-    fn probabilities_are_percent() {
-        assert_eq!(probability("Proposal=40").unwrap().probability_bp, 4_000);
-        assert_eq!(probability("Won=100").unwrap().probability_bp, 10_000);
-        assert_eq!(probability("Early=2.25").unwrap().probability_bp, 225);
-        for wrong in ["Proposal", "=4", "P=", "P=101", "P=-1", "P=4%", "P=1.234"] {
-            let error = probability(wrong).unwrap_err().to_string();
-            assert!(error.contains("STAGE=PERCENT"), "{wrong}: {error}");
-        }
-    }
 }

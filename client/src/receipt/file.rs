@@ -95,6 +95,9 @@ pub struct FramesChecked {
     pub slices: u64,
     /// Reports whose signature verified.
     pub reports: u64,
+    /// Whether the run matched changes only. What its removals, earlier claims and withdrawals refer to was published by earlier
+    /// runs: of these frames it is checked that they are as signed, and no more.
+    pub delta: bool,
 }
 
 impl From<&AuditReport> for FramesChecked {
@@ -105,6 +108,7 @@ impl From<&AuditReport> for FramesChecked {
             elements: report.elements,
             slices: report.slices,
             reports: report.reports,
+            delta: report.delta,
         }
     }
 }

@@ -12,6 +12,14 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use overlap_crypto::{
+    audit::Audit,
+    backend::Backend,
+    handshake::Mode,
+    receipt::SignedReceipt,
+    recording::{EntryHeader, HEADER_BYTES, MAGIC},
+    signature::Signer as _,
+};
 use serde_json::{Value, json};
 
 use self::oracle::{
@@ -255,6 +263,47 @@ fn side_json(node: &TestNode, seed: u8, side: &Side) -> Value {
     })
 }
 
+/// The recording of the result in force passes the audit against both receipts, which say as the frames do whether it is of a
+/// delta run.
+fn assert_audited(node: &TestNode, partner: &TestNode, delta: bool) {
+    let (record, _) = node.open_result();
+    let receipts: [Vec<u8>; 2] =
+        node.store
+            .read_blocking(|connection| {
+                let sql = "SELECT own, peer FROM matching_receipts WHERE run_id = ?";
+                Ok(connection
+                    .query_row(sql, [&record.run_id], |row| Ok([row.get(0)?, row.get(1)?]))?)
+            })
+            .unwrap();
+    let [own, theirs] = receipts.map(|bytes| SignedReceipt::decode(&bytes).unwrap());
+    let mut sides = [
+        (own, node.signer.public_key()),
+        (theirs, partner.signer.public_key()),
+    ];
+    sides.sort_by_key(|(receipt, _)| receipt.receipt.signer.code());
+    for (receipt, key) in &sides {
+        receipt.verify(key).unwrap();
+        assert_eq!(receipt.receipt.mode == Mode::Delta, delta);
+    }
+    let path = recording::path(node.directory.path(), PARTNERSHIP, &record.run_id);
+    let file = fs::read(path).unwrap();
+    let mut rest = file.strip_prefix(MAGIC).unwrap();
+    let mut audit = Audit::new(
+        Backend::detect(),
+        sides.map(|(_, key)| key),
+        sides.map(|(receipt, _)| receipt),
+    );
+    while let Some((header, after)) = rest.split_first_chunk::<HEADER_BYTES>() {
+        let header = EntryHeader::decode(header).unwrap();
+        let (body, after) = after.split_at(header.body_bytes as usize);
+        audit.entry(&header.kind, body);
+        rest = after;
+    }
+    let report = audit.finish();
+    assert_eq!(report.problems, [""; 0]);
+    assert_eq!(report.delta, delta);
+}
+
 fn agreed(mine: &Side, theirs: &Side) -> Agreement {
     let mut agreement = agreement(mine, theirs);
     // So that there are padding queries and padding tags.
@@ -349,6 +398,7 @@ async fn z09_delta_runs_with_their_secrets_for_another_implementation_to_replay(
         for (mine, theirs) in [(0, 1), (1, 0)] {
             let expected = oracle::view(&sides[mine], &sides[theirs]).without_hidden();
             assert_eq!(nodes[mine].view().shared, expected.shared, "run {number}");
+            assert_audited(&nodes[mine], &nodes[theirs], number > 1);
         }
         documents.push(document);
     }

@@ -236,6 +236,15 @@ fn show(printer: &mut Printer, file: &ReceiptFile, verdict: &Verdict) -> anyhow:
                 grouped(frames.reports)
             )),
         ));
+        if frames.delta {
+            lines.push((
+                "not checked".to_owned(),
+                text(
+                    "what removals, earlier claims and withdrawals refer to: see the recordings of earlier runs"
+                        .to_owned(),
+                ),
+            ));
+        }
     }
     printer.properties(0, &lines)
 }

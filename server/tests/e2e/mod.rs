@@ -228,7 +228,7 @@ pub fn overlap() -> Command {
     command
 }
 
-/// The one line on standard error of a program that fails with exit code 1 and prints nothing else.
+/// The one line on standard error of a program that fails with exit code 1 and prints nothing else, without a request's id.
 pub fn refusal(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
@@ -236,7 +236,13 @@ pub fn refusal(command: &mut Command) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(text.lines().count(), 1, "{}", describe(&output));
     assert!(text.ends_with('\n'), "{}", describe(&output));
-    text.trim_end().to_owned()
+    let line = text.trim_end();
+    // What a node refuses ends with the id of the request, which is another every time.
+    let Some((refusal, id)) = line.rsplit_once(" (request id: ") else {
+        return line.to_owned();
+    };
+    assert!(id.starts_with("req_") && id.ends_with(')'), "{line}");
+    refusal.to_owned()
 }
 
 pub fn describe(output: &Output) -> String {

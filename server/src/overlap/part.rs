@@ -298,7 +298,7 @@ impl Part {
         visit: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let count = self.handles.bytes() / HANDLE_RECORD_BYTES as u64;
-        if (handles.len() as u64) < count / 256 {
+        if (handles.len() as u64) < count / 1024 {
             for handle in handles {
                 if let Some(number) = self.of_handle(handle)? {
                     visit(number);
@@ -340,7 +340,7 @@ impl Part {
     pub(super) fn member_cursor(&self, many: usize) -> MemberCursor<'_> {
         MemberCursor {
             part: self,
-            is_dense: many as u64 > self.member_count() / 64,
+            is_dense: many as u64 > self.member_count() / 1024,
             next: 0,
             block: VecDeque::new(),
             named: 0,

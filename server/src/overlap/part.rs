@@ -438,6 +438,9 @@ impl MemberCursor<'_> {
     }
 }
 
+/// The column, the record and the text of a shared customer.
+pub(super) type Parts<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Reads records and texts by ascending number, many at a time.
 pub(crate) struct Records<'a> {
     part: &'a Part,
@@ -452,30 +455,31 @@ pub(crate) struct Records<'a> {
 
 impl Records<'_> {
     /// The column, the record and the text of a shared customer.
-    pub(super) fn get(&mut self, number: u32) -> Result<(&[u8], &[u8], &[u8]), Error> {
+    pub(super) fn get(&mut self, number: u32) -> Result<Parts<'_>, Error> {
         let number = u64::from(number);
         if !(self.start..self.end).contains(&number) {
             self.load(number)?;
         }
-        let damaged = || Error::internal("a result's offsets are wrong");
-        let at = usize::try_from(number - self.start).map_err(|_| damaged())?;
-        let [(shared, search), (shared_end, search_end)] = self.offsets[at..at + 2] else {
-            return Err(damaged());
+        usize::try_from(number - self.start)
+            .ok()
+            .and_then(|at| self.parts(at))
+            .ok_or_else(|| Error::internal("a result's offsets are wrong"))
+    }
+
+    fn parts(&self, at: usize) -> Option<Parts<'_>> {
+        let [(shared, search), (shared_end, search_end)] = *self.offsets.get(at..at + 2)? else {
+            return None;
         };
         let (first_shared, first_search) = self.offsets[0];
-        let part = |bytes: &'_ [u8], first: u64, start: u64, end: u64| {
-            let relative = |offset: u64| usize::try_from(offset.saturating_sub(first)).ok();
-            Some((relative(start)?, relative(end)?)).filter(|(_, end)| *end <= bytes.len())
-        };
-        let (from, to) =
-            part(&self.shared, first_shared, shared, shared_end).ok_or_else(damaged)?;
-        let record = self.shared.get(from..to).ok_or_else(damaged)?;
-        let (from, to) =
-            part(&self.search, first_search, search, search_end).ok_or_else(damaged)?;
-        let text = self.search.get(from..to).ok_or_else(damaged)?;
+        let relative = |offset: u64, first| usize::try_from(offset.checked_sub(first)?).ok();
+        let record = relative(shared, first_shared)?..relative(shared_end, first_shared)?;
+        let text = relative(search, first_search)?..relative(search_end, first_search)?;
         let column = at * COLUMN_BYTES as usize;
-        let column = self.columns.get(column..column + COLUMN_BYTES as usize);
-        Ok((column.ok_or_else(damaged)?, record, text))
+        Some((
+            self.columns.get(column..column + COLUMN_BYTES as usize)?,
+            self.shared.get(record)?,
+            self.search.get(text)?,
+        ))
     }
 
     fn load(&mut self, number: u64) -> Result<(), Error> {

@@ -153,7 +153,7 @@ fn a_rerandomised_reflection_yields_nothing() {
         &Scalar::from_canonical_bytes(*setup.receiver_company.key.to_bytes()).unwrap(),
     ));
     backend.offset(&mut evaluated, &base, &[-random; 4]);
-    let unblinded = backend.encode(&evaluated);
+    let unblinded = backend.double_encode(&evaluated);
     // Even with the right inputs at hand, in either context, no tag comes out.
     for context in [context, setup.flow.context] {
         let mut inputs = overlap_crypto::backend::Messages::default();
@@ -209,8 +209,10 @@ fn related_queries_give_related_answers_and_no_tag() {
     assert_eq!(answers[2], answers[0] + answers[1]);
     assert_eq!(answers[3], answers[0] + answers[0]);
     assert_eq!(answers[4], -answers[0]);
-    for (at, answer) in evaluation.elements.iter().enumerate() {
-        let outputs = overlap_crypto::voprf::finalize(backend, &inputs, &[*answer; 4]);
+    for (at, answer) in answers.iter().enumerate() {
+        // Outputs are of four times an item's own point.
+        let element = (answer * Scalar::from(4_u8)).compress().to_bytes();
+        let outputs = overlap_crypto::voprf::finalize(backend, &inputs, &[element; 4]);
         for (item, output) in outputs.iter().enumerate() {
             let keys = overlap_crypto::suite::derive("OVL1/keys", &[&context.0, output]);
             let is_tag = tags.contains(&keys[..16].try_into().unwrap());

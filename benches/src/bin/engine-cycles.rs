@@ -23,7 +23,7 @@ struct Arguments {
     #[arg(long, default_value_t = 512)]
     items: usize,
     /// Items a batch of the functions whose cost an item depends on it: a chunk of the protocol.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 16_384)]
     chunk: usize,
     /// Samples of each function on each engine; an eighth of it for whole chunks.
     #[arg(long, default_value_t = 400)]

@@ -235,6 +235,15 @@ fn slow_timing_of_encode() {
 
 #[test]
 #[ignore = "slow: timing statistics, for a quiet machine"]
+fn slow_timing_of_sha512_after() {
+    investigate("sha512_after, secret items", &mut |backend, secrets| {
+        let items = secrets.elements.iter();
+        nanoseconds(|| drop(black_box(backend.sha512_after(&[1; 37], items))))
+    });
+}
+
+#[test]
+#[ignore = "slow: timing statistics, for a quiet machine"]
 fn slow_timing_of_double_encode() {
     investigate("double_encode, secret elements", &mut |backend, secrets| {
         let points = backend.decode(&secrets.elements).unwrap();

@@ -202,6 +202,31 @@ impl<'a> Message<'a> {
             FrameKind::CountReturns => Self::CountReturns(CountReturnsBody::decode(payload)?),
         })
     }
+
+    /// The payload that decodes to this.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(body) => body.encode(),
+            Self::Confirm(body) => body.encode(),
+            Self::Report(body) => body.encode(),
+            Self::Receipt(body) => body.encode(),
+            Self::Resume(body) => body.encode(),
+            Self::Abort(body) => body.encode(),
+            Self::Ack(body) => body.encode(),
+            Self::Query(body) => body.encode(),
+            Self::Evaluation(body) => body.encode(),
+            Self::Commitments(body) => body.encode(),
+            Self::Slice(body) => body.payload.to_vec(),
+            Self::Claims(body) => body.encode(),
+            Self::Removals(body) | Self::Withdrawals(body) => body.encode(),
+            Self::EarlierClaims(body) => body.encode(),
+            Self::CountCommit(body) => body.encode(),
+            Self::CountOpen(body) => body.encode(),
+            Self::CountElements(body) => body.encode(),
+            Self::CountReturns(body) => body.encode(),
+        }
+    }
 }
 
 #[cfg(test)]

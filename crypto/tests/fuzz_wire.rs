@@ -9,8 +9,6 @@
 )]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "support/encode.rs"]
-mod encode;
 #[path = "support/vectors.rs"]
 mod vectors;
 
@@ -19,7 +17,6 @@ use std::{
     cell::Cell,
 };
 
-use encode::encode;
 use overlap_crypto::{
     audit::Audit,
     backend::Backend,
@@ -65,7 +62,7 @@ fn check(kind: FrameKind, payload: &[u8]) {
         payload.len()
     );
     match decoded {
-        Ok(message) => assert_eq!(encode(&message), payload, "{kind:?}"),
+        Ok(message) => assert_eq!(message.encode(), payload, "{kind:?}"),
         Err(fault) => assert_eq!(Fault::from_code(fault.code()), Some(fault)),
     }
 }

@@ -2,14 +2,11 @@
 //!
 //! `data/malformed/manifest.txt` names one file a malformed body, its frame kind and the expected fault.
 
-#[path = "support/encode.rs"]
-mod encode;
 #[path = "support/vectors.rs"]
 mod vectors;
 
 use std::{collections::BTreeSet, path::Path};
 
-use encode::encode;
 use overlap_crypto::{
     backend::Backend,
     context::{Context, SessionId},
@@ -171,7 +168,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..400),
     ) {
         if let Ok(message) = Message::decode(kind, &bytes) {
-            prop_assert_eq!(encode(&message), bytes);
+            prop_assert_eq!(message.encode(), bytes);
         }
     }
 
@@ -186,7 +183,7 @@ proptest! {
         let position = position.index(body.len());
         body[position] = byte;
         if let Ok(message) = Message::decode(kind, &body) {
-            prop_assert_eq!(encode(&message), body);
+            prop_assert_eq!(message.encode(), body);
         }
     }
 }

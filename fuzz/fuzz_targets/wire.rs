@@ -8,7 +8,7 @@ use overlap_crypto::{
     voprf::{Proof, PublicKey},
     wire::{Flow, Frame, FrameKind, Message},
 };
-use overlap_fuzz::{encode, memory::within, refused};
+use overlap_fuzz::{memory::within, refused};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, payload)) = data.split_first() else {
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     match within(bound, || Message::decode(kind, payload)) {
         Err(fault) => refused(fault),
         Ok(message) => {
-            assert_eq!(encode(&message), payload, "{kind:?}");
+            assert_eq!(message.encode(), payload, "{kind:?}");
             match message {
                 Message::Hello(hello) => {
                     if let Some(key) = hello.epoch_key {

@@ -11,10 +11,7 @@ pub mod seeds;
 #[path = "../../crypto/tests/support/mod.rs"]
 pub mod support;
 
-use overlap_crypto::{
-    fault::{Error, Fault},
-    wire::Message,
-};
+use overlap_crypto::fault::{Error, Fault};
 
 /// A peer's fault has a code that stands for it alone.
 pub fn refused(fault: Fault) {
@@ -27,31 +24,5 @@ pub fn peer_fault(error: Error) {
     match error {
         Error::Peer(fault) => refused(fault),
         other => panic!("{other}"),
-    }
-}
-
-/// The bytes of a decoded body.
-#[must_use]
-pub fn encode(message: &Message<'_>) -> Vec<u8> {
-    match message {
-        Message::Hello(body) => body.encode(),
-        Message::Confirm(body) => body.encode(),
-        Message::Report(body) => body.encode(),
-        Message::Receipt(body) => body.encode(),
-        Message::Resume(body) => body.encode(),
-        Message::Abort(body) => body.encode(),
-        Message::Ack(body) => body.encode(),
-        Message::Query(body) => body.encode(),
-        Message::Evaluation(body) => body.encode(),
-        Message::Commitments(body) => body.encode(),
-        Message::Slice(body) => body.payload.to_vec(),
-        Message::Claims(body) => body.encode(),
-        Message::Removals(body) | Message::Withdrawals(body) => body.encode(),
-        Message::EarlierClaims(body) => body.encode(),
-        Message::CountCommit(body) => body.encode(),
-        Message::CountOpen(body) => body.encode(),
-        Message::CountElements(body) => body.encode(),
-        Message::CountReturns(body) => body.encode(),
-        other => panic!("{other:?}"),
     }
 }

@@ -46,13 +46,7 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
     if flows.delta.is_some() {
         return delta::evaluator::run(flows, flow, inbox).await.map(Some);
     }
-    let keys = flows
-        .prepared
-        .keys
-        .as_ref()
-        .ok_or_else(|| Error::internal("an evaluator without keys"))?;
-    let secret = SecretKey::from_bytes(&keys.secret)?;
-    let evaluator = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
+    let evaluator = evaluator(&flows, flow)?;
     let source = ItemSource::own(
         flows.prepared.local()?,
         flow,
@@ -74,6 +68,18 @@ pub(super) async fn run(flows: Arc<Flows>, mut inbox: Inbox) -> Result<Option<Re
     let sink = ClaimSink::Edges;
     let released = release(&flows, flow, &mut inbox, releasing, slices, &entries, sink).await?;
     Ok(Some(released))
+}
+
+/// What evaluates with the epoch's key.
+pub(super) fn evaluator(flows: &Flows, flow: ListFlow) -> Result<Arc<Evaluator>, Failure> {
+    let keys = flows
+        .prepared
+        .keys
+        .as_ref()
+        .ok_or_else(|| Error::internal("an evaluator without keys"))?;
+    let secret = SecretKey::from_bytes(&keys.secret)?;
+    let evaluator = Evaluator::new(flows.run.settings.backend, flow, secret)?;
+    Ok(Arc::new(evaluator))
 }
 
 /// Answers every query. Each is debited durably before it is computed.

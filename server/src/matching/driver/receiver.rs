@@ -13,7 +13,7 @@ use overlap_crypto::{
     fault::Fault,
     list::{
         AwaitingSlices, BlindedChunk, Label, LabelFormat, ListFlow, Querying, Receiver,
-        SealedMatches, SlicesComplete,
+        SealedMatches, SliceOutcome, SliceTicket, SlicesComplete,
     },
     wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
 };
@@ -153,43 +153,75 @@ async fn take_slices(
         .finish()?
         .admit(&CommitmentsBody::decode(&payload)?)?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
-    let mut matching = Matching {
+    let matching = Matching {
         entries: EntrySlices::new(entries.stream()?, awaiting.layout()),
         matches: RecordWriter::create(&flows.directory.scratch().join("matches"))?,
     };
-    while !awaiting.is_complete() {
+    let matching = match_slices(flows, flow, inbox, &mut awaiting, matching, |state, one| {
+        let labels = &one.flows.prepared.own;
+        let own = state.entries.take()?;
+        // Fields are read before the tags are looked at, whether or not anything matches.
+        let areas = labels.areas(&own.keys)?;
+        let outcome = one.ticket.match_own(&one.slice, &own.entries, |owner| {
+            let place = owner as usize;
+            labels.label(&own.keys[place], areas.at(place))
+        })?;
+        if let Some(keeper) = &one.flows.keeper {
+            keeper.slice_received(&one.slice, own.with_positions())?;
+        }
+        let stride = outcome.matches.stride();
+        let records = outcome.matches.as_bytes().chunks_exact(stride);
+        for (record, owner) in records.zip(outcome.matches.owners()) {
+            let key = own.keys[owner as usize].to_bytes();
+            state.matches.push(&[&key, record])?;
+        }
+        Ok(outcome)
+    })
+    .await?;
+    Ok((matching.matches.finish()?, awaiting.finish()?))
+}
+
+/// A slice that came, debited, and the right to match it.
+pub(super) struct OneSlice<'a> {
+    pub(super) flows: &'a Flows,
+    pub(super) ticket: SliceTicket,
+    pub(super) slice: SliceBody<'a>,
+}
+
+/// Takes slice after slice: `step` matches it and changes the state, and the claims that come of it leave.
+pub(super) async fn match_slices<S, F>(
+    flows: &Arc<Flows>,
+    flow: ListFlow,
+    inbox: &mut Inbox,
+    awaiting: &mut AwaitingSlices,
+    mut state: S,
+    step: F,
+) -> Result<S, Failure>
+where
+    S: Send + 'static,
+    F: Fn(&mut S, OneSlice<'_>) -> Result<SliceOutcome, Failure> + Copy + Send + 'static,
+{
+    while !awaiting.all_matched() {
         let payload = inbox.expect(FrameKind::Slice).await?;
         let ticket = awaiting.admit(&SliceBody::decode(&payload)?)?;
-        let flows_there = Arc::clone(flows);
+        let there = Arc::clone(flows);
         let (back, outcome, tags) = flows
             .run
             .pool
             .run(move || {
                 let slice = SliceBody::decode(&payload)?;
-                let prepared = &flows_there.prepared;
-                lock(&prepared.ledger).debit(Budget::Tags, slice.tags.len() as u64)?;
-                let labels = &prepared.own;
-                let own = matching.entries.take()?;
-                // Fields are read before the tags are looked at, whether or not anything matches.
-                let areas = labels.areas(&own.keys)?;
-                let outcome = ticket.match_own(&slice, &own.entries, |owner| {
-                    let place = owner as usize;
-                    labels.label(&own.keys[place], areas.at(place))
-                })?;
-                if let Some(keeper) = &flows_there.keeper {
-                    keeper.slice_received(&slice, own.with_positions())?;
-                }
-                let stride = outcome.matches.stride();
-                let records = outcome.matches.as_bytes().chunks_exact(stride);
-                for (record, owner) in records.zip(outcome.matches.owners()) {
-                    let key = own.keys[owner as usize].to_bytes();
-                    matching.matches.push(&[&key, record])?;
-                }
                 let tags = slice.tags.len() as u64;
-                Ok::<_, Failure>((matching, outcome, tags))
+                lock(&there.prepared.ledger).debit(Budget::Tags, tags)?;
+                let one = OneSlice {
+                    flows: &there,
+                    ticket,
+                    slice,
+                };
+                let outcome = step(&mut state, one)?;
+                Ok::<_, Failure>((state, outcome, tags))
             })
             .await?;
-        matching = back;
+        state = back;
         flows
             .outgoing
             .send(flow.flow, FrameKind::Claims, outcome.claims)
@@ -197,7 +229,7 @@ async fn take_slices(
         awaiting.done(outcome.done);
         flows.run.meter.advance(RunState::Claims, tags);
     }
-    Ok((matching.matches.finish()?, awaiting.finish()?))
+    Ok(state)
 }
 
 /// What matching a slice reads and writes.

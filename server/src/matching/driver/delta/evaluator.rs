@@ -5,8 +5,7 @@ use std::sync::Arc;
 use overlap_crypto::{
     fault::Fault,
     item::{Entry, PADDING},
-    list::{Committing, Evaluator, Label, ListFlow, Releasing},
-    voprf::SecretKey,
+    list::{Committing, Label, ListFlow, Releasing},
     wire::{EarlierClaimsBody, FrameKind, TagsBody},
 };
 use zeroize::Zeroizing;
@@ -40,13 +39,7 @@ pub(in super::super) async fn run(
         .as_ref()
         .and_then(|delta| lock(&delta.tags).take())
         .ok_or_else(|| Error::internal("a delta flow without a plan"))?;
-    let keys = flows
-        .prepared
-        .keys
-        .as_ref()
-        .ok_or_else(|| Error::internal("an evaluator without keys"))?;
-    let secret = SecretKey::from_bytes(&keys.secret)?;
-    let prf = Arc::new(Evaluator::new(flows.run.settings.backend, flow, secret)?);
+    let prf = evaluator::evaluator(&flows, flow)?;
     let TagPlan {
         table,
         new,

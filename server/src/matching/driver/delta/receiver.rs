@@ -12,7 +12,7 @@ use overlap_crypto::{
     list::{
         AwaitingSlices, EarlierClaims, Label, ListFlow, Querying, SealedMatches, SlicesComplete,
     },
-    wire::{CommitmentsBody, FrameKind, SliceBody, TagsBody},
+    wire::{CommitmentsBody, FrameKind, TagsBody},
 };
 use zeroize::Zeroizing;
 
@@ -34,7 +34,6 @@ use crate::{
             published::{Published, PublishedNow},
         },
         failure::{Failure, misused},
-        ledger::Budget,
         local_customers::KeyRef,
         progress::RunState,
         spool::Sorted,
@@ -143,44 +142,33 @@ async fn take_slices(
     };
     let mut awaiting = awaiting.admit(&CommitmentsBody::decode(&commitments)?)?;
     flows.run.meter.enter(RunState::Claims, flow.tags);
-    while !awaiting.all_matched() {
-        let payload = inbox.expect(FrameKind::Slice).await?;
-        let ticket = awaiting.admit(&SliceBody::decode(&payload)?)?;
-        let there = Arc::clone(flows);
-        let (back, outcome, tags) = flows
-            .run
-            .pool
-            .run(move || {
-                let slice = SliceBody::decode(&payload)?;
-                lock(&there.prepared.ledger).debit(Budget::Tags, slice.tags.len() as u64)?;
-                let mut own = Zeroizing::new(Vec::new());
-                for tag in slice.tags {
-                    if let Some(entry) = work.find(tag)? {
-                        own.push(*entry);
-                    }
-                }
-                let labels = own_labels(&there, &own)?;
-                let outcome =
-                    ticket.match_own(&slice, &own, |owner| labels.of(&there.prepared, owner))?;
-                let sealed = flow.evaluator_labels.sealed_bytes();
-                for (tag, label) in slice.tags.iter().zip(slice.labels.chunks_exact(sealed)) {
-                    work.now.publish(tag, label);
-                }
-                for entry in own.iter() {
-                    work.matched
-                        .insert(entry.derived.tag, Zeroizing::new(*entry));
-                }
-                Ok::<_, Failure>((work, outcome, slice.tags.len() as u64))
-            })
-            .await?;
-        work = back;
-        flows
-            .outgoing
-            .send(flow.flow, FrameKind::Claims, outcome.claims)
-            .await?;
-        awaiting.done(outcome.done);
-        flows.run.meter.advance(RunState::Claims, tags);
-    }
+    let work = receiver::match_slices(flows, flow, inbox, &mut awaiting, work, move |work, one| {
+        let mut own = Zeroizing::new(Vec::new());
+        for tag in one.slice.tags {
+            if let Some(entry) = work.find(tag)? {
+                own.push(*entry);
+            }
+        }
+        let labels = own_labels(one.flows, &own)?;
+        let outcome = one.ticket.match_own(&one.slice, &own, |owner| {
+            labels.of(&one.flows.prepared, owner)
+        })?;
+        let sealed = flow.evaluator_labels.sealed_bytes();
+        for (tag, label) in one
+            .slice
+            .tags
+            .iter()
+            .zip(one.slice.labels.chunks_exact(sealed))
+        {
+            work.now.publish(tag, label);
+        }
+        for entry in own.iter() {
+            work.matched
+                .insert(entry.derived.tag, Zeroizing::new(*entry));
+        }
+        Ok(outcome)
+    })
+    .await?;
     Ok((work, awaiting))
 }
 

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use overlap_crypto::backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar};
+use overlap_crypto::backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar, Weight};
 
 const ITEMS: usize = 1024;
 /// Chunks of the protocol, for what depends on the size.
@@ -16,6 +16,7 @@ struct Inputs {
     messages: Messages,
     elements: Vec<Encoded>,
     scalars: Vec<Scalar>,
+    weights: Vec<Weight>,
     base: RistrettoPoint,
 }
 
@@ -29,11 +30,14 @@ impl Inputs {
         let backend = Backend::detect();
         let elements = backend.encode(&backend.hash_to_group(b"bench", &messages));
         let scalars = backend.hash_to_scalars(b"bench", &messages);
-        let base = RistrettoPoint::from_uniform_bytes(&backend.sha512(&messages)[0]);
+        let hashes = backend.sha512(&messages);
+        let weights = hashes.iter().map(|hash| hash.as_chunks().0[0]).collect();
+        let base = RistrettoPoint::from_uniform_bytes(&hashes[0]);
         Self {
             messages,
             elements,
             scalars,
+            weights,
             base,
         }
     }
@@ -90,6 +94,9 @@ fn multiscalar(criterion: &mut Criterion) {
                 .expect("these are elements");
             group.bench_function(BenchmarkId::new("vartime_multiscalar", items), |b| {
                 b.iter(|| black_box(backend.vartime_multiscalar(&inputs.scalars, &points)))
+            });
+            group.bench_function(BenchmarkId::new("vartime_weighted_sum", items), |b| {
+                b.iter(|| black_box(backend.vartime_weighted_sum(&inputs.weights, &points)))
             });
             group.finish();
         }

@@ -20,9 +20,6 @@ pub const HASH_TO_GROUP_DST: &[u8] = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA5
 /// DST of HashToScalar (RFC 9497 §4.1).
 pub const HASH_TO_SCALAR_DST: &[u8] = b"HashToScalar-OPRFV1-\x01-ristretto255-SHA512";
 
-/// DST of the composites' seed (RFC 9497 §2.2.1).
-pub const SEED_DST: &[u8] = b"Seed-OPRFV1-\x01-ristretto255-SHA512";
-
 /// DST of DeriveKeyPair (RFC 9497 §3.2.1).
 pub const DERIVE_KEY_PAIR_DST: &[u8] = b"DeriveKeyPairOPRFV1-\x01-ristretto255-SHA512";
 

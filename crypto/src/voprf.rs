@@ -4,22 +4,22 @@ use std::fmt;
 
 use curve25519_dalek::{constants::RISTRETTO_BASEPOINT_POINT, ristretto::CompressedRistretto};
 use rand_core::CryptoRng;
-use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar, Weights},
+    backend::{Backend, Encoded, Messages, Points, RistrettoPoint, Scalar, Weight},
     context::Context,
     fault::{Fault, Misuse},
     secrets::Secrets,
-    suite::{DERIVE_KEY_PAIR_DST, HASH_TO_SCALAR_DST, KEY_PROOF_DST, SEED_DST, SUITE_NAME, derive},
+    suite::{DERIVE_KEY_PAIR_DST, HASH_TO_SCALAR_DST, KEY_PROOF_DST, SUITE_NAME, derive},
+    transcript::payload_digest,
 };
 
 #[cfg(test)]
 mod tests;
 
-/// The most elements one proof covers: their index has two bytes (RFC 9497 §2.2.1); the protocol stays far below.
+/// The most elements one proof covers: those of a chunk (PROTOCOL.md §6.2).
 pub const MAX_BATCH: usize = 16_384;
 
 /// An evaluator's secret key for one partner, direction and epoch.
@@ -217,21 +217,25 @@ pub struct Statement<'a> {
     pub evaluated: &'a [Encoded],
 }
 
-/// The weights `d_i` of the composites (RFC 9497 §2.2.1 "ComputeComposites").
-fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -> Weights {
-    let seed: [u8; 64] = Sha512::new()
-        .chain_update(32_u16.to_be_bytes())
-        .chain_update(public_key.encoded)
-        .chain_update(length16(SEED_DST.len()))
-        .chain_update(SEED_DST)
-        .finalize()
-        .into();
-    backend.proof_weights(
-        HASH_TO_SCALAR_DST,
-        &seed,
-        statement.blinded,
-        statement.evaluated,
-    )
+/// The weights `d_i` of a batch (PROTOCOL.md §4.2). Every one depends on all elements: if each depended on its own pair alone,
+/// as in RFC 9497 §2.2.1, answers to a large batch could be searched for whose errors cancel.
+fn weights(backend: Backend, public_key: &PublicKey, statement: Statement<'_>) -> Vec<Weight> {
+    let seed = derive(
+        "OVL1/weights",
+        &[
+            &public_key.encoded,
+            &payload_digest(statement.blinded.as_flattened()),
+            &payload_digest(statement.evaluated.as_flattened()),
+        ],
+    );
+    let count = statement.blinded.len();
+    let numbers: Vec<[u8; 4]> = (0_u32..)
+        .map(u32::to_be_bytes)
+        .take(count.div_ceil(size_of_val(&seed) / size_of::<Weight>()))
+        .collect();
+    let blocks = backend.sha512_after(&seed, numbers.iter());
+    let (weights, _) = blocks.as_flattened().as_chunks();
+    weights[..count].to_vec()
 }
 
 fn length16(length: usize) -> [u8; 2] {
@@ -261,7 +265,7 @@ fn challenge(public_key: &PublicKey, elements: [&RistrettoPoint; 4]) -> Scalar {
     Backend::portable().hash_to_scalars(HASH_TO_SCALAR_DST, &messages)[0]
 }
 
-/// GenerateProof (RFC 9497 §2.2.1) over a batch, with the composites of ComputeCompositesFast.
+/// GenerateProof (RFC 9497 §2.2.1) over a batch, with the protocol's weights.
 ///
 /// `blinded` are the decoded elements of `statement.blinded`.
 ///
@@ -275,8 +279,11 @@ pub fn prove(
     statement: Statement<'_>,
     rng: &mut impl CryptoRng,
 ) -> Proof {
-    let composites = Composites::new(backend, key, public_key, blinded, statement);
-    // What the challenge depends on besides the nonce: M stands for the whole batch, since every weight hashes an element of
+    assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
+    assert_eq!(statement.blinded.len(), statement.evaluated.len());
+    let weights = weights(backend, public_key, statement);
+    let composites = Composites::of_key(key, backend.vartime_weighted_sum(&weights, blinded));
+    // What the challenge depends on besides the nonce: M stands for the whole batch, since every weight depends on all of
     // it, and the same M, Z and nonce give the same proof.
     let mut statement = [0; 96];
     statement[..32].copy_from_slice(&public_key.encoded);
@@ -286,24 +293,15 @@ pub fn prove(
     composites.prove(key, public_key, &nonce)
 }
 
-/// The composites `M` and `Z` of a batch, by the holder of the key (RFC 9497 §2.2.1 "ComputeCompositesFast").
+/// The weighted sums `M` and `Z` of a batch (RFC 9497 §2.2.1).
 struct Composites {
     blinded: RistrettoPoint,
     evaluated: RistrettoPoint,
 }
 
 impl Composites {
-    fn new(
-        backend: Backend,
-        key: &SecretKey,
-        public_key: &PublicKey,
-        blinded: &Points,
-        statement: Statement<'_>,
-    ) -> Self {
-        assert!(statement.blinded.len() <= MAX_BATCH, "a chunk is bounded");
-        assert_eq!(statement.blinded.len(), statement.evaluated.len());
-        let weights = weights(backend, public_key, statement);
-        let blinded = backend.vartime_weighted_sum(&weights, blinded);
+    /// By the holder of the key, who needs no second sum (RFC 9497 §2.2.1 "ComputeCompositesFast").
+    fn of_key(key: &SecretKey, blinded: RistrettoPoint) -> Self {
         Self {
             blinded,
             evaluated: blinded * key.0,
@@ -325,6 +323,27 @@ impl Composites {
             response: nonce - challenge * key.0,
         }
     }
+
+    fn verify(&self, public_key: &PublicKey, proof: &Proof) -> Result<(), Fault> {
+        let expected = challenge(
+            public_key,
+            [
+                &self.blinded,
+                &self.evaluated,
+                &RistrettoPoint::vartime_double_scalar_mul_basepoint(
+                    &proof.challenge,
+                    &public_key.point,
+                    &proof.response,
+                ),
+                &(self.blinded * proof.response + self.evaluated * proof.challenge),
+            ],
+        );
+        if bool::from(expected.ct_eq(&proof.challenge)) {
+            Ok(())
+        } else {
+            Err(Fault::ProofInvalid)
+        }
+    }
 }
 
 /// The blinded elements of a statement, as its verifier holds them.
@@ -336,7 +355,7 @@ pub enum Blinded<'a> {
     Halves(&'a Points),
 }
 
-/// VerifyProof (RFC 9497 §2.2.2) over a batch.
+/// VerifyProof (RFC 9497 §2.2.2) over a batch, with the protocol's weights.
 ///
 /// `evaluated` are the decoded elements of `statement.evaluated`.
 ///
@@ -355,29 +374,14 @@ pub fn verify(
     }
     let weights = weights(backend, public_key, statement);
     let (Blinded::Decoded(points) | Blinded::Halves(points)) = blinded;
-    let mut composite_blinded = backend.vartime_weighted_sum(&weights, points);
-    let composite_evaluated = backend.vartime_weighted_sum(&weights, evaluated);
+    let mut composites = Composites {
+        blinded: backend.vartime_weighted_sum(&weights, points),
+        evaluated: backend.vartime_weighted_sum(&weights, evaluated),
+    };
     if let Blinded::Halves(_) = blinded {
-        composite_blinded += composite_blinded;
+        composites.blinded += composites.blinded;
     }
-    let expected = challenge(
-        public_key,
-        [
-            &composite_blinded,
-            &composite_evaluated,
-            &RistrettoPoint::vartime_double_scalar_mul_basepoint(
-                &proof.challenge,
-                &public_key.point,
-                &proof.response,
-            ),
-            &(composite_blinded * proof.response + composite_evaluated * proof.challenge),
-        ],
-    );
-    if bool::from(expected.ct_eq(&proof.challenge)) {
-        Ok(())
-    } else {
-        Err(Fault::ProofInvalid)
-    }
+    composites.verify(public_key, proof)
 }
 
 /// Finalize (RFC 9497 §3.3.1) without the unblinding: the OPRF output of each input.

@@ -1,7 +1,9 @@
 //! Every engine against the portable one, byte for byte.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use overlap_crypto::backend::{Backend, DecodeError, Encoded, Messages, RistrettoPoint, Scalar};
+use overlap_crypto::backend::{
+    Backend, DecodeError, Encoded, Messages, RistrettoPoint, Scalar, Weight,
+};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng, SeedableRng},
@@ -147,21 +149,52 @@ fn compare(rng: &mut ChaCha20Rng, count: usize, lengths: &[usize]) {
     }
 }
 
-/// Multi-scalar multiplication of decoded and of computed points.
+/// Weights at which digits and carries are extreme, and random ones.
+fn weights(rng: &mut ChaCha20Rng, count: usize) -> Vec<Weight> {
+    let edges = [
+        [0; 16], [0xff; 16], [0x77; 16], [0x88; 16], [0x7f; 16], [0x80; 16],
+    ];
+    let powers = (0..128).map(|exponent| (1_u128 << exponent).to_le_bytes());
+    let mut weights: Vec<Weight> = edges.into_iter().chain(powers).collect();
+    weights.truncate(count / 2);
+    while weights.len() < count {
+        weights.push(random_bytes(rng));
+    }
+    weights
+}
+
+/// Multi-scalar multiplication and weighted sums of decoded and of computed points.
 fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) {
+    let weights = weights(rng, count);
+    let as_scalars: Vec<Scalar> = weights
+        .iter()
+        .map(|weight| Scalar::from(u128::from_le_bytes(*weight)))
+        .collect();
     let portable = Backend::portable();
     let elements = random_elements(rng, count);
     let base = RistrettoPoint::from_uniform_bytes(&random_bytes(rng));
     let offsets = random_scalars(rng, count);
     let mut points = portable.decode(&elements).unwrap();
     let expected = portable.vartime_multiscalar(scalars, &points);
+    let expected_weighted = portable.vartime_multiscalar(&as_scalars, &points);
+    assert_eq!(
+        portable.vartime_weighted_sum(&weights, &points),
+        expected_weighted
+    );
     portable.offset(&mut points, &portable.fixed_base(&base), &offsets);
+    let expected_weighted_offset = portable.vartime_multiscalar(&as_scalars, &points);
     let expected_offset = portable.vartime_multiscalar(scalars, &points);
     for backend in others() {
         let mut points = backend.decode(&elements).unwrap();
         assert_eq!(
             backend.vartime_multiscalar(scalars, &points),
             expected,
+            "{} {count}",
+            backend.name()
+        );
+        assert_eq!(
+            backend.vartime_weighted_sum(&weights, &points),
+            expected_weighted,
             "{} {count}",
             backend.name()
         );
@@ -172,45 +205,30 @@ fn compare_multiscalar(rng: &mut ChaCha20Rng, count: usize, scalars: &[Scalar]) 
             "{} {count}",
             backend.name()
         );
+        assert_eq!(
+            backend.vartime_weighted_sum(&weights, &points),
+            expected_weighted_offset,
+            "{} {count}",
+            backend.name()
+        );
     }
 }
 
-/// SHA-512 behind a common prefix, and the weights of proofs, against the general functions on messages written out.
+/// SHA-512 behind a common prefix, against the general function on messages written out.
 fn compare_fixed_messages(rng: &mut ChaCha20Rng, count: usize, prefix_bytes: usize) {
-    let elements = random_elements(rng, count);
+    let items: Vec<[u8; 32]> = (0..count).map(|_| random_bytes(rng)).collect();
     let mut prefix = vec![0; prefix_bytes];
     rng.fill_bytes(&mut prefix);
-    let mut seed = [0; 64];
-    rng.fill_bytes(&mut seed);
-    let (mut hashed, mut weighed) = (Messages::default(), Messages::default());
-    let answers: Vec<Encoded> = elements.iter().rev().copied().collect();
-    for (index, (asked, answer)) in (0_u16..).zip(elements.iter().zip(&answers)) {
-        hashed.push(&[&prefix, asked]);
-        let (index, composite) = (index.to_be_bytes(), b"Composite");
-        weighed.push(&[
-            &[0, 64],
-            &seed,
-            &index,
-            &[0, 32],
-            asked,
-            &[0, 32],
-            answer,
-            composite,
-        ]);
+    let mut messages = Messages::default();
+    for item in &items {
+        messages.push(&[&prefix, item]);
     }
-    let portable = Backend::portable();
-    let hashes = portable.sha512(&hashed);
-    let weights = portable.hash_to_scalars(DST, &weighed);
+    let hashes = Backend::portable().sha512(&messages);
     for backend in Backend::available() {
         let name = backend.name();
         assert_eq!(
-            backend.sha512_after(&prefix, elements.iter()),
+            backend.sha512_after(&prefix, items.iter()),
             hashes,
-            "{name} {count}"
-        );
-        assert_eq!(
-            backend.proof_weights(DST, &seed, &elements, &answers),
-            weights.as_slice().into(),
             "{name} {count}"
         );
     }

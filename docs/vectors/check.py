@@ -112,11 +112,10 @@ def total(points):
 
 
 def composites(public_key, blinded, evaluated):
-    seed = sha512(len16(public_key) + len16(b"Seed-" + CONTEXT_STRING))
-    weights = [
-        hash_to_scalar(len16(seed) + struct.pack(">H", i) + len16(c) + len16(d) + b"Composite")
-        for i, (c, d) in enumerate(zip(blinded, evaluated))
-    ]
+    """PROTOCOL.md section 4.2."""
+    seed = derive(b"OVL1/weights", public_key, sha256(b"".join(blinded)), sha256(b"".join(evaluated)))
+    stream = b"".join(sha512(seed + struct.pack(">I", j)) for j in range((len(blinded) + 3) // 4))
+    weights = [int.from_bytes(stream[16 * i : 16 * i + 16], "little") for i in range(len(blinded))]
     return (
         total(multiply(w, c) for w, c in zip(weights, blinded)),
         total(multiply(w, d) for w, d in zip(weights, evaluated)),

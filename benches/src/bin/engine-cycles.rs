@@ -8,7 +8,7 @@ use std::{fmt::Write as _, hint::black_box, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use overlap_crypto::{
-    backend::{Backend, Messages, RistrettoPoint, Scalar},
+    backend::{Backend, Messages, RistrettoPoint, Scalar, Weight},
     voprf::{Blinded, PublicKey, SecretKey, Statement, prove, verify},
 };
 use rand_chacha::ChaCha20Rng;
@@ -93,6 +93,7 @@ struct Bench {
     elements: Vec<[u8; 32]>,
     scalar: Scalar,
     scalars: Vec<Scalar>,
+    weights: Vec<Weight>,
     base: RistrettoPoint,
 }
 
@@ -103,7 +104,7 @@ type Function = (&'static str, fn(&Bench) -> f64);
 
 /// Whether a function's cost an item depends on the number of items.
 fn is_of_chunks(function: &str) -> bool {
-    function.contains("vartime_multiscalar") || function.contains("a chunk")
+    function.contains("vartime_") || function.contains("a chunk")
 }
 
 /// Every batch function, and the protocol's steps made of them.
@@ -145,9 +146,13 @@ const FUNCTIONS: &[Function] = &[
         let points = b.backend.decode(&b.elements).expect("these are elements");
         nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
     }),
-    ("vartime_multiscalar (computed points)", |b| {
+    ("vartime_weighted_sum", |b| {
+        let points = b.backend.decode(&b.elements).expect("these are elements");
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_weighted_sum(&b.weights, &points)))
+    }),
+    ("vartime_weighted_sum (computed points)", |b| {
         let points = b.backend.hash_to_group(DST, &b.messages);
-        nanoseconds(&mut || _ = black_box(b.backend.vartime_multiscalar(&b.scalars, &points)))
+        nanoseconds(&mut || _ = black_box(b.backend.vartime_weighted_sum(&b.weights, &points)))
     }),
     ("evaluate: decode, multiply_encode", |b| {
         nanoseconds(&mut || {
@@ -250,6 +255,9 @@ impl Bench {
         let scalars = (0..items)
             .map(|item| Scalar::from_bytes_mod_order_wide(&seed(b"scalar", item)))
             .collect();
+        let weights = (0..items)
+            .map(|item| seed(b"weight", item).as_chunks().0[0])
+            .collect();
         let base = RistrettoPoint::from_uniform_bytes(&seed(b"base", 0));
         let scalar = Scalar::from_bytes_mod_order_wide(&seed(b"key", 0));
         Self {
@@ -259,6 +267,7 @@ impl Bench {
             elements,
             scalar,
             scalars,
+            weights,
             base,
         }
     }

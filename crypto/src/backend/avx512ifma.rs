@@ -38,7 +38,7 @@ use self::{
     scalar_mul::{HalvedScalar, double_each, multiply_each},
     sha512::{Expander, INITIAL, State, Template, hash_group, little_endian, splat_state},
 };
-use super::{DecodeError, ElementFault, Encoded, Messages, messages::push_weight_message};
+use super::{DecodeError, ElementFault, Encoded, Messages};
 
 /// Proof that this CPU has every feature the engine uses; the only way to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,16 +129,6 @@ impl Cpu {
         wipe_stack();
     }
 
-    pub(super) fn proof_weights(
-        self,
-        dst: &[u8],
-        seed: &[u8; 64],
-        pairs: [&[Encoded]; 2],
-    ) -> Vec<[u8; 32]> {
-        // SAFETY: the token proves the CPU features.
-        unsafe { proof_weights(self, dst, seed, pairs) }
-    }
-
     pub(super) fn sha512_after<'a, const N: usize>(
         self,
         prefix: &[u8],
@@ -150,9 +140,10 @@ impl Cpu {
         result
     }
 
-    pub(super) fn vartime_weighted_sum(
+    /// Numbers are little-endian; those of 32 bytes are canonical scalars.
+    pub(super) fn vartime_weighted_sum<const BYTES: usize>(
         self,
-        weights: &[[u8; 32]],
+        weights: &[[u8; BYTES]],
         points: &Points,
     ) -> RistrettoPoint {
         // SAFETY: the token proves the CPU features.
@@ -248,7 +239,7 @@ fn sha512_after<'a, const N: usize>(
     mut items: impl ExactSizeIterator<Item = &'a [u8; N]>,
 ) -> Vec<[u8; 64]> {
     let initial = splat_state(cpu, &INITIAL);
-    let mut template = Template::new(0, &[prefix, &[0; N]].concat());
+    let mut template = Template::new(&[prefix, &[0; N]].concat());
     let mut hashes = Vec::with_capacity(items.len());
     while items.len() > 0 {
         let count = items.len().min(LANES);
@@ -259,37 +250,6 @@ fn sha512_after<'a, const N: usize>(
         hashes.extend_from_slice(&state_bytes(&little_endian(&state))[..count]);
     }
     hashes
-}
-
-/// RFC 9497 §2.2.1 "ComputeComposites".
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn proof_weights(
-    cpu: Cpu,
-    dst: &[u8],
-    seed: &[u8; 64],
-    [blinded, evaluated]: [&[Encoded]; 2],
-) -> Vec<[u8; 32]> {
-    let expander = Expander::new(cpu, dst);
-    let mut message = Vec::new();
-    let places = push_weight_message(&mut message, seed, 0, &[0; 32], &[0; 32]);
-    let mut template = expander.template(&message);
-    let mut weights = vec![[0; 32]; blinded.len()];
-    let mut index = 0_u16;
-    for ((blinded, evaluated), weights) in blinded
-        .chunks(LANES)
-        .zip(evaluated.chunks(LANES))
-        .zip(weights.chunks_mut(LANES))
-    {
-        for (lane, (blinded, evaluated)) in blinded.iter().zip(evaluated).enumerate() {
-            template.write(lane, places.index, &index.to_be_bytes());
-            template.write(lane, places.blinded, blinded);
-            template.write(lane, places.evaluated, evaluated);
-            index = index.wrapping_add(1);
-        }
-        let words = expander.expand_template(cpu, &template);
-        store_words(reduce_wide(&words), weights);
-    }
-    weights
 }
 
 /// The 64 bytes of each lane.
@@ -394,7 +354,11 @@ fn multiply_encode(cpu: Cpu, scalar: &Scalar, points: &Points) -> Vec<Encoded> {
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn vartime_weighted_sum(cpu: Cpu, weights: &[[u8; 32]], points: &Points) -> RistrettoPoint {
+fn vartime_weighted_sum<const BYTES: usize>(
+    cpu: Cpu,
+    weights: &[[u8; BYTES]],
+    points: &Points,
+) -> RistrettoPoint {
     let sum = vartime_sum(cpu, weights, &points.groups);
     let mut encoded = [[0; 32]];
     encode_block(cpu, &[sum], &mut encoded);

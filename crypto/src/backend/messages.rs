@@ -53,37 +53,3 @@ impl Messages {
         (0..self.len()).map(|index| self.at(index))
     }
 }
-
-/// Where in the message of a weight its variable parts begin.
-pub(super) struct WeightPlaces {
-    pub(super) index: usize,
-    pub(super) blinded: usize,
-    pub(super) evaluated: usize,
-}
-
-/// Appends the message that the weight of one pair is hashed from (RFC 9497 §2.2.1 "ComputeComposites").
-pub(super) fn push_weight_message(
-    message: &mut Vec<u8>,
-    seed: &[u8; 64],
-    index: u16,
-    blinded: &[u8; 32],
-    evaluated: &[u8; 32],
-) -> WeightPlaces {
-    message.extend_from_slice(&64_u16.to_be_bytes());
-    message.extend_from_slice(seed);
-    let place = message.len();
-    message.extend_from_slice(&index.to_be_bytes());
-    let mut element = |element: &[u8; 32]| {
-        message.extend_from_slice(&32_u16.to_be_bytes());
-        let place = message.len();
-        message.extend_from_slice(element);
-        place
-    };
-    let (blinded, evaluated) = (element(blinded), element(evaluated));
-    message.extend_from_slice(b"Composite");
-    WeightPlaces {
-        index: place,
-        blinded,
-        evaluated,
-    }
-}

@@ -7,7 +7,7 @@ use curve25519_dalek::{
 };
 use sha2::{Digest, Sha512};
 
-use super::{DecodeError, ElementFault, Encoded, Messages, messages::push_weight_message};
+use super::{DecodeError, ElementFault, Encoded, Messages, Weight};
 
 pub(super) struct FixedBase(Box<RistrettoBasepointTable>);
 
@@ -45,22 +45,6 @@ pub(super) fn sha512_after<'a, const N: usize>(
     let begun = Sha512::new().chain_update(prefix);
     items
         .map(|item| begun.clone().chain_update(item).finalize().into())
-        .collect()
-}
-
-pub(super) fn proof_weights(
-    dst: &[u8],
-    seed: &[u8; 64],
-    [blinded, evaluated]: [&[Encoded]; 2],
-) -> Vec<[u8; 32]> {
-    let mut message = Vec::new();
-    (0..)
-        .zip(blinded.iter().zip(evaluated))
-        .map(|(index, (blinded, evaluated))| {
-            message.clear();
-            push_weight_message(&mut message, seed, index, blinded, evaluated);
-            Scalar::from_bytes_mod_order_wide(&expand_message(dst, &message)).to_bytes()
-        })
         .collect()
 }
 
@@ -133,12 +117,16 @@ pub(super) fn offset(points: &mut [RistrettoPoint], base: &FixedBase, scalars: &
     }
 }
 
+pub(super) fn vartime_multiscalar(scalars: &[Scalar], points: &[RistrettoPoint]) -> RistrettoPoint {
+    RistrettoPoint::vartime_multiscalar_mul(scalars, points)
+}
+
 pub(super) fn vartime_weighted_sum(
-    weights: &[[u8; 32]],
+    weights: &[Weight],
     points: &[RistrettoPoint],
 ) -> RistrettoPoint {
-    let weights = weights
+    let scalars = weights
         .iter()
-        .map(|bytes| Scalar::from_bytes_mod_order(*bytes));
-    RistrettoPoint::vartime_multiscalar_mul(weights, points)
+        .map(|bytes| Scalar::from(u128::from_le_bytes(*bytes)));
+    RistrettoPoint::vartime_multiscalar_mul(scalars, points)
 }

@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
+use sha2::{Digest, Sha512};
 
 use super::{
     Blinded, Composites, GENERATOR, Proof, PublicKey, SecretKey, Statement, finalize, prove,
@@ -8,7 +11,7 @@ use crate::{
     backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar},
     context::Context,
     fault::{Fault, Misuse},
-    suite::HASH_TO_GROUP_DST,
+    suite::{CONTEXT_STRING, HASH_TO_GROUP_DST, HASH_TO_SCALAR_DST},
 };
 
 const VECTORS: &str = include_str!("../../tests/data/rfc9497-voprf-ristretto255-sha512.json");
@@ -66,6 +69,37 @@ fn multiply_each(backend: Backend, scalars: &[Scalar], elements: &[Encoded]) -> 
         .collect()
 }
 
+/// The weights of ComputeComposites (RFC 9497 §2.2.1).
+fn rfc_weights(public_key: &PublicKey, statement: Statement<'_>) -> Vec<Scalar> {
+    let seed: [u8; 64] = Sha512::new()
+        .chain_update([0, 32])
+        .chain_update(public_key.encoded())
+        .chain_update([
+            0,
+            u8::try_from(b"Seed-".len() + CONTEXT_STRING.len()).unwrap(),
+        ])
+        .chain_update(b"Seed-")
+        .chain_update(CONTEXT_STRING)
+        .finalize()
+        .into();
+    let mut messages = Messages::default();
+    for (index, (blinded, evaluated)) in
+        (0_u16..).zip(statement.blinded.iter().zip(statement.evaluated))
+    {
+        messages.push(&[
+            &[0, 64],
+            &seed,
+            &index.to_be_bytes(),
+            &[0, 32],
+            blinded,
+            &[0, 32],
+            evaluated,
+            b"Composite",
+        ]);
+    }
+    Backend::portable().hash_to_scalars(HASH_TO_SCALAR_DST, &messages)
+}
+
 #[test]
 fn rfc_9497_voprf_vectors() {
     let suite: Suite = serde_json::from_str(VECTORS).unwrap();
@@ -96,19 +130,17 @@ fn rfc_9497_voprf_vectors() {
                 blinded: &blinded,
                 evaluated: &evaluated,
             };
-            let proof = Composites::new(backend, &key, &public_key, &blinded_points, statement)
-                .prove(&key, &public_key, &scalar(&vector.proof.r));
+            let weights = rfc_weights(&public_key, statement);
+            let sum = backend.vartime_multiscalar(&weights, &blinded_points);
+            let proof =
+                Composites::of_key(&key, sum).prove(&key, &public_key, &scalar(&vector.proof.r));
             assert_eq!(hex::encode(proof.encode()), vector.proof.proof);
             let evaluated_points = backend.decode(&evaluated).unwrap();
-            verify(
-                backend,
-                &public_key,
-                Blinded::Decoded(&blinded_points),
-                &evaluated_points,
-                statement,
-                &proof,
-            )
-            .unwrap();
+            let composites = Composites {
+                blinded: sum,
+                evaluated: backend.vartime_multiscalar(&weights, &evaluated_points),
+            };
+            assert_eq!(composites.verify(&public_key, &proof), Ok(()));
 
             let inverses: Vec<Scalar> = blinds.iter().map(Scalar::invert).collect();
             let unblinded = multiply_each(backend, &inverses, &evaluated);
@@ -231,6 +263,35 @@ fn a_proof_holds_for_its_statement_only() {
         check(&public_key, &evaluated, &forged),
         Err(Fault::ProofInvalid)
     );
+}
+
+/// Were a weight fixed by its own pair, wrong answers could be searched for pair by pair until their errors cancel.
+#[test]
+fn every_weight_of_a_proof_depends_on_every_element() {
+    let public_key = SecretKey::random(&mut crate::test_rng(5)).public_key();
+    let backend = Backend::detect();
+    let elements: Vec<Encoded> = (0_u8..11).map(|index| [index; 32]).collect();
+    let weights = |blinded: &[Encoded], evaluated: &[Encoded]| {
+        super::weights(backend, &public_key, Statement { blinded, evaluated })
+    };
+    let all = weights(&elements, &elements);
+    assert_eq!(all.len(), elements.len());
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    for index in 0..elements.len() {
+        let mut other = elements.clone();
+        other[index][31] ^= 1;
+        for changed in [weights(&other, &elements), weights(&elements, &other)] {
+            assert!(all.iter().zip(&changed).all(|(one, other)| one != other));
+        }
+    }
+    let other_key = SecretKey::random(&mut crate::test_rng(6)).public_key();
+    let statement = Statement {
+        blinded: &elements,
+        evaluated: &elements,
+    };
+    let changed = super::weights(backend, &other_key, statement);
+    assert!(all.iter().zip(&changed).all(|(one, other)| one != other));
 }
 
 #[test]

@@ -12,8 +12,10 @@ use super::{
     lanes::{LANES, Lanes, Mask, Row, transpose},
 };
 
-/// Bits of a scalar below the group order.
-const SCALAR_BITS: usize = 253;
+/// Bits of a number of `bytes` bytes in signed digits: one more than the number has. Scalars are below 2^252 + 2^125.
+const fn signed_bits(bytes: usize) -> usize {
+    if bytes == 32 { 253 } else { 8 * bytes + 1 }
+}
 
 /// How far ahead of the additions the points are fetched: they come in random order from the second-level cache or beyond.
 const PREFETCH_STEPS: usize = 3;
@@ -23,25 +25,27 @@ type PackedAffine = [Row; 2];
 /// (X, Y, Z, T) of one point, five limbs each and four words of padding.
 type PackedExtended = [Row; 3];
 
-/// Bits a window for that many points: fewer windows against more buckets.
-const fn window_bits(points: usize) -> usize {
-    match points {
-        0..=31 => 4,
-        32..=127 => 5,
-        128..=255 => 6,
-        256..=767 => 7,
-        768..=1535 => 8,
-        1536..=3071 => 9,
-        3072..=6143 => 10,
-        _ => 11,
-    }
+/// Bits a window for that many points and numbers of `signed_bits`: fewer windows against more buckets. Counts additions of
+/// eight; those of buckets wait for memory and take half as long again.
+fn window_bits(points: usize, signed_bits: usize) -> usize {
+    let additions = |bits: &usize| {
+        let windows = signed_bits.div_ceil(*bits);
+        windows * points.div_ceil(LANES) + windows.div_ceil(LANES) * 3 * (1 << (bits - 1))
+    };
+    (4..=12)
+        .min_by_key(additions)
+        .expect("the range is not empty")
 }
 
-/// The sum of scalar `i` times point `i`, in lane 0. Scalars are canonical.
+/// The sum of number `i` times point `i`, in lane 0. Numbers are little-endian; those of 32 bytes are canonical scalars.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-pub(super) fn vartime_sum(cpu: Cpu, scalars: &[[u8; 32]], points: &[Extended]) -> Extended {
-    let bits = window_bits(scalars.len());
-    let windows = SCALAR_BITS.div_ceil(bits);
+pub(super) fn vartime_sum<const BYTES: usize>(
+    cpu: Cpu,
+    scalars: &[[u8; BYTES]],
+    points: &[Extended],
+) -> Extended {
+    let bits = window_bits(scalars.len(), signed_bits(BYTES));
+    let windows = signed_bits(BYTES).div_ceil(bits);
     let half = 1_usize << (bits - 1);
     let packed = pack(cpu, scalars.len(), points);
     let words = shifted_words(scalars, bits, windows);
@@ -188,7 +192,11 @@ fn unpack_extended(cpu: Cpu, p: [&PackedExtended; LANES]) -> Extended {
 /// The scalars plus 2^(`bits` - 1) in every window but the highest, first words first: then each window's bits less
 /// 2^(`bits` - 1) are a signed digit, without carries between them. The highest window keeps its bits, which are at most
 /// 2^(`bits` - 1).
-fn shifted_words(scalars: &[[u8; 32]], bits: usize, windows: usize) -> [Vec<u64>; 5] {
+fn shifted_words<const BYTES: usize>(
+    scalars: &[[u8; BYTES]],
+    bits: usize,
+    windows: usize,
+) -> [Vec<u64>; 5] {
     let mut offset = [0; 4];
     for window in 0..windows - 1 {
         let bit = bits * window + bits - 1;
@@ -203,6 +211,7 @@ fn shifted_words(scalars: &[[u8; 32]], bits: usize, windows: usize) -> [Vec<u64>
             column[index] = sum as u64;
             carry = sum >> 64;
         }
+        columns[BYTES / 8][index] = carry as u64;
     }
     columns
 }

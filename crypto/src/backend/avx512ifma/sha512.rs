@@ -209,13 +209,13 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Starts from the same message in every lane, which comes after `prefix_bytes` bytes (whole blocks).
-    pub(super) fn new(prefix_bytes: usize, message: &[u8]) -> Self {
+    /// Starts from the same message in every lane.
+    pub(super) fn new(message: &[u8]) -> Self {
         let blocks = (message.len() + 1 + LENGTH_BYTES).div_ceil(BLOCK);
         let mut padded = vec![0; blocks * BLOCK];
         padded[..message.len()].copy_from_slice(message);
         padded[message.len()] = 0x80;
-        let bits = 8 * (prefix_bytes + message.len()) as u128;
+        let bits = 8 * message.len() as u128;
         padded[blocks * BLOCK - LENGTH_BYTES..].copy_from_slice(&bits.to_be_bytes());
         let mut rows = vec![Row([0; LANES]); LANES * blocks * (BLOCK / size_of::<Row>())];
         for lane in Row::bytes_mut(&mut rows).chunks_exact_mut(padded.len()) {
@@ -295,7 +295,7 @@ impl Expander {
     /// The 64 uniform bytes of up to eight messages, as little-endian words.
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
     pub(super) fn expand(&self, cpu: Cpu, messages: &[&[u8]], scratch: &mut Vec<Row>) -> State {
-        let b0 = hash_group(
+        let mut b0 = hash_group(
             cpu,
             self.after_zero_pad,
             BLOCK,
@@ -303,23 +303,6 @@ impl Expander {
             &self.suffix,
             scratch,
         );
-        self.finish(cpu, b0)
-    }
-
-    /// A template for [`Expander::expand_template`] of messages like `message`.
-    pub(super) fn template(&self, message: &[u8]) -> Template {
-        Template::new(BLOCK, &[message, &self.suffix].concat())
-    }
-
-    /// As [`Expander::expand`].
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    pub(super) fn expand_template(&self, cpu: Cpu, template: &Template) -> State {
-        self.finish(cpu, template.hash(cpu, self.after_zero_pad))
-    }
-
-    /// The 64 uniform bytes that b_0 leads to.
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-    fn finish(&self, cpu: Cpu, mut b0: State) -> State {
         let mut block = [Lanes::splat(cpu, 0); 16];
         block[..8].copy_from_slice(&b0);
         let (first, rest) = self.tail.split_at(8);

@@ -22,12 +22,12 @@ pub use slice::{SealedSlice, SliceLayout};
 use crate::{
     context::{Context, SessionId},
     handshake::Mode,
-    voprf::PublicKey,
+    voprf::{MAX_BATCH, PublicKey},
     wire::Flow,
 };
 
 /// The most elements of a chunk.
-pub const MAX_CHUNK: usize = 16_384;
+pub const MAX_CHUNK: usize = MAX_BATCH;
 
 /// The most items of a set.
 pub const MAX_SET: u64 = 1 << 26;

@@ -1,8 +1,8 @@
 //! Points of edwards25519 (-x^2 + y^2 = 1 + d x^2 y^2), eight at a time, by complete formulas.
 //!
 //! Formulas: EFD "extended coordinates with a = -1", dbl-2008-hwcd and add-2008-hwcd-3 (and madd-2008-hwcd-3 for the
-//! affine case). Each of E, F, G, H is a linear combination of wide products and is carried once. F and H are the
-//! negations of dbl-2008-hwcd's, which negates X, Y, Z and T alike: the same point.
+//! affine case). Each of E, F, G, H is a linear combination of wide products and is carried once. All four of a doubling are the
+//! negations of dbl-2008-hwcd's.
 
 use zeroize::Zeroize;
 
@@ -118,19 +118,19 @@ impl Extended {
 }
 
 impl Projective {
-    /// 2P: dbl-2008-hwcd with E = 2XY as a product, since X + Y would not be tight.
+    /// 2P: dbl-2008-hwcd. X + Y takes a carry of its own, and its square still costs less than the product XY.
     #[inline(always)]
     pub(super) fn double(&self) -> Completed {
-        let xx = self.x.square_wide();
-        let yy = self.y.square_wide_biased();
-        let zz = self.z.square_wide_biased();
-        let xy = self.x.mul_wide(&self.y);
+        let xx = self.x.square_wide_biased();
+        let yy = self.y.square_wide();
+        let zz = self.z.square_wide();
+        let h = xx.add(yy);
+        let g = xx.sub(yy);
         Completed {
-            e: xy.double().carry(),
-            // 2 Z^2 + X^2 - Y^2: twice a bias, less one.
-            f: zz.double().add(xx).sub(yy).carry(),
-            g: yy.sub(xx).carry(),
-            h: yy.add(xx).carry(),
+            e: h.sub(self.x.add(&self.y).square_wide()).carry(),
+            f: zz.double().add(g).carry(),
+            g: g.carry(),
+            h: h.carry(),
         }
     }
 }

@@ -35,6 +35,7 @@ use overlap_proto::exchange::v1::Frame;
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    bits::Bits,
     compute::Pool,
     delta::keeper::Keeper,
     failure::Failure,
@@ -321,8 +322,8 @@ struct Flows {
     outgoing: Arc<wire::Outgoing>,
     /// Matches that are listed to me.
     edges: Mutex<Sorter>,
-    /// Positions of the keys that matched.
-    matched_keys: Mutex<Sorter>,
+    /// Positions of the keys that matched, in a full run.
+    matched_keys: Mutex<Bits>,
     /// Labels that said nothing usable; for the local log.
     bad_labels: AtomicU64,
 }
@@ -463,9 +464,10 @@ async fn drive_link(
     let mut line: BoxFuture<'static, _> = Box::pin(line.run(next));
     let sort_bytes = run.settings.limits.sort_bytes;
     let scratch = directory.scratch();
+    let keys = prepared.local().map_or(0, |local| local.keys_len());
     let flows = Arc::new(Flows {
         edges: Mutex::new(Sorter::new(&scratch, "edges", sort_bytes)),
-        matched_keys: Mutex::new(Sorter::new(&scratch, "matched", sort_bytes / 4)),
+        matched_keys: Mutex::new(Bits::new(keys)),
         bad_labels: AtomicU64::new(0),
         outgoing: Arc::clone(&outgoing),
         session,

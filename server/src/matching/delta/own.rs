@@ -21,7 +21,7 @@ pub(crate) use self::{
     merge::Renumbered,
     overlay::OverlayDocument,
     update::{ChangedRow, Changes, ChosenKey, ReadKeys, Update},
-    writer::OwnWriter,
+    writer::{OwnWriter, SeeKey},
 };
 use super::{
     column::{Column, SEARCH_BYTES, array, number},

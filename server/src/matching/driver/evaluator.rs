@@ -269,8 +269,8 @@ fn take_claim(flows: &Flows, key: &KeyRef, label: &Label<'_>) -> Result<(), Erro
         flows.note_bad_label();
         return Ok(());
     };
-    edge.push_to(&mut lock(&flows.edges))?;
-    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
+    lock(&flows.matched_keys).insert(key.index);
+    edge.push_to(&mut lock(&flows.edges))
 }
 
 /// Releases slice after slice and takes the claims of each.

@@ -307,6 +307,6 @@ fn take_label(flows: &Flows, key: &KeyRef, label: Option<&Label<'_>>) -> Result<
         flows.note_bad_label();
         return Ok(());
     };
-    edge.push_to(&mut lock(&flows.edges))?;
-    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
+    lock(&flows.matched_keys).insert(key.index);
+    edge.push_to(&mut lock(&flows.edges))
 }

@@ -14,13 +14,16 @@ use crate::{
             sealed::StateKey,
             texts::{MAX_TEXT_BYTES, TextWriter},
         },
-        local_customers::{LocalCustomers, Observer},
+        local_customers::{Key, LocalCustomers, Observer},
     },
     overlap::graph::Graph,
 };
 
 /// Bytes of a row's key in the records that an [`Observer`] sees, before the type.
 const SEEN_HEAD_BYTES: usize = SEARCH_BYTES + 4;
+
+/// Takes a key that is read.
+pub(crate) type SeeKey<'a> = dyn FnMut(&Key<'_>) -> Result<(), Error> + 'a;
 
 /// Writes what the next run needs of my customers.
 pub(crate) struct OwnWriter {
@@ -42,7 +45,7 @@ impl OwnWriter {
         })
     }
 
-    /// Adds the keys with their customers; `None` if my customers cannot be kept.
+    /// Adds the keys with their customers, which `see` takes too; `None` if my customers cannot be kept.
     pub(crate) fn finish(
         self,
         directory: &Path,
@@ -50,10 +53,12 @@ impl OwnWriter {
         (local, graph): (&LocalCustomers, &Graph),
         salt: &[u8; 32],
         change_seq: u64,
+        see: &mut SeeKey<'_>,
     ) -> Result<Option<OwnDocument>, Error> {
         let mut keys = KeysWriter::create(directory, key)?;
         let mut reader = local.keys()?;
         while let Some(found) = reader.next_key()? {
+            see(&found)?;
             let reference = Reference {
                 customer: found.customer,
                 stage: found.stage,

@@ -44,7 +44,9 @@ impl Graph {
         mut sink: Option<&mut LinkSink<'_>>,
     ) -> Result<Self, Error> {
         let sorter = |name| Sorter::new(directory, name, sort_bytes);
-        let links = link(tiers, edges, their_stages, sorter("links"))?;
+        let bound = u32::try_from(customers).unwrap_or(u32::MAX);
+        let by_customer = Sorter::numbered(directory, "links", sort_bytes, bound);
+        let links = link(tiers, edges, their_stages, by_customer)?;
         let mut naming = Bits::new(customers);
         let mut knots = Knots::find(tiers, &links.sorted, &mut naming)?;
         let knot_links = sink.is_some().then(|| sorter("knot_links"));

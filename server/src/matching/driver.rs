@@ -28,8 +28,8 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, plan::Role,
-    report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
+    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, list::Label,
+    plan::Role, report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
 use tokio::sync::{mpsc, watch};
@@ -39,7 +39,7 @@ use super::{
     compute::Pool,
     delta::keeper::Keeper,
     failure::Failure,
-    local_customers::SnapshotLimits,
+    local_customers::{KeyRef, SnapshotLimits},
     progress::{Meter, RunState},
     recording::{Recorder, RecordingRules},
     spool::{Sorter, disk, new_directory},
@@ -49,6 +49,7 @@ use crate::{
     clock::Clock,
     error::{Error, Reason},
     identity::Vault,
+    overlap::graph::Edge,
     sharing::policy::Agreement,
     storage::Store,
 };
@@ -331,6 +332,41 @@ struct Flows {
 impl Flows {
     fn note_bad_label(&self) {
         self.bad_labels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The matches of a full run, to add to.
+    fn edges(&self) -> Edges<'_> {
+        Edges {
+            flows: self,
+            edges: lock(&self.edges),
+            matched_keys: lock(&self.matched_keys),
+        }
+    }
+}
+
+/// Takes matches of a full run.
+struct Edges<'a> {
+    flows: &'a Flows,
+    edges: MutexGuard<'a, Sorter>,
+    matched_keys: MutexGuard<'a, Bits>,
+}
+
+impl Edges<'_> {
+    /// Adds what a label, or a claim, says of a key to the matches that are listed to me.
+    fn take(
+        &mut self,
+        key: &KeyRef,
+        label: Option<&Label<'_>>,
+        claimed: bool,
+    ) -> Result<(), Error> {
+        let terms = &self.flows.prepared.terms;
+        let Some(edge) = label.and_then(|label| Edge::from_label(terms, key, label, claimed))
+        else {
+            self.flows.note_bad_label();
+            return Ok(());
+        };
+        self.matched_keys.insert(key.index);
+        edge.push_to(&mut self.edges)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    GROUPS, Hash, KEY_BYTES, KEYS, NONE, OwnDocument, REFERENCE_BYTES, REFERENCES, ROWS, Reference,
-    RowContent, Totals, overlay::Overlay,
+    GROUPS, Hash, KEY_BYTES, KEYS, NONE, OwnDocument, REFERENCE_BYTES, REFERENCES, ROW_HEAD_BYTES,
+    ROWS, Reference, Totals, overlay::Overlay,
 };
 use crate::{
     error::Error,
@@ -88,16 +88,17 @@ impl OwnWriter {
 
 impl Observer for OwnWriter {
     fn row(&mut self, id: &str, stage: u8, hashes: &[Hash]) -> Result<(), Error> {
-        let content = RowContent {
-            stage,
-            hashes: hashes.to_vec(),
-        };
-        let head = content.head()?;
-        if head.len() + id.len() > MAX_TEXT_BYTES {
+        let count = u16::try_from(hashes.len());
+        let bytes = ROW_HEAD_BYTES + hashes.as_flattened().len() + id.len();
+        let (Ok(count), ..=MAX_TEXT_BYTES) = (count, bytes) else {
             self.overflow = true;
             return Ok(());
-        }
-        self.rows.push(id.as_bytes(), &[&head, id.as_bytes()])
+        };
+        let [high, low] = count.to_be_bytes();
+        self.rows.push(
+            id.as_bytes(),
+            &[&[stage, high, low], hashes.as_flattened(), id.as_bytes()],
+        )
     }
 
     fn key(&mut self, record: &[u8]) -> Result<(), Error> {

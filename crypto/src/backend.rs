@@ -13,6 +13,15 @@ mod tests;
 pub use curve25519_dalek::{ristretto::RistrettoPoint, scalar::Scalar};
 pub use messages::Messages;
 
+/// Bytes that sealing adds to a text.
+pub const SEAL_BYTES: usize = 16;
+
+/// A key that seals one text.
+pub type SealKey<'a> = &'a [u8; 32];
+
+/// What a sealed text is bound to.
+pub type SealAad = [u8; 16];
+
 /// The canonical 32-byte encoding of a group element (RFC 9496 §4.3.2).
 pub type Encoded = [u8; 32];
 
@@ -182,6 +191,47 @@ impl Backend {
         }
     }
 
+    /// Seals texts of one length in place with ChaCha20-Poly1305 (RFC 8439 §2.8): `texts[i]` under `keys[i]`, bound to `aads[i]`.
+    /// The nonce is zero, so a key seals one text. Texts stand back to back, one every `stride` bytes, each with
+    /// [`SEAL_BYTES`] behind it for its tag.
+    ///
+    /// # Panics
+    /// If there are not as many keys, bindings and texts, or texts have no room for tags.
+    pub fn seal_each(
+        self,
+        keys: &[SealKey<'_>],
+        aads: &[&SealAad],
+        texts: &mut [u8],
+        stride: usize,
+    ) {
+        check_texts(keys, aads, texts, stride);
+        match self.0 {
+            Engine::Portable => portable::seal_each(keys, aads, texts, stride),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.seal_each(keys, aads, texts, stride),
+        }
+    }
+
+    /// Opens what [`Backend::seal_each`] sealed, and says which texts are authentic. What the others are then is not defined.
+    ///
+    /// # Panics
+    /// As [`Backend::seal_each`].
+    #[must_use]
+    pub fn open_each(
+        self,
+        keys: &[SealKey<'_>],
+        aads: &[&SealAad],
+        texts: &mut [u8],
+        stride: usize,
+    ) -> Vec<bool> {
+        check_texts(keys, aads, texts, stride);
+        match self.0 {
+            Engine::Portable => portable::open_each(keys, aads, texts, stride),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512Ifma(cpu) => cpu.open_each(keys, aads, texts, stride),
+        }
+    }
+
     /// Decodes elements that came from elsewhere.
     ///
     /// # Errors
@@ -312,6 +362,12 @@ impl Backend {
             _ => mixed_engines(),
         }
     }
+}
+
+fn check_texts(keys: &[SealKey<'_>], aads: &[&SealAad], texts: &[u8], stride: usize) {
+    assert!(stride >= SEAL_BYTES, "a text has room for its tag");
+    assert_eq!(keys.len(), aads.len(), "one binding a key");
+    assert_eq!(keys.len() * stride, texts.len(), "one text a key");
 }
 
 /// A batch or a base was made by one engine and given to another, which is a bug in the caller.

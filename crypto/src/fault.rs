@@ -153,9 +153,6 @@ pub enum Misuse {
     /// The terms are outside what the protocol can express.
     #[error("the terms are outside what the protocol can express: {0}")]
     Terms(&'static str),
-    /// Sealing failed.
-    #[error("a label could not be sealed")]
-    Seal,
 }
 
 /// Everything that can go wrong, sorted by blame.

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use overlap_crypto::backend::{
-    Backend, DecodeError, Encoded, Messages, RistrettoPoint, Scalar, Weight,
+    Backend, DecodeError, Encoded, Messages, RistrettoPoint, SEAL_BYTES, Scalar, Weight,
 };
 use rand_chacha::{
     ChaCha20Rng,
@@ -245,6 +245,58 @@ fn fixed_messages_of_every_batch_and_prefix_length() {
         compare_fixed_messages(&mut rng, 9, prefix_bytes);
     }
     compare_fixed_messages(&mut rng, 3000, 37);
+}
+
+/// Sealed texts are the same on every engine, open on every engine, and do not once a bit of them changed.
+fn compare_sealed(rng: &mut ChaCha20Rng, count: usize, bytes: usize) {
+    let stride = bytes + SEAL_BYTES;
+    let mut keys = vec![[0; 32]; count];
+    let mut aads = vec![[0; 16]; count];
+    let mut plain = vec![0; count * stride];
+    keys.iter_mut().for_each(|key| rng.fill_bytes(key));
+    aads.iter_mut().for_each(|aad| rng.fill_bytes(aad));
+    rng.fill_bytes(&mut plain);
+    let keys: Vec<&[u8; 32]> = keys.iter().collect();
+    let aads: Vec<&[u8; 16]> = aads.iter().collect();
+    let mut expected = plain.clone();
+    Backend::portable().seal_each(&keys, &aads, &mut expected, stride);
+    for backend in Backend::available() {
+        let name = backend.name();
+        let mut texts = plain.clone();
+        backend.seal_each(&keys, &aads, &mut texts, stride);
+        assert_eq!(texts, expected, "{name} {count} {bytes}");
+        let opened = backend.open_each(&keys, &aads, &mut texts, stride);
+        assert_eq!(opened, vec![true; count], "{name} {count} {bytes}");
+        for (text, plain) in texts.chunks(stride).zip(plain.chunks(stride)) {
+            assert_eq!(text[..bytes], plain[..bytes], "{name} {count} {bytes}");
+        }
+        if count > 0 {
+            let changed = rng.next_u32() as usize % count;
+            let at = changed * stride + rng.next_u32() as usize % stride;
+            let mut texts = expected.clone();
+            texts[at] ^= 1 << (rng.next_u32() % 8);
+            let opened = backend.open_each(&keys, &aads, &mut texts, stride);
+            let wanted: Vec<bool> = (0..count).map(|index| index != changed).collect();
+            assert_eq!(opened, wanted, "{name} {count} {bytes}");
+            let mut bound: Vec<&[u8; 16]> = aads.clone();
+            bound[changed] = &[7; 16];
+            let mut texts = expected.clone();
+            let opened = backend.open_each(&keys, &bound, &mut texts, stride);
+            assert_eq!(opened, wanted, "{name} {count} {bytes}");
+        }
+    }
+}
+
+#[test]
+fn sealed_texts_of_every_batch_and_text_length() {
+    let mut rng = ChaCha20Rng::seed_from_u64(10);
+    for count in 0..=65 {
+        compare_sealed(&mut rng, count, 17);
+    }
+    for bytes in (0..=130).chain([255, 256, 257, 4_080]) {
+        compare_sealed(&mut rng, 19, bytes);
+    }
+    compare_sealed(&mut rng, 3_000, 40);
 }
 
 #[test]

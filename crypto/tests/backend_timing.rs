@@ -244,6 +244,25 @@ fn slow_timing_of_sha512_after() {
 
 #[test]
 #[ignore = "slow: timing statistics, for a quiet machine"]
+fn slow_timing_of_seal_each() {
+    investigate(
+        "seal_each, secret keys and texts",
+        &mut |backend, secrets| {
+            let keys: Vec<&[u8; 32]> = secrets.elements.iter().collect();
+            let aads = vec![&[1; 16]; keys.len()];
+            // As long as labels are without fields.
+            let mut texts = Vec::new();
+            for element in &secrets.elements {
+                texts.extend_from_slice(&element[..17]);
+                texts.extend_from_slice(&[0; 16]);
+            }
+            nanoseconds(|| backend.seal_each(&keys, &aads, black_box(&mut texts), 33))
+        },
+    );
+}
+
+#[test]
+#[ignore = "slow: timing statistics, for a quiet machine"]
 fn slow_timing_of_double_encode() {
     investigate("double_encode, secret elements", &mut |backend, secrets| {
         let points = backend.decode(&secrets.elements).unwrap();

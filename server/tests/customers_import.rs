@@ -76,10 +76,12 @@ impl Node {
         let mut ids = Vec::new();
         self.store
             .read_blocking(|connection| {
-                rows::scan_searchable(connection, &mut |row| {
-                    ids.push(row.id.to_owned());
-                    Ok(true)
-                })
+                let mut statement = connection.prepare("SELECT id FROM customer ORDER BY id")?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    ids.push(row.get(0)?);
+                }
+                Ok(())
             })
             .expect("the store is read");
         ids

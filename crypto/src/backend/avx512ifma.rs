@@ -7,17 +7,20 @@
     reason = "calls into functions with target features, on the strength of the token"
 )]
 
+mod chacha;
 mod comb;
 mod edwards;
 mod field;
 mod lanes;
 mod msm;
+mod poly1305;
 mod ristretto;
 mod scalar;
 mod scalar_mul;
 mod sha512;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use curve25519_dalek::{
     ristretto::{CompressedRistretto, RistrettoPoint},
@@ -26,6 +29,7 @@ use curve25519_dalek::{
 use zeroize::Zeroize;
 
 use self::{
+    chacha::Keys,
     comb::{Comb, offset_each},
     edwards::{Completed, Extended},
     field::{Fe, ONE},
@@ -37,8 +41,9 @@ use self::{
     scalar::reduce_wide,
     scalar_mul::{HalvedScalar, double_each, multiply_each},
     sha512::{Expander, INITIAL, State, Template, hash_group, little_endian, splat_state},
+    words::WORD_LANES,
 };
-use super::{DecodeError, ElementFault, Encoded, Messages};
+use super::{DecodeError, ElementFault, Encoded, Messages, SealAad, SealKey};
 
 /// Proof that this CPU has every feature the engine uses; the only way to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +141,31 @@ impl Cpu {
     ) -> Vec<[u8; 64]> {
         // SAFETY: the token proves the CPU features.
         let result = unsafe { sha512_after(self, prefix, items) };
+        wipe_stack();
+        result
+    }
+
+    pub(super) fn seal_each(
+        self,
+        keys: &[SealKey<'_>],
+        aads: &[&SealAad],
+        texts: &mut [u8],
+        stride: usize,
+    ) {
+        // SAFETY: the token proves the CPU features.
+        unsafe { seal_each(self, keys, aads, texts, stride) };
+        wipe_stack();
+    }
+
+    pub(super) fn open_each(
+        self,
+        keys: &[SealKey<'_>],
+        aads: &[&SealAad],
+        texts: &mut [u8],
+        stride: usize,
+    ) -> Vec<bool> {
+        // SAFETY: the token proves the CPU features.
+        let result = unsafe { open_each(self, keys, aads, texts, stride) };
         wipe_stack();
         result
     }
@@ -250,6 +280,36 @@ fn sha512_after<'a, const N: usize>(
         hashes.extend_from_slice(&state_bytes(&little_endian(&state))[..count]);
     }
     hashes
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn seal_each(cpu: Cpu, keys: &[SealKey<'_>], aads: &[&SealAad], texts: &mut [u8], stride: usize) {
+    for ((keys, aads), texts) in keys
+        .chunks(WORD_LANES)
+        .zip(aads.chunks(WORD_LANES))
+        .zip(texts.chunks_mut(WORD_LANES * stride))
+    {
+        Keys::load(cpu, keys).seal(cpu, aads, texts, stride);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn open_each(
+    cpu: Cpu,
+    keys: &[SealKey<'_>],
+    aads: &[&SealAad],
+    texts: &mut [u8],
+    stride: usize,
+) -> Vec<bool> {
+    let mut authentic = Vec::with_capacity(keys.len());
+    for ((keys, aads), texts) in keys
+        .chunks(WORD_LANES)
+        .zip(aads.chunks(WORD_LANES))
+        .zip(texts.chunks_mut(WORD_LANES * stride))
+    {
+        Keys::load(cpu, keys).open(cpu, aads, texts, stride, &mut authentic);
+    }
+    authentic
 }
 
 /// The 64 bytes of each lane.

@@ -5,9 +5,10 @@ use curve25519_dalek::{
     scalar::Scalar,
     traits::{IsIdentity, VartimeMultiscalarMul},
 };
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha512};
 
-use super::{DecodeError, ElementFault, Encoded, Messages, Weight};
+use super::{DecodeError, ElementFault, Encoded, Messages, SEAL_BYTES, SealAad, SealKey, Weight};
 
 pub(super) struct FixedBase(Box<RistrettoBasepointTable>);
 
@@ -46,6 +47,42 @@ pub(super) fn sha512_after<'a, const N: usize>(
     items
         .map(|item| begun.clone().chain_update(item).finalize().into())
         .collect()
+}
+
+pub(super) fn seal_each(keys: &[SealKey<'_>], aads: &[&SealAad], texts: &mut [u8], stride: usize) {
+    for ((key, aad), text) in keys.iter().zip(aads).zip(texts.chunks_exact_mut(stride)) {
+        let (text, tag) = text.split_at_mut(stride - SEAL_BYTES);
+        let sealed = less_safe(key)
+            .seal_in_place_separate_tag(nonce(), Aad::from(aad), text)
+            .expect("a text is far shorter than ChaCha20 allows");
+        tag.copy_from_slice(sealed.as_ref());
+    }
+}
+
+pub(super) fn open_each(
+    keys: &[SealKey<'_>],
+    aads: &[&SealAad],
+    texts: &mut [u8],
+    stride: usize,
+) -> Vec<bool> {
+    keys.iter()
+        .zip(aads)
+        .zip(texts.chunks_exact_mut(stride))
+        .map(|((key, aad), text)| {
+            let opened = less_safe(key).open_in_place(nonce(), Aad::from(aad), text);
+            opened.is_ok()
+        })
+        .collect()
+}
+
+fn less_safe(key: SealKey<'_>) -> LessSafeKey {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of ChaCha20 has 32 bytes");
+    LessSafeKey::new(key)
+}
+
+/// Every key seals one text, so the nonce is constant.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
 }
 
 /// expand_message_xmd with SHA-512 and `len_in_bytes` = 64 (RFC 9380 §5.3.1): one output block.

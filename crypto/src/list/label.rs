@@ -1,10 +1,8 @@
 //! Labels: stage, pseudonym and permitted fields at one fixed length per run (PROTOCOL.md §7.4).
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
-
 use super::{MAX_LABEL_BYTES, SealedMatches};
 use crate::{
-    backend::Backend,
+    backend::{Backend, SEAL_BYTES, SealKey},
     context::{Context, SessionId},
     fault::Misuse,
     item::derivation_prefix,
@@ -32,7 +30,7 @@ impl LabelFormat {
     /// Bytes of the stage and the pseudonym.
     pub const FIXED_BYTES: usize = 17;
     /// Bytes that sealing adds.
-    pub const SEAL_BYTES: usize = 16;
+    pub const SEAL_BYTES: usize = SEAL_BYTES;
 
     /// Labels with a fields area of this length.
     ///
@@ -184,47 +182,11 @@ pub(super) fn label_keys<'a>(
     Secrets::new(backend.sha512_after(&prefix, masters))
 }
 
-fn key(bytes: &[u8; 64]) -> Result<LessSafeKey, Misuse> {
-    UnboundKey::new(&CHACHA20_POLY1305, &bytes[..32])
-        .map(LessSafeKey::new)
-        .map_err(|_| Misuse::Seal)
-}
-
-/// Seals `plain` onto the end of `out`. Every key seals one label, so the nonce is constant.
-pub(super) fn seal(
-    key_bytes: &[u8; 64],
-    tag: &[u8; 16],
-    plain: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Misuse> {
-    let start = out.len();
-    out.extend_from_slice(plain);
-    let sealed = key(key_bytes)?
-        .seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key([0; 12]),
-            Aad::from(tag),
-            &mut out[start..],
-        )
-        .map_err(|_| Misuse::Seal)?;
-    out.extend_from_slice(sealed.as_ref());
-    Ok(())
-}
-
-fn open(key_bytes: &[u8; 64], tag: &[u8; 16], sealed: &mut [u8]) -> Option<()> {
-    let split = sealed.len().checked_sub(LabelFormat::SEAL_BYTES)?;
-    let (cipher_text, mac) = sealed.split_at_mut(split);
-    let mac = Tag::try_from(&*mac).ok()?;
-    key(key_bytes)
-        .ok()?
-        .open_in_place_separate_tag(
-            Nonce::assume_unique_for_key([0; 12]),
-            Aad::from(tag),
-            mac,
-            cipher_text,
-            0..,
-        )
-        .ok()?;
-    Some(())
+/// The keys as sealing takes them.
+pub(super) fn seal_keys(keys: &[[u8; 64]]) -> Vec<SealKey<'_>> {
+    keys.iter()
+        .map(|key| key.first_chunk().expect("half of a hash"))
+        .collect()
 }
 
 /// A match and what the evaluator says about it.
@@ -258,18 +220,29 @@ impl LabelsOpened {
         matches: &SealedMatches,
     ) -> Self {
         let keys = label_keys(backend, context, session, matches.masters());
-        let mut heads = Vec::with_capacity(matches.len());
-        let mut plain = Secrets::with_capacity(matches.len() * format.sealed_bytes());
-        for (index, key) in keys.iter().enumerate() {
-            let (owner, tag, sealed) = matches.at(index);
-            let start = plain.len();
+        let stride = format.sealed_bytes();
+        let mut plain = Secrets::with_capacity(matches.len() * stride);
+        let mut tags = Vec::with_capacity(matches.len());
+        let mut owners = Vec::with_capacity(matches.len());
+        for (owner, tag, sealed) in (0..matches.len()).map(|index| matches.at(index)) {
+            owners.push(owner);
+            tags.push(tag);
             plain.extend_from_slice(sealed);
-            let opened = open(key, tag, &mut plain[start..]).is_some();
-            if !opened {
-                wipe(&mut plain[start..]);
-            }
-            heads.push((owner, *tag, opened));
         }
+        let opened = backend.open_each(&seal_keys(&keys), &tags, &mut plain, stride);
+        for (plain, _) in plain
+            .chunks_exact_mut(stride)
+            .zip(&opened)
+            .filter(|(_, opened)| !**opened)
+        {
+            wipe(plain);
+        }
+        let heads = owners
+            .into_iter()
+            .zip(tags)
+            .zip(opened)
+            .map(|((owner, tag), opened)| (owner, *tag, opened))
+            .collect();
         Self {
             format,
             stages,

@@ -2,10 +2,10 @@
 
 use super::{
     MAX_SLICE_TAGS, MAX_SLICES, SLICE_BYTES, SLICE_TAGS,
-    label::{Labels, label_keys, seal},
+    label::{Labels, label_keys, seal_keys},
 };
 use crate::{
-    backend::Backend,
+    backend::{Backend, SEAL_BYTES},
     context::{Context, SessionId},
     fault::{Fault, Misuse},
     item::Entry,
@@ -116,10 +116,13 @@ impl SealedSlice {
             entries.iter().map(|entry| &entry.derived.master),
         );
         let mut sealed = Vec::with_capacity(entries.len() * sealed_bytes);
-        for (position, (entry, key)) in entries.iter().zip(&*keys).enumerate() {
-            seal(key, &entry.derived.tag, labels.at(position), &mut sealed)?;
+        for position in 0..entries.len() {
+            sealed.extend_from_slice(labels.at(position));
+            sealed.extend_from_slice(&[0; SEAL_BYTES]);
         }
         let tags: Vec<[u8; 16]> = entries.iter().map(|entry| entry.derived.tag).collect();
+        let bindings: Vec<&[u8; 16]> = tags.iter().collect();
+        backend.seal_each(&seal_keys(&keys), &bindings, &mut sealed, sealed_bytes);
         let sealed_bytes = u16::try_from(sealed_bytes).expect("a label has at most 4096 bytes");
         let payload = SliceBody::encode(index, sealed_bytes, &tags, &sealed);
         let commitment = commitment(session, flow, index, &payload);

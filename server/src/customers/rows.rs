@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
 use overlap_crypto::terms::KeyType;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row, types::ValueRef};
 
 use super::{
     apply, blob,
@@ -22,7 +22,14 @@ pub struct DisclosedRow<'a> {
     pub stage: &'a str,
     /// Its usable normalised keys of the wanted types, without duplicates.
     pub keys: &'a [(KeyType, String)],
+    /// The customer's name, or empty.
+    pub name: &'a str,
+    /// Its domains as the source has them, one a line; none beyond [`MAX_DOMAINS_BYTES`].
+    pub domains: &'a str,
 }
+
+/// Domains of a row are left out beyond so many bytes: nobody searches that far.
+pub const MAX_DOMAINS_BYTES: usize = 1 << 14;
 
 /// Which rows and keys to read.
 pub struct Disclosure<'a> {
@@ -46,17 +53,13 @@ pub fn scan_disclosed(
     require_current_keys(connection)?;
     let stages = DisclosedStages::find(connection, disclosure.stages)?;
     let mut statement = connection.prepare(&format!(
-        "SELECT id, stage, identifiers FROM customer WHERE {} ORDER BY id",
+        "SELECT id, stage, identifiers, name FROM customer WHERE {} ORDER BY id",
         stages.condition
     ))?;
     let mut rows = statement.query([])?;
     let mut keys = Keys::default();
     while let Some(row) = rows.next()? {
-        visit(&DisclosedRow {
-            id: text(row, 0)?,
-            stage: stages.name(row.get(1)?)?,
-            keys: keys.read(blob(row, 2)?, disclosure)?,
-        })?;
+        visit(&keys.disclosed_row(row, &stages, disclosure)?)?;
     }
     Ok(())
 }
@@ -73,18 +76,14 @@ pub fn disclosed(
 ) -> Result<(), Error> {
     let stages = DisclosedStages::find(connection, disclosure.stages)?;
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT id, stage, identifiers FROM customer WHERE id = ?1 AND {}",
+        "SELECT id, stage, identifiers, name FROM customer WHERE id = ?1 AND {}",
         stages.condition
     ))?;
     let mut keys = Keys::default();
     for id in ids {
         let mut rows = statement.query([id])?;
         if let Some(row) = rows.next()? {
-            visit(&DisclosedRow {
-                id: text(row, 0)?,
-                stage: stages.name(row.get(1)?)?,
-                keys: keys.read(blob(row, 2)?, disclosure)?,
-            })?;
+            visit(&keys.disclosed_row(row, &stages, disclosure)?)?;
         }
     }
     Ok(())
@@ -223,25 +222,18 @@ pub fn scan_changes(
     }
     let stages = DisclosedStages::find(connection, disclosure.stages)?;
     let mut statement = connection.prepare(&format!(
-        "SELECT id, stage, CASE WHEN {} THEN identifiers END FROM customer
+        "SELECT id, stage, CASE WHEN {0} THEN identifiers END, CASE WHEN {0} THEN name END FROM customer
          WHERE changed_seq > ?1 ORDER BY changed_seq, id",
         stages.condition
     ))?;
     let mut rows = statement.query([since_seq])?;
     let mut keys = Keys::default();
     while let Some(row) = rows.next()? {
-        let id = text(row, 0)?;
-        match row
-            .get_ref(2)?
-            .as_blob_or_null()
-            .map_err(rusqlite::Error::from)?
-        {
-            Some(identifiers) => visit(&Change::Disclosed(DisclosedRow {
-                id,
-                stage: stages.name(row.get(1)?)?,
-                keys: keys.read(identifiers, disclosure)?,
-            }))?,
-            None => visit(&Change::Withdrawn(id))?,
+        if row.get_ref(2)? == ValueRef::Null {
+            visit(&Change::Withdrawn(text(row, 0)?))?;
+        } else {
+            let row = keys.disclosed_row(row, &stages, disclosure)?;
+            visit(&Change::Disclosed(row))?;
         }
     }
     let mut statement = connection.prepare_cached(
@@ -499,25 +491,6 @@ pub fn searchable(
     Ok(())
 }
 
-/// Visits what every row is searched by, in ascending order of id, until `visit` returns false.
-///
-/// # Errors
-/// What the store or `visit` reports.
-pub fn scan_searchable(
-    connection: &Connection,
-    visit: &mut dyn FnMut(Searchable<'_>) -> Result<bool, Error>,
-) -> Result<(), Error> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, name, identifiers FROM customer ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if !visit(searchable_row(row)?)? {
-            break;
-        }
-    }
-    Ok(())
-}
-
 fn searchable_row<'a>(row: &'a Row<'_>) -> Result<Searchable<'a>, Error> {
     Ok(Searchable {
         id: text(row, 0)?,
@@ -526,24 +499,47 @@ fn searchable_row<'a>(row: &'a Row<'_>) -> Result<Searchable<'a>, Error> {
     })
 }
 
-/// Keys read from a row, in buffers that are reused.
+/// Keys and domains read from a row, in buffers that are reused.
 #[derive(Default)]
 struct Keys {
     keys: Vec<(KeyType, String)>,
     used: usize,
+    domains: String,
 }
 
 impl Keys {
-    fn read(
-        &mut self,
-        identifiers: &[u8],
+    /// A row of id, stage, identifiers and name.
+    fn disclosed_row<'a>(
+        &'a mut self,
+        row: &'a Row<'_>,
+        stages: &'a DisclosedStages,
         disclosure: &Disclosure<'_>,
-    ) -> Result<&[(KeyType, String)], Error> {
+    ) -> Result<DisclosedRow<'a>, Error> {
+        self.read(blob(row, 2)?, disclosure)?;
+        Ok(DisclosedRow {
+            id: text(row, 0)?,
+            stage: stages.name(row.get(1)?)?,
+            keys: &self.keys[..self.used],
+            name: text(row, 3)?,
+            domains: &self.domains,
+        })
+    }
+
+    fn read(&mut self, identifiers: &[u8], disclosure: &Disclosure<'_>) -> Result<(), Error> {
         self.used = 0;
+        self.domains.clear();
         let wanted = |key_type| disclosure.key_types.contains(&key_type);
         let mut reader = blob::Reader(identifiers);
         reader.region()?;
         while let Some(entry) = reader.identifier()? {
+            if entry.key_type == KeyType::Domain
+                && self.domains.len() + entry.raw.len() < MAX_DOMAINS_BYTES
+            {
+                if !self.domains.is_empty() {
+                    self.domains.push('\n');
+                }
+                self.domains.push_str(entry.raw);
+            }
             let Ok(key) = entry.key else { continue };
             if wanted(entry.key_type) {
                 self.add(entry.key_type, key);
@@ -556,7 +552,7 @@ impl Keys {
                 self.add(KeyType::Domain, &domain);
             }
         }
-        Ok(&self.keys[..self.used])
+        Ok(())
     }
 
     fn add(&mut self, key_type: KeyType, key: &str) {

@@ -28,17 +28,18 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use overlap_crypto::{
-    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, plan::Role,
-    report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
+    backend::Backend, context::OrganizationId, fault::Fault, handshake::Session, list::Label,
+    plan::Role, report::SERIES_INTERVAL_S, session::ListPhase, signature::Signer,
 };
 use overlap_proto::exchange::v1::Frame;
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    bits::Bits,
     compute::Pool,
     delta::keeper::Keeper,
     failure::Failure,
-    local_customers::SnapshotLimits,
+    local_customers::{KeyRef, SnapshotLimits},
     progress::{Meter, RunState},
     recording::{Recorder, RecordingRules},
     spool::{Sorter, disk, new_directory},
@@ -48,6 +49,7 @@ use crate::{
     clock::Clock,
     error::{Error, Reason},
     identity::Vault,
+    overlap::graph::Edge,
     sharing::policy::Agreement,
     storage::Store,
 };
@@ -321,8 +323,8 @@ struct Flows {
     outgoing: Arc<wire::Outgoing>,
     /// Matches that are listed to me.
     edges: Mutex<Sorter>,
-    /// Positions of the keys that matched.
-    matched_keys: Mutex<Sorter>,
+    /// Positions of the keys that matched, in a full run.
+    matched_keys: Mutex<Bits>,
     /// Labels that said nothing usable; for the local log.
     bad_labels: AtomicU64,
 }
@@ -330,6 +332,41 @@ struct Flows {
 impl Flows {
     fn note_bad_label(&self) {
         self.bad_labels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The matches of a full run, to add to.
+    fn edges(&self) -> Edges<'_> {
+        Edges {
+            flows: self,
+            edges: lock(&self.edges),
+            matched_keys: lock(&self.matched_keys),
+        }
+    }
+}
+
+/// Takes matches of a full run.
+struct Edges<'a> {
+    flows: &'a Flows,
+    edges: MutexGuard<'a, Sorter>,
+    matched_keys: MutexGuard<'a, Bits>,
+}
+
+impl Edges<'_> {
+    /// Adds what a label, or a claim, says of a key to the matches that are listed to me.
+    fn take(
+        &mut self,
+        key: &KeyRef,
+        label: Option<&Label<'_>>,
+        claimed: bool,
+    ) -> Result<(), Error> {
+        let terms = &self.flows.prepared.terms;
+        let Some(edge) = label.and_then(|label| Edge::from_label(terms, key, label, claimed))
+        else {
+            self.flows.note_bad_label();
+            return Ok(());
+        };
+        self.matched_keys.insert(key.index);
+        edge.push_to(&mut self.edges)
     }
 }
 
@@ -463,9 +500,10 @@ async fn drive_link(
     let mut line: BoxFuture<'static, _> = Box::pin(line.run(next));
     let sort_bytes = run.settings.limits.sort_bytes;
     let scratch = directory.scratch();
+    let keys = prepared.local().map_or(0, |local| local.keys_len());
     let flows = Arc::new(Flows {
         edges: Mutex::new(Sorter::new(&scratch, "edges", sort_bytes)),
-        matched_keys: Mutex::new(Sorter::new(&scratch, "matched", sort_bytes / 4)),
+        matched_keys: Mutex::new(Bits::new(keys)),
         bad_labels: AtomicU64::new(0),
         outgoing: Arc::clone(&outgoing),
         session,

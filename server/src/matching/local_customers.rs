@@ -20,10 +20,10 @@ pub use stages::{MAX_STAGES, StageTiers};
 use self::merge::MergedRows;
 use super::{
     keys::HandleKey,
-    spool::{RecordFile, RecordReader},
+    spool::{RecordFile, RecordReader, RecordWriter},
 };
 use crate::{
-    customers::rows::{Disclosure, scan_disclosed},
+    customers::rows::{DisclosedRow, Disclosure, scan_disclosed},
     error::Error,
     overlap::graph::{HANDLE_BYTES, Handle},
     sharing::policy::Agreement,
@@ -60,7 +60,7 @@ pub struct Scratch<'a> {
 pub struct LocalCustomers {
     tiers: StageTiers,
     table: Arc<RowTable>,
-    ids: RecordFile,
+    rows: RecordFile,
     keys: RecordFile,
     salt: [u8; 32],
     counts: KeyCounts,
@@ -202,7 +202,7 @@ impl LocalCustomers {
                 domain_from_email: agreement.mine.domain_from_email,
             };
             scan_disclosed(connection, &disclosure, &mut |row| {
-                builder.push_seen(row.id, row.stage, row.keys, observer)
+                builder.push_seen(row, observer)
             })?;
         }
         builder.finish_seen(observer)
@@ -256,6 +256,12 @@ impl LocalCustomers {
         self.ambiguous_keys
     }
 
+    /// Number of usable keys: their positions are below.
+    #[must_use]
+    pub fn keys_len(&self) -> usize {
+        usize::try_from(self.keys.len()).unwrap_or(usize::MAX)
+    }
+
     /// Streams the keys in the run's random order.
     ///
     /// # Errors
@@ -268,12 +274,12 @@ impl LocalCustomers {
         })
     }
 
-    /// Streams the rows' ids in ascending order.
+    /// Streams the rows in ascending order of their ids.
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn ids(&self) -> Result<RecordReader, Error> {
-        self.ids.reader()
+    pub fn row_texts(&self) -> Result<RowReader, Error> {
+        RowReader::new(&self.rows)
     }
 
     /// The salted hash under which a key is grouped and remembered within this run.
@@ -296,10 +302,91 @@ pub fn key_hash(salt: &[u8; 32], key_type: KeyType, value: &str) -> [u8; GROUP_B
         .expect("a SHA-256 hash is longer")
 }
 
+/// What a row is called and searched by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowText<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The customer's name, or empty.
+    pub name: &'a str,
+    /// Its domains as the source has them, one a line.
+    pub domains: &'a str,
+}
+
+impl<'a> RowText<'a> {
+    const fn of(row: &DisclosedRow<'a>) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            domains: row.domains,
+        }
+    }
+
+    /// `length of the id || id || length of the name || name || domains`.
+    fn push_to(&self, file: &mut RecordWriter) -> Result<(), Error> {
+        let length = |text: &str| {
+            let length = u16::try_from(text.len());
+            length.map_err(|_| Error::internal("a row has a long text"))
+        };
+        file.push(&[
+            &length(self.id)?.to_be_bytes(),
+            self.id.as_bytes(),
+            &length(self.name)?.to_be_bytes(),
+            self.name.as_bytes(),
+            self.domains.as_bytes(),
+        ])
+    }
+
+    fn parse(record: &'a [u8]) -> Option<Self> {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let split = |bytes: &'a [u8]| {
+            let (length, rest) = bytes.split_first_chunk()?;
+            rest.split_at_checked(u16::from_be_bytes(*length).into())
+        };
+        let (id, rest) = split(record)?;
+        let (name, domains) = split(rest)?;
+        Some(Self {
+            id: text(id)?,
+            name: text(name)?,
+            domains: text(domains)?,
+        })
+    }
+}
+
+/// Streams rows by number.
+pub struct RowReader {
+    records: RecordReader,
+    next: u32,
+}
+
+impl RowReader {
+    fn new(rows: &RecordFile) -> Result<Self, Error> {
+        Ok(Self {
+            records: rows.reader()?,
+            next: 0,
+        })
+    }
+
+    /// The row with this number, which is above those that were read.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn at(&mut self, row: u32) -> Result<RowText<'_>, Error> {
+        let missing = || Error::internal("there are fewer row texts than rows");
+        while self.next < row {
+            self.records.next_record()?.ok_or_else(missing)?;
+            self.next += 1;
+        }
+        self.next += 1;
+        let record = self.records.next_record()?.ok_or_else(missing)?;
+        RowText::parse(record).ok_or_else(|| Error::internal("a row text is malformed"))
+    }
+}
+
 /// Streams keys.
 pub struct KeyReader {
     table: Arc<RowTable>,
-    /// `hash || row || type || handle of the row || value`, by hash.
+    /// `hash || row || type || stage and handle of the row || value`, by hash.
     records: RecordReader,
     next: u32,
 }
@@ -317,17 +404,25 @@ impl KeyReader {
         self.next += 1;
         let (hash, rest) = record.split_first_chunk().ok_or_else(malformed)?;
         let (row, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
-        let (key_type, rest) = rest.split_first().ok_or_else(malformed)?;
+        let (&[key_type, stage], rest) = rest.split_first_chunk().ok_or_else(malformed)?;
         let (handle, value) = rest.split_first_chunk().ok_or_else(malformed)?;
         let row = u32::from_be_bytes(*row);
-        let customer = self.table.merged.customer(row);
+        let RowTable {
+            stage_of_row,
+            merged,
+        } = &*self.table;
+        // Rows come in the order of hashes: a look at the table is a miss of the cache, so only a bit is looked at.
+        let (customer, stage, handle) = match merged.naming(row) {
+            Some((customer, handle)) => (customer, stage_of_row[customer as usize], handle),
+            None => (row, stage, *handle),
+        };
         Ok(Some(Key {
             index,
             row,
             customer,
-            stage: self.table.stage_of_row[customer as usize],
-            key_type: KeyType::from_code(*key_type).ok_or_else(malformed)?,
-            handle: self.table.merged.handle(customer).unwrap_or(*handle),
+            stage,
+            key_type: KeyType::from_code(key_type).ok_or_else(malformed)?,
+            handle,
             hash,
             value: std::str::from_utf8(value).map_err(|_| malformed())?,
         }))

@@ -197,13 +197,12 @@ impl Merged {
             &mut (),
         )?;
         let mut customer = None;
-        let mut ids = local.ids()?;
-        let mut row = 0;
-        while let Some(other) = ids.next_record()? {
-            if other == id.as_bytes() {
+        let all = 0..u32::try_from(local.rows()).map_err(|_| Error::internal("many rows"))?;
+        let mut texts = local.row_texts()?;
+        for row in all.clone() {
+            if texts.at(row)?.id == id {
                 customer = Some(local.customer(row));
             }
-            row += 1;
         }
         let customer = customer.ok_or_else(|| Error::internal("a disclosed row was not read"))?;
         let mut merged = Self {
@@ -215,13 +214,9 @@ impl Merged {
                 .unwrap_or_default(),
             keys: BTreeSet::new(),
         };
-        let mut ids = local.ids()?;
-        let mut row = 0;
-        while let Some(other) = ids.next_record()? {
-            if local.customer(row) == customer {
-                merged.ids.push(String::from_utf8_lossy(other).into_owned());
-            }
-            row += 1;
+        let mut texts = local.row_texts()?;
+        for row in all.filter(|row| local.customer(*row) == customer) {
+            merged.ids.push(texts.at(row)?.id.to_owned());
         }
         let mut keys = local.keys()?;
         while let Some(key) = keys.next_key()? {

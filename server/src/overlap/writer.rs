@@ -1,6 +1,6 @@
 //! Writes what a run found as immutable sorted files.
 
-use std::{cmp::Ordering, path::Path};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,11 @@ use super::{
     reader::ResultSet,
 };
 use crate::{
-    customers::rows::{Searchable, scan_searchable},
     error::Error,
     matching::{
-        local_customers::LocalCustomers,
-        spool::{RecordReader, RecordWriter, Sorted, SortedStream, Sorter, sync_directory},
+        local_customers::{LocalCustomers, RowText},
+        spool::{RecordReader, RecordWriter, SortedStream, Sorter, sync_directory},
     },
-    storage::Store,
 };
 
 /// The longest search text of one customer.
@@ -49,17 +47,13 @@ impl Manifest {
 }
 
 /// What goes into a result's files.
-pub struct Found<'a> {
+pub(crate) struct Found<'a> {
     /// My customers of the run.
     pub local: &'a LocalCustomers,
     /// What the edges made of them.
     pub graph: &'a Graph,
-    /// The positions of the keys that matched, each four bytes, big-endian.
-    pub matched_keys: &'a Sorted,
     /// The salt of the run's key hashes.
     pub salt: &'a [u8; 32],
-    /// Has the names to show and to search.
-    pub store: &'a Store,
     /// The last good result, for the time of first match.
     pub previous: Option<&'a ResultSet>,
     /// The time of this run.
@@ -69,12 +63,17 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Writes the files into `directory` and makes them durable. Temporary files go to `scratch`.
+    /// Writes the files beside that of the matched keys into `directory` and makes them durable. Temporary files go to `scratch`.
     ///
     /// # Errors
     /// What the store or the file system reports.
-    pub fn write(&self, directory: &Path, scratch: &Path) -> Result<Manifest, Error> {
-        let mut files = Vec::new();
+    pub(crate) fn write(
+        &self,
+        matched_keys: FileEntry,
+        directory: &Path,
+        scratch: &Path,
+    ) -> Result<Manifest, Error> {
+        let mut files = vec![matched_keys];
         let mut spread = Spread {
             main: RecordWriter::create(&scratch.join("main"))?,
             extras: Sorter::new(scratch, "extras", self.sort_bytes),
@@ -89,7 +88,6 @@ impl Found<'_> {
             spread.extras.finish()?.stream()?,
         )?);
         files.push(self.write_handles(directory)?);
-        files.push(self.write_matched_keys(directory)?);
         sync_directory(directory)?;
         Ok(Manifest {
             files,
@@ -102,55 +100,26 @@ impl Found<'_> {
     /// Visits my matched rows by id. The row that names a shared customer comes in the order of positions, so only the
     /// others need sorting.
     fn spread_rows(&self, spread: &mut Spread) -> Result<(), Error> {
-        let mut cursor = Rows {
-            ids: self.local.ids()?,
-            read: 0,
-            id: String::new(),
-        };
-        let mut previous = self
-            .previous
-            .map(|previous| previous.members(self.local.rows()));
-        let mut more = cursor.advance()?;
-        let mut emit = |cursor: &Rows, found: Option<&Searchable<'_>>| {
-            let customer = self.local.customer(cursor.row());
-            let Some(position) = self.graph.of_customer(customer) else {
-                return Ok(());
+        let rows = self.local.rows();
+        let mut texts = self.local.row_texts()?;
+        let mut previous = self.previous.map(|previous| previous.members(rows));
+        for row in 0..u32::try_from(rows).map_err(|_| incomplete())? {
+            let Some(position) = self.graph.of_customer(self.local.customer(row)) else {
+                continue;
             };
+            let RowText { id, name, domains } = texts.at(row)?;
             let first_matched = match &mut previous {
-                Some(previous) => previous.first_matched(&cursor.id)?,
+                Some(previous) => previous.first_matched(id)?,
                 None => None,
-            };
-            let naming = self.graph.is_naming(cursor.row());
-            let (name, domains) = match found {
-                Some(found) => (found.name, found.domains()?),
-                None => ("", Vec::new()),
             };
             spread.row(
                 position,
-                (!naming).then(|| cursor.row()),
-                &cursor.id,
+                (!self.graph.is_naming(row)).then_some(row),
+                id,
                 name,
-                &search_text(name, &domains),
+                &search_text(name, domains),
                 first_matched.unwrap_or(self.now.as_second()),
-            )
-        };
-        self.store.read_blocking(|connection| {
-            scan_searchable(connection, &mut |row| {
-                while more && cursor.id.as_str() < row.id {
-                    // The row was deleted since the run read it.
-                    emit(&cursor, None)?;
-                    more = cursor.advance()?;
-                }
-                if more && cursor.id == row.id {
-                    emit(&cursor, Some(&row))?;
-                    more = cursor.advance()?;
-                }
-                Ok(true)
-            })
-        })?;
-        while more {
-            emit(&cursor, None)?;
-            more = cursor.advance()?;
+            )?;
         }
         Ok(())
     }
@@ -221,35 +190,26 @@ impl Found<'_> {
         }
         file.finish()
     }
-
-    /// Keys are in the order of their hashes.
-    fn write_matched_keys(&self, directory: &Path) -> Result<FileEntry, Error> {
-        let mut file = FileWriter::create(directory, "matched_keys")?;
-        let mut keys = self.local.keys()?;
-        let mut matched = self.matched_keys.stream()?;
-        let mut next = next_number(&mut matched)?;
-        while let Some(wanted) = next {
-            let Some(key) = keys.next_key()? else { break };
-            match key.index.cmp(&wanted) {
-                Ordering::Less => {}
-                Ordering::Equal => file.push(key.hash)?,
-                Ordering::Greater => return Err(incomplete()),
-            }
-            while next == Some(key.index) {
-                next = next_number(&mut matched)?;
-            }
-        }
-        file.finish()
-    }
 }
 
-fn next_number(stream: &mut SortedStream) -> Result<Option<u32>, Error> {
-    Ok(match stream.next_record()? {
-        Some(record) => Some(u32::from_be_bytes(
-            record.try_into().map_err(|_| incomplete())?,
-        )),
-        None => None,
-    })
+/// Writes the salted hashes of the keys that matched.
+pub(crate) struct MatchedKeysWriter(FileWriter);
+
+impl MatchedKeysWriter {
+    /// Creates the file of a result.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
+        Ok(Self(FileWriter::create(directory, "matched_keys")?))
+    }
+
+    /// Adds a key; hashes ascend.
+    pub(crate) fn push(&mut self, hash: &[u8; 16]) -> Result<(), Error> {
+        self.0.push(hash)
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn finish(self) -> Result<FileEntry, Error> {
+        self.0.finish()
+    }
 }
 
 fn incomplete() -> Error {
@@ -339,37 +299,14 @@ pub(super) fn push_text(record: &mut Vec<u8>, text: &[u8]) -> Result<(), Error> 
     Ok(())
 }
 
-/// My rows by id.
-struct Rows {
-    ids: RecordReader,
-    read: u32,
-    id: String,
-}
-
-impl Rows {
-    /// The number of the current row.
-    fn row(&self) -> u32 {
-        self.read.saturating_sub(1)
-    }
-
-    fn advance(&mut self) -> Result<bool, Error> {
-        let Some(id) = self.ids.next_record()? else {
-            return Ok(false);
-        };
-        self.read += 1;
-        self.id.clear();
-        self.id
-            .push_str(std::str::from_utf8(id).map_err(|_| incomplete())?);
-        Ok(true)
-    }
-}
-
 /// The text that a search looks through: case-folded, one line each.
-pub(crate) fn search_text(name: &str, domains: &[&str]) -> Vec<u8> {
+///
+/// `domains` are one a line.
+pub(crate) fn search_text(name: &str, domains: &str) -> Vec<u8> {
     let mut text = fold(name);
-    for domain in domains {
+    if !domains.is_empty() {
         text.push('\n');
-        text.push_str(&fold(domain));
+        text.push_str(&fold(domains));
     }
     while text.len() > MAX_SEARCH_BYTES {
         text.pop();

@@ -16,7 +16,7 @@ use super::{
         TAGS, VERSION, destroy_keys,
     },
     links::{LinksDocument, LinksWriter},
-    own::{OwnDocument, OwnWriter},
+    own::{OwnDocument, OwnWriter, SeeKey},
     published::{Published, PublishedNow, PublishedWriter},
     sealed::write_sealed,
     shared::SharedTotals,
@@ -183,7 +183,7 @@ impl Keeper {
         };
     }
 
-    /// Completes the columns of a full run, and writes what is needed of my customers. Customers that cannot be kept, and a
+    /// Completes the columns of a full run, and writes what is needed of my customers; `see` takes every key on the way. Customers that cannot be kept, and a
     /// partner that contradicts itself, leave nothing: the next run is full.
     pub(crate) fn finish(
         &self,
@@ -191,6 +191,7 @@ impl Keeper {
         links: LinksWriter,
         salt: &[u8; 32],
         change_seq: u64,
+        see: &mut SeeKey<'_>,
     ) -> Result<(), Error> {
         let (directory, key) = (&self.files.directory, &self.files.key);
         let mut documents = lock(&self.documents);
@@ -215,7 +216,7 @@ impl Keeper {
         let own = lock(&self.own).take().ok_or_else(closed)?;
         documents.links = Some(links.finish(directory, key)?);
         documents.totals = SharedTotals::of(graph);
-        documents.own = own.finish(directory, key, (local, graph), salt, change_seq)?;
+        documents.own = own.finish(directory, key, (local, graph), salt, change_seq, see)?;
         if graph.disagreeing() > 0 {
             documents.own = None;
         }

@@ -21,7 +21,7 @@ pub(crate) use self::{
     merge::Renumbered,
     overlay::OverlayDocument,
     update::{ChangedRow, Changes, ChosenKey, ReadKeys, Update},
-    writer::OwnWriter,
+    writer::{OwnWriter, SeeKey},
 };
 use super::{
     column::{Column, SEARCH_BYTES, array, number},
@@ -39,6 +39,8 @@ const KEYS: &str = "own.keys";
 const GROUPS: &str = "own.groups";
 const REFERENCES: &str = "own.references";
 
+/// Bytes of a row's text before the hashes: stage, number of hashes.
+const ROW_HEAD_BYTES: usize = 1 + 2;
 /// Bytes of a record of keys and groups: salted hash, row, type.
 const KEY_BYTES: usize = SEARCH_BYTES + 4 + 1;
 /// Bytes of a key's reference: customer, stage, handle, component, type of the key.
@@ -114,7 +116,7 @@ impl RowContent {
     /// `stage || count || hashes`, before the id.
     fn head(&self) -> Result<Vec<u8>, Error> {
         let count = u16::try_from(self.hashes.len()).map_err(|_| malformed())?;
-        let mut bytes = Vec::with_capacity(3 + self.hashes.len() * SEARCH_BYTES);
+        let mut bytes = Vec::with_capacity(ROW_HEAD_BYTES + self.hashes.len() * SEARCH_BYTES);
         bytes.push(self.stage);
         bytes.extend_from_slice(&count.to_be_bytes());
         for hash in &self.hashes {

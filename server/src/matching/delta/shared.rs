@@ -540,7 +540,7 @@ impl Joining<'_> {
                 connection,
                 &mut ids.iter().map(String::as_str),
                 &mut |row| {
-                    let text = search_text(row.name, &row.domains()?);
+                    let text = search_text(row.name, &row.domains()?.join("\n"));
                     names.insert(row.id.as_bytes().to_vec(), (row.name.to_owned(), text));
                     Ok(())
                 },

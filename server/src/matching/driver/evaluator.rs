@@ -9,7 +9,7 @@ use futures::{
 use overlap_crypto::{
     fault::Fault,
     item::Entry,
-    list::{Answering, Claimed, Evaluator, Label, Labels, ListFlow, Releasing},
+    list::{Answering, Claimed, Evaluator, Labels, ListFlow, Releasing},
     voprf::SecretKey,
     wire::{ClaimsBody, FrameKind, QueryBody},
 };
@@ -32,7 +32,6 @@ use crate::{
         progress::RunState,
         spool::{Sorted, Sorter},
     },
-    overlap::graph::Edge,
 };
 
 /// Own items hashed in one go.
@@ -255,22 +254,20 @@ pub(super) enum ClaimSink {
 }
 
 impl ClaimSink {
-    fn take(self, flows: &Flows, claim: &Claimed<'_>, key: &KeyRef) -> Result<(), Error> {
+    /// Takes claims; their owners are places among the keys.
+    fn take(self, flows: &Flows, claims: &[Claimed<'_>], keys: &[KeyRef]) -> Result<(), Error> {
+        let mut claims = claims
+            .iter()
+            .map(|claim| (&keys[claim.owner as usize], &claim.label));
         match self {
-            Self::Edges => take_claim(flows, key, &claim.label),
-            Self::Changes => delta::evaluator::take_claim(flows, key.index, &claim.label),
+            Self::Edges => {
+                let mut edges = flows.edges();
+                claims.try_for_each(|(key, label)| edges.take(key, Some(label), true))
+            }
+            Self::Changes => claims
+                .try_for_each(|(key, label)| delta::evaluator::take_claim(flows, key.index, label)),
         }
     }
-}
-
-/// Adds a claim to the edges listed to me.
-fn take_claim(flows: &Flows, key: &KeyRef, label: &Label<'_>) -> Result<(), Error> {
-    let Some(edge) = Edge::from_label(&flows.prepared.terms, key, label, true) else {
-        flows.note_bad_label();
-        return Ok(());
-    };
-    edge.push_to(&mut lock(&flows.edges))?;
-    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
 }
 
 /// Releases slice after slice and takes the claims of each.
@@ -309,9 +306,7 @@ pub(super) async fn release(
                 let slice = claimed.take()?;
                 let body = ClaimsBody::decode(&payload)?;
                 let found = releasing.admit_claims(&body, &slice.entries)?;
-                for claim in found {
-                    sink.take(&flows_there, &claim, &slice.keys[claim.owner as usize])?;
-                }
+                sink.take(&flows_there, &found, &slice.keys)?;
                 let tags = slice.entries.len() as u64;
                 Ok::<_, Failure>((releasing, claimed, tags))
             })

@@ -25,15 +25,17 @@ use crate::{
         delta::{keeper::Keeper, links::LinksWriter},
         failure::Failure,
         keys::random,
+        local_customers::Key,
         progress::RunState,
         records::{self, ResultRecord, Summary},
-        spool::{Sorted, Sorter},
+        spool::Sorter,
     },
     overlap::{
+        files::FileEntry,
         graph::{Graph, LinkSink},
         matrix::{CellSources, Matrix, Reported},
         reader::ResultSet,
-        writer::{self, Manifest},
+        writer::{self, Manifest, MatchedKeysWriter},
     },
 };
 
@@ -126,10 +128,9 @@ pub(super) async fn run(
 
 /// The shared customers of a run.
 pub(super) enum Found {
-    /// Of a full run: all of them, and the positions of the keys that matched.
+    /// Of a full run: all of them.
     All {
         graph: Arc<Graph>,
-        matched_keys: Sorted,
         /// Taken when the state is completed.
         links: Mutex<Option<LinksWriter>>,
     },
@@ -175,11 +176,8 @@ fn join(flows: &Flows) -> Result<Found, Error> {
         return delta::finish::join(flows).map(Found::Changes);
     }
     let scratch = flows.directory.scratch();
-    let take = |sorter: &Mutex<Sorter>| {
-        std::mem::replace(&mut *lock(sorter), Sorter::new(&scratch, "unused", 0)).finish()
-    };
-    let edges = take(&flows.edges)?;
-    let matched_keys = take(&flows.matched_keys)?;
+    let edges = std::mem::replace(&mut *lock(&flows.edges), Sorter::new(&scratch, "unused", 0));
+    let edges = edges.finish()?;
     let prepared = &flows.prepared;
     let mut links = flows.keeper.as_ref().map(Keeper::links).transpose()?;
     let mut keep = links
@@ -196,7 +194,6 @@ fn join(flows: &Flows) -> Result<Found, Error> {
     )?;
     Ok(Found::All {
         graph: Arc::new(graph),
-        matched_keys,
         links: Mutex::new(links),
     })
 }
@@ -240,17 +237,9 @@ fn write_result(
     let now = run.now();
     let matrix = Matrix::compute(&prepared.terms.mine, &prepared.terms.theirs, sources, now);
     let manifest = match found {
-        Found::All {
-            graph,
-            matched_keys,
-            links,
-        } => {
-            let manifest = write_all(flows, graph, matched_keys)?;
-            if let (Some(keeper), Some(links)) = (&flows.keeper, lock(links).take()) {
-                let mine = (&**prepared.local()?, &**graph);
-                keeper.finish(mine, links, &prepared.salt, prepared.change_seq)?;
-            }
-            manifest
+        Found::All { graph, links } => {
+            let matched_keys = write_keys(flows, graph, lock(links).take())?;
+            write_all(flows, graph, matched_keys)?
         }
         Found::Changes(shared) => shared.manifest.clone(),
     };
@@ -268,8 +257,34 @@ fn write_result(
     Ok((result, salt, commitment))
 }
 
-/// Writes the files of a full run's result.
-fn write_all(flows: &Flows, graph: &Graph, matched_keys: &Sorted) -> Result<Manifest, Error> {
+/// Writes what a full run's result and state have of my keys, and completes the state: both in one pass over the keys.
+fn write_keys(
+    flows: &Flows,
+    graph: &Graph,
+    links: Option<LinksWriter>,
+) -> Result<FileEntry, Error> {
+    let prepared = &flows.prepared;
+    let local = prepared.local()?;
+    let mut file = MatchedKeysWriter::create(&flows.directory.path)?;
+    let matched = lock(&flows.matched_keys);
+    let mut see = |key: &Key<'_>| match matched.contains(key.index) {
+        true => file.push(key.hash),
+        false => Ok(()),
+    };
+    if let (Some(keeper), Some(links)) = (&flows.keeper, links) {
+        let mine = (&**local, graph);
+        keeper.finish(mine, links, &prepared.salt, prepared.change_seq, &mut see)?;
+    } else {
+        let mut keys = local.keys()?;
+        while let Some(key) = keys.next_key()? {
+            see(&key)?;
+        }
+    }
+    file.finish()
+}
+
+/// Writes the other files of a full run's result.
+fn write_all(flows: &Flows, graph: &Graph, matched_keys: FileEntry) -> Result<Manifest, Error> {
     let (run, prepared) = (&flows.run, &flows.prepared);
     let previous = run
         .store
@@ -283,14 +298,16 @@ fn write_all(flows: &Flows, graph: &Graph, matched_keys: &Sorted) -> Result<Mani
     writer::Found {
         local: prepared.local()?,
         graph,
-        matched_keys,
         salt: &prepared.salt,
-        store: &run.store,
         previous: previous.as_ref(),
         now: run.now(),
         sort_bytes: run.settings.limits.sort_bytes,
     }
-    .write(&flows.directory.path, &flows.directory.scratch())
+    .write(
+        matched_keys,
+        &flows.directory.path,
+        &flows.directory.scratch(),
+    )
 }
 
 /// Puts the result in force in one transaction, and removes what it replaces.

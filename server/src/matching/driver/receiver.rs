@@ -12,8 +12,8 @@ use futures::{
 use overlap_crypto::{
     fault::Fault,
     list::{
-        AwaitingSlices, BlindedChunk, Label, LabelFormat, ListFlow, Querying, Receiver,
-        SealedMatches, SliceOutcome, SliceTicket, SlicesComplete,
+        AwaitingSlices, BlindedChunk, LabelFormat, ListFlow, Querying, Receiver, SealedMatches,
+        SliceOutcome, SliceTicket, SlicesComplete,
     },
     wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
 };
@@ -33,7 +33,6 @@ use crate::{
         progress::RunState,
         spool::{RecordFile, RecordWriter, Sorted, Sorter},
     },
-    overlap::graph::Edge,
 };
 
 /// Queries, if this side does in this run.
@@ -293,20 +292,10 @@ impl MatchBatch {
     ) -> Result<(), Failure> {
         let matches = SealedMatches::from_bytes(format, self.sealed)?;
         let opened = complete.open(flows.run.settings.backend, &matches)?;
+        let mut edges = flows.edges();
         for (found, key) in opened.iter().zip(&self.keys) {
-            take_label(flows, key, found.label.as_ref())?;
+            edges.take(key, found.label.as_ref(), false)?;
         }
         Ok(())
     }
-}
-
-/// Adds what a label says of a key to the edges listed to me.
-fn take_label(flows: &Flows, key: &KeyRef, label: Option<&Label<'_>>) -> Result<(), Error> {
-    let edge = label.and_then(|label| Edge::from_label(&flows.prepared.terms, key, label, false));
-    let Some(edge) = edge else {
-        flows.note_bad_label();
-        return Ok(());
-    };
-    edge.push_to(&mut lock(&flows.edges))?;
-    lock(&flows.matched_keys).push(&[&key.index.to_be_bytes()])
 }

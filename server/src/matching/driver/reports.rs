@@ -65,25 +65,16 @@ fn members(
     graph: &Graph,
 ) -> Result<BTreeMap<Cell, Vec<Member>>, Error> {
     let mut members: BTreeMap<Cell, Vec<Member>> = BTreeMap::new();
-    let mut ids = local.ids()?;
-    let mut row = 0_u32;
+    let mut rows = local.row_texts()?;
     let mut components = graph.components()?;
     while let Some((component, _, _)) = components.next_component()? {
         if component.mutual {
             continue;
         }
-        // Components come by ascending customer, ids by ascending row.
-        let id = loop {
-            let id = ids
-                .next_record()?
-                .ok_or_else(|| Error::internal("there are fewer ids than rows"))?;
-            row += 1;
-            if row == component.customer + 1 {
-                break id;
-            }
-        };
+        // Components come by ascending customer.
+        let id = rows.at(component.customer)?.id;
         let cell = cell(terms, component.mine, component.theirs)?;
-        members.entry(cell).or_default().push(member(id));
+        members.entry(cell).or_default().push(member(id.as_bytes()));
     }
     Ok(members)
 }

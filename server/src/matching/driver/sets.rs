@@ -225,6 +225,13 @@ pub(super) struct SliceEntries {
 }
 
 impl SliceEntries {
+    fn with_capacity(entries: usize) -> Self {
+        Self {
+            entries: Secrets::with_capacity(entries),
+            keys: Vec::with_capacity(entries),
+        }
+    }
+
     /// The entries, each with the position of its key among all keys of the run, or padding.
     pub(super) fn with_positions(&self) -> impl Iterator<Item = (&Entry, u32)> {
         self.entries.iter().map(|entry| {
@@ -263,6 +270,8 @@ pub(super) struct EntrySlices {
     /// The first record of a later slice.
     ahead: Secrets<u8>,
     next: u32,
+    /// Entries of the longest slice so far.
+    longest: usize,
 }
 
 impl EntrySlices {
@@ -272,17 +281,18 @@ impl EntrySlices {
             layout,
             ahead: Secrets::default(),
             next: 0,
+            longest: 0,
         }
     }
 
     /// The entries of the next slice.
     pub(super) fn take(&mut self) -> Result<SliceEntries, Error> {
-        let mut slice = SliceEntries::default();
+        let mut slice = SliceEntries::with_capacity(self.longest);
         let number = self.next;
         self.next += 1;
         if !self.ahead.is_empty() {
             if self.slice_of(&self.ahead)? != number {
-                return Ok(slice);
+                return Ok(SliceEntries::default());
             }
             slice.push(&self.ahead)?;
             self.ahead.clear();
@@ -295,6 +305,7 @@ impl EntrySlices {
             }
             slice.push(record)?;
         }
+        self.longest = self.longest.max(slice.entries.len());
         Ok(slice)
     }
 

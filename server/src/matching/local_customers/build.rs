@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use overlap_crypto::terms::{KeyType, Tier};
 
 use super::{
-    GROUP_BYTES, KeyCounts, LocalCustomers, MAX_ROWS_A_KEY, RowTable, SnapshotLimits, StageTiers,
-    key_hash, merge::MergedRows,
+    GROUP_BYTES, KeyCounts, LocalCustomers, MAX_ROWS_A_KEY, RowReader, RowTable, RowText,
+    SnapshotLimits, StageTiers, key_hash, merge::MergedRows,
 };
 use crate::{
+    customers::rows::DisclosedRow,
     error::{Error, Reason},
     matching::{
         bits::Bits,
@@ -18,8 +19,8 @@ use crate::{
     overlap::graph::HANDLE_BYTES,
 };
 
-/// Bytes of a key record before the value: hash, row, type, handle.
-const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + HANDLE_BYTES;
+/// Bytes of a key record before the value: hash, row, type, stage and handle of the row.
+const KEY_HEAD_BYTES: usize = GROUP_BYTES + 4 + 1 + 1 + HANDLE_BYTES;
 
 /// Takes what is read of my customers.
 pub trait Observer {
@@ -29,8 +30,8 @@ pub trait Observer {
     /// Whatever keeps it from taking the row.
     fn row(&mut self, id: &str, stage: u8, hashes: &[[u8; GROUP_BYTES]]) -> Result<(), Error>;
 
-    /// Takes one key of one row: salted hash, number of the row, type, handle of the row, value. They come sorted, after the
-    /// rows.
+    /// Takes one key of one row: salted hash, number of the row, type, stage and handle of the row, value. They come sorted,
+    /// after the rows.
     ///
     /// # Errors
     /// Whatever keeps it from taking the key.
@@ -56,7 +57,8 @@ pub struct Builder<'a> {
     salt: [u8; 32],
     limits: SnapshotLimits,
     stage_of_row: Vec<u8>,
-    ids: RecordWriter,
+    keys_of_row: Vec<u16>,
+    rows: RecordWriter,
     grouped: Sorter,
     last_id: String,
     hashes: Vec<[u8; GROUP_BYTES]>,
@@ -81,19 +83,28 @@ impl<'a> Builder<'a> {
             salt,
             limits,
             stage_of_row: Vec::new(),
-            ids: RecordWriter::create(&directory.join("ids"))?,
+            keys_of_row: Vec::new(),
+            rows: RecordWriter::create(&directory.join("rows"))?,
             grouped: Sorter::new(directory, "grouped", limits.sort_bytes),
             last_id: String::new(),
             hashes: Vec::new(),
         })
     }
 
-    /// Adds a row.
+    /// Adds a row without a name.
     ///
     /// # Errors
     /// `SET_TOO_LARGE`; what the file system reports; `INTERNAL` if the row is hidden or out of order.
     pub fn push(&mut self, id: &str, stage: &str, keys: &[(KeyType, String)]) -> Result<(), Error> {
-        self.push_seen(id, stage, keys, &mut ())
+        let (name, domains) = ("", "");
+        let row = DisclosedRow {
+            id,
+            stage,
+            keys,
+            name,
+            domains,
+        };
+        self.push_seen(&row, &mut ())
     }
 
     /// [`Builder::push`] before an observer.
@@ -102,17 +113,18 @@ impl<'a> Builder<'a> {
     /// As [`Builder::push`]; what the observer reports.
     pub fn push_seen(
         &mut self,
-        id: &str,
-        stage: &str,
-        keys: &[(KeyType, String)],
+        found: &DisclosedRow<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
+        let DisclosedRow {
+            id, stage, keys, ..
+        } = *found;
         let stage = self
             .tiers
             .index_of(stage)
             .filter(|&stage| self.tiers.tier(stage) != Tier::Hidden)
             .ok_or_else(hidden)?;
-        let row = self.push_row(id, stage)?;
+        let row = self.push_row(found, stage)?;
         self.hashes.clear();
         for (key_type, value) in keys {
             self.hashes.push(key_hash(&self.salt, *key_type, value));
@@ -127,7 +139,8 @@ impl<'a> Builder<'a> {
         };
         let mut head = [0; KEY_HEAD_BYTES];
         head[GROUP_BYTES..][..4].copy_from_slice(&row.to_be_bytes());
-        head[GROUP_BYTES + 5..].copy_from_slice(&handle);
+        head[GROUP_BYTES + 5] = stage;
+        head[GROUP_BYTES + 6..].copy_from_slice(&handle);
         for ((key_type, value), hash) in keys.iter().zip(&self.hashes) {
             head[..GROUP_BYTES].copy_from_slice(hash);
             head[GROUP_BYTES + 4] = key_type.code();
@@ -139,15 +152,19 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn push_row(&mut self, id: &str, stage: u8) -> Result<u32, Error> {
+    fn push_row(&mut self, found: &DisclosedRow<'_>, stage: u8) -> Result<u32, Error> {
+        let id = found.id;
         if !self.stage_of_row.is_empty() && id <= self.last_id.as_str() {
             return Err(Error::internal("rows were not read in the order of ids"));
         }
         self.last_id.clear();
         self.last_id.push_str(id);
         let row = u32::try_from(self.stage_of_row.len()).map_err(|_| self.too_large())?;
+        let keys = u16::try_from(found.keys.len())
+            .map_err(|_| Error::internal("a row has more keys than can be counted"))?;
         self.stage_of_row.push(stage);
-        self.ids.push(&[id.as_bytes()])?;
+        self.keys_of_row.push(keys);
+        RowText::of(found).push_to(&mut self.rows)?;
         Ok(row)
     }
 
@@ -177,7 +194,7 @@ impl<'a> Builder<'a> {
     pub fn finish_seen(self, observer: &mut dyn Observer) -> Result<LocalCustomers, Error> {
         let mut groups = Groups {
             keys: RecordWriter::create(&self.directory.join("keys"))?,
-            keys_of_row: vec![0; self.stage_of_row.len()],
+            keys_of_row: self.keys_of_row,
             pairs: Vec::new(),
             ambiguous: 0,
             rows: Vec::with_capacity(MAX_ROWS_A_KEY + 1),
@@ -200,7 +217,7 @@ impl<'a> Builder<'a> {
                 merged,
             }
             .into(),
-            ids: self.ids.finish()?,
+            rows: self.rows.finish()?,
             keys: groups.keys.finish()?,
             salt: self.salt,
             counts: KeyCounts::default(),
@@ -218,10 +235,11 @@ fn hidden() -> Error {
     Error::internal("a row of a hidden stage was read")
 }
 
-/// Groups the sorted (hash, row, type, handle, value) records.
+/// Groups the sorted (hash, row, type, stage, handle, value) records.
 struct Groups {
     keys: RecordWriter,
-    /// Of each row, the usable keys of which it is the first.
+    /// Of each row, its keys but for those that do not count: another row is the first that has them, or they are not usable.
+    /// Rows come in the order of hashes, so that each look here is a miss of the cache.
     keys_of_row: Vec<u16>,
     /// Rows that share a key: the first of the key, and each other.
     pairs: Vec<(u32, u32)>,
@@ -234,12 +252,14 @@ struct Groups {
 impl Groups {
     fn push(&mut self, record: &[u8]) -> Result<(), Error> {
         let (hash, rest) = record.split_at(GROUP_BYTES);
+        let row = u32::from_be_bytes(rest[..4].try_into().expect("four bytes"));
         if self.rows.is_empty() || hash != &self.first[..GROUP_BYTES] {
             self.end()?;
             self.first.clear();
             self.first.extend_from_slice(record);
+        } else {
+            self.keys_of_row[row as usize] -= 1;
         }
-        let row = u32::from_be_bytes(rest[..4].try_into().expect("four bytes"));
         // Rows of a group come in ascending order.
         if self.rows.last() != Some(&row) && self.rows.len() <= MAX_ROWS_A_KEY {
             self.rows.push(row);
@@ -250,14 +270,11 @@ impl Groups {
     fn end(&mut self) -> Result<(), Error> {
         if self.rows.len() > MAX_ROWS_A_KEY {
             self.ambiguous += 1;
+            self.keys_of_row[self.rows[0] as usize] -= 1;
         } else if let Some((first, others)) = self.rows.split_first() {
             self.pairs
                 .extend(others.iter().map(|other| (*first, *other)));
             self.keys.push(&[&self.first])?;
-            let keys = &mut self.keys_of_row[*first as usize];
-            *keys = keys
-                .checked_add(1)
-                .ok_or_else(|| Error::internal("a row has more keys than can be counted"))?;
         }
         self.rows.clear();
         Ok(())
@@ -271,23 +288,12 @@ impl LocalCustomers {
         let Some(handles) = handles.filter(|_| !table.merged.is_empty()) else {
             return Ok(());
         };
-        let mut ids = self.ids.reader()?;
-        let mut read = 0;
+        let mut rows = RowReader::new(&self.rows)?;
         for (row, handle) in table.merged.handles_mut() {
             if self.tiers.tier(table.stage_of_row[row as usize]) != Tier::List {
                 continue;
             }
-            let id = loop {
-                let id = ids
-                    .next_record()?
-                    .ok_or_else(|| Error::internal("there are fewer ids than rows"))?;
-                read += 1;
-                if read == row + 1 {
-                    break id;
-                }
-            };
-            let id = std::str::from_utf8(id).map_err(|_| Error::internal("an id is no text"))?;
-            *handle = handles.handle(id);
+            *handle = handles.handle(rows.at(row)?.id);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Joining what belongs together.
 
-use crate::overlap::graph::Handle;
+use crate::{matching::bits::Bits, overlap::graph::Handle};
 
 /// Union-find over dense numbers.
 pub(crate) struct DisjointSets(Vec<u32>);
@@ -48,9 +48,10 @@ impl DisjointSets {
 
 /// The rows that share their customer with another row; every other row is a customer by itself.
 ///
-/// Takes 8 bytes a row and 20 a customer of these, and nothing for the others.
-#[derive(Default)]
+/// Takes 8 bytes a row and 20 a customer of these, and a bit for every other row.
 pub(super) struct MergedRows {
+    /// Which rows they are.
+    members: Bits,
     /// A row and the row that names its customer, by ascending row.
     rows: Vec<(u32, u32)>,
     /// The handle of each naming row, by ascending row.
@@ -72,6 +73,10 @@ impl MergedRows {
                 .expect("both of a pair are among the rows");
             u32::try_from(place).expect("rows are numbered by u32")
         };
+        let mut members = Bits::new(stage_of_row.len());
+        for row in &rows {
+            members.insert(*row);
+        }
         let mut sets = DisjointSets::new(rows.len());
         for (one, other) in pairs {
             sets.union(place(*one), place(*other));
@@ -82,6 +87,7 @@ impl MergedRows {
         naming.sort_unstable();
         naming.dedup();
         Self {
+            members,
             rows: merged,
             handles: naming.into_iter().map(|row| (row, [0; 16])).collect(),
         }
@@ -94,20 +100,32 @@ impl MergedRows {
     /// The row that names the customer of `row`.
     #[inline]
     pub(super) fn customer(&self, row: u32) -> u32 {
-        if self.rows.is_empty() {
-            return row;
+        if self.members.contains(row) {
+            self.named(row)
+        } else {
+            row
         }
-        self.rows
-            .binary_search_by_key(&row, |(row, _)| *row)
-            .map_or(row, |place| self.rows[place].1)
     }
 
-    /// The handle of a customer that several rows make up.
-    pub(super) fn handle(&self, customer: u32) -> Option<Handle> {
-        self.handles
-            .binary_search_by_key(&customer, |(row, _)| *row)
-            .ok()
-            .map(|place| self.handles[place].1)
+    /// The row that names the customer of `row`, and its handle, if several rows make up that customer.
+    #[inline]
+    pub(super) fn naming(&self, row: u32) -> Option<(u32, Handle)> {
+        self.members.contains(row).then(|| {
+            let customer = self.named(row);
+            let place = self
+                .handles
+                .binary_search_by_key(&customer, |(row, _)| *row)
+                .expect("a naming row has a handle");
+            (customer, self.handles[place].1)
+        })
+    }
+
+    fn named(&self, row: u32) -> u32 {
+        let place = self
+            .rows
+            .binary_search_by_key(&row, |(row, _)| *row)
+            .expect("a member has a naming row");
+        self.rows[place].1
     }
 
     /// The naming rows in ascending order, with the handles to fill in.

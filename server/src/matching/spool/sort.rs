@@ -53,6 +53,13 @@ struct Files {
 }
 
 impl Files {
+    fn new(directory: &Path, name: &str) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
     fn path(&self, suffix: impl Display) -> PathBuf {
         self.directory.join(format!("{}.{suffix}", self.name))
     }
@@ -70,17 +77,25 @@ impl Sorter {
     /// A sorter whose buffer takes up to `budget_bytes` and which spills to files called `name` in `directory`.
     #[must_use]
     pub fn new(directory: &Path, name: &str, budget_bytes: usize) -> Self {
-        let files = Files {
-            directory: directory.to_owned(),
-            name: name.to_owned(),
-        };
-        Self::of_part(files, budget_bytes, 0)
+        Self::with_shape(Files::new(directory, name), budget_bytes, Shape::uniform)
     }
 
-    /// Sorts records in which so many leading bits are the same.
-    fn of_part(files: Files, budget_bytes: usize, same_bits: u32) -> Self {
+    /// [`Sorter::new`] for records that begin with a number below `bound`, four bytes, big-endian: numbers that come in no
+    /// order are spread as evenly as hashes are.
+    #[must_use]
+    pub fn numbered(directory: &Path, name: &str, budget_bytes: usize, bound: u32) -> Self {
+        Self::with_shape(Files::new(directory, name), budget_bytes, |bytes| {
+            Shape::numbered(bytes, bound)
+        })
+    }
+
+    fn with_shape(
+        files: Files,
+        budget_bytes: usize,
+        shape: impl FnOnce(usize) -> Option<Shape>,
+    ) -> Self {
         let budget_bytes = budget_bytes.clamp(MIN_BUDGET_BYTES, MAX_BUDGET_BYTES);
-        let shape = Shape::new(budget_bytes, same_bits);
+        let shape = shape(budget_bytes);
         Self {
             files,
             budget_bytes,

@@ -44,7 +44,9 @@ impl Graph {
         mut sink: Option<&mut LinkSink<'_>>,
     ) -> Result<Self, Error> {
         let sorter = |name| Sorter::new(directory, name, sort_bytes);
-        let links = link(tiers, edges, their_stages, sorter("links"))?;
+        let bound = u32::try_from(customers).unwrap_or(u32::MAX);
+        let by_customer = Sorter::numbered(directory, "links", sort_bytes, bound);
+        let links = link(tiers, edges, their_stages, by_customer)?;
         let mut naming = Bits::new(customers);
         let mut knots = Knots::find(tiers, &links.sorted, &mut naming)?;
         let knot_links = sink.is_some().then(|| sorter("knot_links"));
@@ -57,7 +59,7 @@ impl Graph {
 
         let mut components = RecordWriter::create(&directory.join("components"))?;
         let mut handles = sorter("handles");
-        let mut cells = BTreeMap::new();
+        let mut cells = vec![vec![0_u64; their_stages]; tiers.len()];
         let mut stream = links.sorted.stream()?;
         let mut last = None;
         while let Some(record) = stream.next_record()? {
@@ -79,7 +81,7 @@ impl Graph {
             if tiers.tier(component.mine) == Tier::List {
                 handles.push(&[&my_handle, &position])?;
             }
-            *cells.entry((component.mine, component.theirs)).or_insert(0) += 1;
+            cells[usize::from(component.mine)][usize::from(component.theirs)] += 1;
             let head = component.to_bytes();
             if knot.is_some() {
                 let fields = their_fields.next_record()?.and_then(|r| r.get(4..));
@@ -105,11 +107,24 @@ impl Graph {
             positions_of_knots: knots.positions(&naming),
             naming,
             handles: handles.finish()?,
-            cells,
+            cells: counted(&cells),
             mutual_partners_by_stage: links.mutual_partners_by_stage,
             disagreeing: links.disagreeing,
         })
     }
+}
+
+/// The counts that are not zero, by my stage and the partner's.
+fn counted(cells: &[Vec<u64>]) -> BTreeMap<(u8, u8), u64> {
+    (0_u8..)
+        .zip(cells)
+        .flat_map(|(mine, row)| {
+            (0_u8..)
+                .zip(row)
+                .map(move |(theirs, n)| ((mine, theirs), *n))
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 /// Numbers the partner's customers and sorts what is known of them by mine.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    GROUPS, Hash, KEY_BYTES, KEYS, NONE, OwnDocument, REFERENCE_BYTES, REFERENCES, ROWS, Reference,
-    RowContent, Totals, overlay::Overlay,
+    GROUPS, Hash, KEY_BYTES, KEYS, NONE, OwnDocument, REFERENCE_BYTES, REFERENCES, ROW_HEAD_BYTES,
+    ROWS, Reference, Totals, overlay::Overlay,
 };
 use crate::{
     error::Error,
@@ -14,13 +14,16 @@ use crate::{
             sealed::StateKey,
             texts::{MAX_TEXT_BYTES, TextWriter},
         },
-        local_customers::{LocalCustomers, Observer},
+        local_customers::{Key, LocalCustomers, Observer},
     },
     overlap::graph::Graph,
 };
 
 /// Bytes of a row's key in the records that an [`Observer`] sees, before the type.
 const SEEN_HEAD_BYTES: usize = SEARCH_BYTES + 4;
+
+/// Takes a key that is read.
+pub(crate) type SeeKey<'a> = dyn FnMut(&Key<'_>) -> Result<(), Error> + 'a;
 
 /// Writes what the next run needs of my customers.
 pub(crate) struct OwnWriter {
@@ -42,7 +45,7 @@ impl OwnWriter {
         })
     }
 
-    /// Adds the keys with their customers; `None` if my customers cannot be kept.
+    /// Adds the keys with their customers, which `see` takes too; `None` if my customers cannot be kept.
     pub(crate) fn finish(
         self,
         directory: &Path,
@@ -50,10 +53,12 @@ impl OwnWriter {
         (local, graph): (&LocalCustomers, &Graph),
         salt: &[u8; 32],
         change_seq: u64,
+        see: &mut SeeKey<'_>,
     ) -> Result<Option<OwnDocument>, Error> {
         let mut keys = KeysWriter::create(directory, key)?;
         let mut reader = local.keys()?;
         while let Some(found) = reader.next_key()? {
+            see(&found)?;
             let reference = Reference {
                 customer: found.customer,
                 stage: found.stage,
@@ -83,16 +88,17 @@ impl OwnWriter {
 
 impl Observer for OwnWriter {
     fn row(&mut self, id: &str, stage: u8, hashes: &[Hash]) -> Result<(), Error> {
-        let content = RowContent {
-            stage,
-            hashes: hashes.to_vec(),
-        };
-        let head = content.head()?;
-        if head.len() + id.len() > MAX_TEXT_BYTES {
+        let count = u16::try_from(hashes.len());
+        let bytes = ROW_HEAD_BYTES + hashes.as_flattened().len() + id.len();
+        let (Ok(count), ..=MAX_TEXT_BYTES) = (count, bytes) else {
             self.overflow = true;
             return Ok(());
-        }
-        self.rows.push(id.as_bytes(), &[&head, id.as_bytes()])
+        };
+        let [high, low] = count.to_be_bytes();
+        self.rows.push(
+            id.as_bytes(),
+            &[&[stage, high, low], hashes.as_flattened(), id.as_bytes()],
+        )
     }
 
     fn key(&mut self, record: &[u8]) -> Result<(), Error> {

@@ -35,26 +35,44 @@ const SAMPLED: usize = 4;
 pub(super) struct Shape {
     budget_bytes: usize,
     pub(super) buffer_bytes: usize,
-    /// Leading bits that are the same in all records, because these are a part themselves.
+    /// Leading bits that are the same in all records.
     skipped_bits: u32,
+    /// No part has records whose leading bytes are beyond, but for the last.
+    most: u64,
     bits: u32,
 }
 
 impl Shape {
-    /// The shape for a budget, or `None` for a part of a part, which is not dealt again: whoever chooses the records could
+    /// For records whose first bits are uniform.
+    pub(super) fn uniform(budget_bytes: usize) -> Option<Self> {
+        Some(Self::new(budget_bytes, 0, u64::MAX))
+    }
+
+    /// For records that begin with numbers below `bound`.
+    pub(super) fn numbered(budget_bytes: usize, bound: u32) -> Option<Self> {
+        let zeros = bound.saturating_sub(1).leading_zeros();
+        Some(Self::new(budget_bytes, zeros, u64::MAX >> zeros))
+    }
+
+    /// For the records of a part; `None` for a part of a part, which is not dealt again: whoever chooses the records could
     /// otherwise have them written anew for every few bits.
-    pub(super) fn new(budget_bytes: usize, skipped_bits: u32) -> Option<Self> {
+    pub(super) fn of_part(self, budget_bytes: usize) -> Option<Self> {
+        (self.skipped_bits == 0).then(|| Self::new(budget_bytes, self.bits, u64::MAX))
+    }
+
+    fn new(budget_bytes: usize, skipped_bits: u32, most: u64) -> Self {
         let buffer_bytes = (budget_bytes / BUFFER_SHARE).min(MAX_BUFFER_BYTES);
         let bits = (buffer_bytes / (BLOCKS_A_PART * WANTED_BLOCK_BYTES))
             .max(1)
             .ilog2()
             .clamp(*PARTS_BITS.start(), *PARTS_BITS.end());
-        (skipped_bits <= *PARTS_BITS.end()).then_some(Self {
+        Self {
             budget_bytes,
             buffer_bytes,
             skipped_bits,
+            most,
             bits,
-        })
+        }
     }
 
     const fn parts(self) -> usize {
@@ -62,8 +80,8 @@ impl Shape {
     }
 
     #[inline]
-    const fn number(self, leading: u64) -> usize {
-        ((leading << self.skipped_bits) >> (u64::BITS - self.bits)) as usize
+    fn number(self, leading: u64) -> usize {
+        ((leading.min(self.most) << self.skipped_bits) >> (u64::BITS - self.bits)) as usize
     }
 
     /// Whether the part of a record has at most twice the even share of records, in the mean over the records.

@@ -73,6 +73,29 @@ fn sorts_alike_in_memory_in_parts_and_in_runs() {
 }
 
 #[test]
+fn numbered_records_are_dealt_into_parts() {
+    let directory = tempfile::tempdir().unwrap();
+    // Five eighths of the numbers of 23 bits.
+    let bound = 5 << 20;
+    for beyond in [0, 1, 5_000] {
+        let number = |i: u32| i.wrapping_mul(2_654_435_761) % bound;
+        let mut numbers: Vec<u32> = (0..20_000).map(number).collect();
+        numbers.extend((0..beyond).map(|i| u32::MAX - i));
+        let records: Vec<Vec<u8>> = numbers
+            .iter()
+            .map(|number| [&number.to_be_bytes()[..], b"behind the number"].concat())
+            .collect();
+        let mut sorter = Sorter::numbered(directory.path(), "s", 1 << 18, bound);
+        for record in &records {
+            sorter.push(&[record]).unwrap();
+        }
+        let sorted = sorter.finish().unwrap();
+        assert!(matches!(sorted.source, Source::Parts(_)));
+        assert_sorted(directory.path(), sorted, records);
+    }
+}
+
+#[test]
 fn sorts_records_longer_than_its_buffers() {
     let directory = tempfile::tempdir().unwrap();
     let mut records = sample(2_000, b"");

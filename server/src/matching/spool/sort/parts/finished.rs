@@ -71,11 +71,8 @@ impl Parts {
 
 /// Sorts a part that is more than the budget, in files of its own.
 fn sort_large(file: &PartsFile, part: usize, shape: Shape, files: Files) -> Result<Sorted, Error> {
-    let mut sorter = Sorter::of_part(
-        files,
-        shape.budget_bytes - shape.buffer_bytes,
-        shape.skipped_bits + shape.bits,
-    );
+    let left_bytes = shape.budget_bytes - shape.buffer_bytes;
+    let mut sorter = Sorter::with_shape(files, left_bytes, |bytes| shape.of_part(bytes));
     file.for_each_record(part, |record| sorter.push(&[record]))?;
     sorter.finish()
 }

@@ -115,9 +115,22 @@ impl Evaluator {
 
 /// "refuses a repetition within a chunk": a repeated element marks a customer without costing a query.
 ///
-/// Sorted by the whole encoding: encodings that agree in their first bytes are easy to make, and must not be expensive.
+/// Only elements whose first bits another one has are sorted, by the whole encoding: encodings that agree in their first bytes
+/// are easy to make, and must not be expensive.
 fn refuse_repeated(elements: &[Encoded]) -> Result<(), Fault> {
-    let mut sorted = elements.to_vec();
+    const PLACES: usize = 1 << 20;
+    let place = |element: &Encoded| {
+        let [a, b, c, ..] = *element;
+        usize::from(a) | usize::from(b) << 8 | usize::from(c & 15) << 16
+    };
+    let mut met = vec![0_u8; PLACES / 4];
+    for element in elements {
+        let (byte, shift) = (place(element) / 4, place(element) % 4 * 2);
+        // Two bits a place: met once, met again.
+        met[byte] |= if met[byte] >> shift & 1 == 0 { 1 } else { 2 } << shift;
+    }
+    let again = |element: &&Encoded| met[place(element) / 4] >> (place(element) % 4 * 2) & 2 != 0;
+    let mut sorted: Vec<Encoded> = elements.iter().filter(again).copied().collect();
     sorted.sort_unstable();
     if sorted.is_sorted_by(|one, other| one < other) {
         Ok(())
@@ -396,5 +409,31 @@ impl Releasing {
     #[must_use]
     pub const fn earlier_claims_are_complete(&self) -> bool {
         self.earlier.is_complete()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refuse_repeated;
+    use crate::fault::Fault;
+
+    #[test]
+    fn a_repeated_element_is_refused_and_one_that_begins_alike_is_not() {
+        let element = |number: u32, last: u8| {
+            let mut element = [0; 32];
+            element[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_le_bytes());
+            element[31] = last;
+            element
+        };
+        let mut elements: Vec<_> = (0..16_384).map(|number| element(number, 0)).collect();
+        assert_eq!(refuse_repeated(&elements), Ok(()));
+        elements.extend((0..5_000).map(|number| element(number, 1)));
+        assert_eq!(refuse_repeated(&elements), Ok(()));
+        for (one, other) in [(0, 1), (3, 16_384 + 3), (21_000, 7)] {
+            let mut repeated = elements.clone();
+            repeated[one] = repeated[other];
+            assert_eq!(refuse_repeated(&repeated), Err(Fault::RepeatedElement));
+        }
+        assert_eq!(refuse_repeated(&[]), Ok(()));
     }
 }

@@ -1,6 +1,6 @@
 //! The only door through which matching reads customers, and the ways to look at single ones.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use overlap_crypto::terms::KeyType;
@@ -588,12 +588,8 @@ impl DisclosedStages {
             .filter(|(_, stage)| disclosed.contains(&stage.id.as_str()))
             .map(|(number, stage)| (number, stage.id))
             .collect();
-        let mut condition = "private = 0 AND stage IN (".to_owned();
-        for (index, (number, _)) in names.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(condition, "{separator}{number}").expect("writing to a String cannot fail");
-        }
-        condition.push(')');
+        let numbers = names.iter().map(|(number, _)| *number);
+        let condition = format!("private = 0 AND {}", is_one_of("stage", numbers));
         Ok(Self { names, condition })
     }
 
@@ -604,6 +600,17 @@ impl DisclosedStages {
             .map(|(_, name)| name.as_str())
             .ok_or_else(|| Error::internal("the query let an undisclosed stage through"))
     }
+}
+
+/// The SQL condition that a column, which is no negative number, has one of these values. One of a few small numbers is a bit of a
+/// constant, which takes no look-up in a table of them at every row.
+fn is_one_of(column: &str, numbers: impl Iterator<Item = i64> + Clone) -> String {
+    if numbers.clone().all(|number| (0..63).contains(&number)) {
+        let bits = numbers.fold(0, |bits, number| bits | 1_i64 << number);
+        return format!("({bits} >> {column}) & 1");
+    }
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    format!("{column} IN ({})", numbers.join(", "))
 }
 
 fn require_current_keys(connection: &Connection) -> Result<(), Error> {
@@ -628,4 +635,26 @@ fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], Error> {
         .get_ref(column)?
         .as_blob()
         .map_err(rusqlite::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::is_one_of;
+
+    #[test]
+    fn p10_the_condition_lets_these_numbers_through_and_no_other() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sets: [&[i64]; 6] = [&[], &[0], &[62], &[1, 2, 62], &[3, 63], &[0, 64, 1 << 40]];
+        for numbers in sets {
+            let condition = is_one_of("?1", numbers.iter().copied());
+            let query = format!("SELECT 1 WHERE 1 AND {condition}");
+            let mut statement = connection.prepare(&query).unwrap();
+            for number in (0..200).chain([1 << 32, 1 << 40, i64::MAX]) {
+                let found = statement.exists([number]).unwrap();
+                assert_eq!(found, numbers.contains(&number), "{condition} {number}");
+            }
+        }
+    }
 }

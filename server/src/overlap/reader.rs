@@ -8,8 +8,9 @@ pub use super::part::Column;
 use super::{
     files::ResultFile,
     graph::Handle,
-    part::{COLUMN_BYTES, MemberCursor, Part, Records, Stored, open},
-    writer::{LAYER, Manifest, fold},
+    members::MemberCursor,
+    part::{COLUMN_BYTES, Part, Records, Stored, open},
+    writer::{Manifest, fold},
 };
 use crate::{error::Error, matching::local_customers::key_hash};
 
@@ -110,19 +111,20 @@ impl ResultSet {
         hex::decode_to_slice(&manifest.salt, &mut salt)
             .map_err(|_| Error::internal("a result's salt is malformed"))?;
         let layer = match &manifest.layer {
-            Some(files) => {
-                let named = |name| open(directory, files, &format!("{LAYER}{name}"));
+            Some(sections) => {
+                let file = ResultFile::open(directory, &sections.file)?;
+                let open = |name: &str| sections.open(&file, name);
                 Some(Layer {
-                    part: Part::open(directory, files, LAYER)?,
-                    hidden: named("hidden")?.numbers()?,
-                    gaps: named("gaps")?.numbers()?,
-                    matched_keys: named("matched_keys")?,
+                    part: Part::open(open)?,
+                    hidden: open("hidden")?.numbers()?,
+                    gaps: open("gaps")?.numbers()?,
+                    matched_keys: open("matched_keys")?,
                 })
             }
             None => None,
         };
         Ok(Self {
-            base: Part::open(directory, &manifest.files, "")?,
+            base: Part::open(|name| open(directory, &manifest.files, name))?,
             layer,
             matched_keys: open(directory, &manifest.files, "matched_keys")?,
             salt,

@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    beside::{BesideWriter, SectionDocument, read_section},
     sealed::{StateKey, link},
     texts::{TextWriter, Texts, TextsDocument},
 };
@@ -22,13 +23,12 @@ use crate::{
 };
 
 const BASE: &str = "links.base";
-const LAYER: &str = "links.layer";
 
 /// What the manifest keeps of the links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LinksDocument {
     base: TextsDocument,
-    layer: TextsDocument,
+    layer: SectionDocument,
 }
 
 /// Writes the links of shared customers by number.
@@ -46,10 +46,10 @@ impl LinksWriter {
     }
 
     /// Completes a base without a layer.
-    pub(crate) fn finish(self, directory: &Path, key: &StateKey) -> Result<LinksDocument, Error> {
+    pub(crate) fn finish(self) -> Result<LinksDocument, Error> {
         Ok(LinksDocument {
             base: self.0.finish()?,
-            layer: TextWriter::create(&directory.join(LAYER), key)?.finish()?,
+            layer: SectionDocument::default(),
         })
     }
 }
@@ -80,14 +80,14 @@ impl Links {
         key: &StateKey,
         document: &LinksDocument,
     ) -> Result<Self, Error> {
-        let mut texts = Texts::open(&directory.join(LAYER), key, &document.layer)?;
         let mut layer: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
         let mut of_customer = HashMap::new();
-        for at in 0..texts.len() {
-            let (number, record) = split(texts.get(at)?)?;
+        read_section(directory, key, &document.layer, &mut |text| {
+            let (number, record) = split(text)?;
             of_customer.insert(Link::parse(record)?.0.customer, number);
             layer.entry(number).or_default().push(record.to_vec());
-        }
+            Ok(())
+        })?;
         Ok(Self {
             directory: directory.to_owned(),
             document: document.clone(),
@@ -132,12 +132,12 @@ impl Links {
     pub(crate) fn save(
         &self,
         directory: &Path,
-        key: &StateKey,
+        beside: &mut BesideWriter,
         origins: &[Origin],
         new: &[Vec<Vec<u8>>],
     ) -> Result<LinksDocument, Error> {
         link(&self.directory, directory, BASE)?;
-        let mut layer = TextWriter::create(&directory.join(LAYER), key)?;
+        let mut layer = beside.section();
         for (number, origin) in (0_u32..).zip(origins) {
             let records = match origin {
                 Origin::Before(before) => self.layer.get(before),
@@ -145,7 +145,7 @@ impl Links {
             };
             for record in records.ok_or_else(malformed)? {
                 let number = number.to_be_bytes();
-                layer.push(&number, &[&number, record])?;
+                layer.push(&[&number, record])?;
             }
         }
         Ok(LinksDocument {

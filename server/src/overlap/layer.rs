@@ -1,6 +1,6 @@
 //! Lays over a result what a delta run found, without touching the files of the base.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{path::Path, rc::Rc};
 
 use super::{
     files::{FileEntry, FileWriter, Section, Sections, Table},
@@ -20,6 +20,9 @@ const LAYER: &str = "layer";
 /// A section with its name.
 type Named = (&'static str, Section);
 
+/// The id of a row of mine.
+pub(crate) type Id = Rc<[u8]>;
+
 /// A shared customer of a delta run.
 pub(crate) struct NewShared {
     pub(crate) column: Column,
@@ -28,7 +31,7 @@ pub(crate) struct NewShared {
     /// What a search looks through.
     pub(crate) text: Vec<u8>,
     /// My rows: first the one that names it.
-    pub(crate) ids: Vec<Vec<u8>>,
+    pub(crate) ids: Vec<Id>,
     /// What the partner says of it.
     pub(crate) fields: Vec<u8>,
 }
@@ -52,8 +55,8 @@ pub(crate) struct LayerUpdate<'a> {
     pub(crate) previous: &'a ResultSet,
     pub(crate) previous_directory: &'a Path,
     pub(crate) previous_manifest: &'a Manifest,
-    /// What is gone, or among the new ones.
-    pub(crate) gone: &'a BTreeSet<Place>,
+    /// What is gone, or among the new ones; ascending.
+    pub(crate) gone: &'a [Place],
     /// By id.
     pub(crate) new: &'a [NewShared],
     /// Handles of the new ones, each with the place among these; sorted.
@@ -138,7 +141,9 @@ impl LayerUpdate<'_> {
     }
 
     fn is_gone(&self, number: usize) -> bool {
-        self.gone.contains(&Place::Layer(number as u64))
+        self.gone
+            .binary_search(&Place::Layer(number as u64))
+            .is_ok()
     }
 
     /// What stays of the layer and what is new, in the order of ids, each with the number of those of the base before.
@@ -155,7 +160,7 @@ impl LayerUpdate<'_> {
             while let Some(&number_before) = old.peek() {
                 let other = before.gaps[number_before];
                 let comes_first = other < gap
-                    || (other == gap && self.id_before(number_before)?.as_bytes() < id.as_slice());
+                    || (other == gap && self.id_before(number_before)?.as_bytes() < &**id);
                 if !comes_first {
                     break;
                 }

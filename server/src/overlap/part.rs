@@ -1,6 +1,6 @@
 //! The files of a base or of a layer: shared customers by number, by id, by handle.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use super::{
     files::{FileEntry, ResultFile},
@@ -258,10 +258,10 @@ impl Part {
         Ok(record.map(|record| u64::from(number_of(&record))))
     }
 
-    /// The shared customers that any of these handles names.
+    /// The shared customers that any of these handles names, which ascend.
     pub(super) fn of_handles(
         &self,
-        handles: &BTreeSet<Handle>,
+        handles: &[Handle],
         visit: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let count = self.handles.bytes() / HANDLE_RECORD_BYTES as u64;

@@ -1,6 +1,6 @@
 //! Reads a result: pages, single customers, handles.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use overlap_crypto::terms::KeyType;
 
@@ -390,21 +390,21 @@ impl ResultSet {
         })
     }
 
-    /// The shared customers that any of these handles names.
+    /// Adds the shared customers that any of these handles names, which ascend.
     pub(crate) fn places_of_handles(
         &self,
-        handles: &BTreeSet<Handle>,
-        places: &mut BTreeSet<Place>,
+        handles: &[Handle],
+        places: &mut Vec<Place>,
     ) -> Result<(), Error> {
         self.base.of_handles(handles, &mut |number| {
             let is_hidden = self.layer.as_ref().is_some_and(|layer| layer.hides(number));
             if !is_hidden {
-                places.insert(Place::Base(number));
+                places.push(Place::Base(number));
             }
         })?;
         if let Some(layer) = &self.layer {
             layer.part.of_handles(handles, &mut |number| {
-                places.insert(Place::Layer(number));
+                places.push(Place::Layer(number));
             })?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What makes the shared customers of the result: their links, by number, of the base and of the layer over it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     beside::{BesideWriter, SectionDocument, read_section},
+    maps::Map,
     sealed::{StateKey, link},
     texts::{TextWriter, Texts, TextsDocument},
 };
@@ -71,7 +72,7 @@ pub(crate) struct Links {
     /// Those of the layer by number.
     layer: BTreeMap<u32, Vec<Vec<u8>>>,
     /// In the layer: the shared customer of each of my customers.
-    of_customer: HashMap<u32, u32>,
+    of_customer: Map<u32, u32>,
 }
 
 impl Links {
@@ -81,7 +82,7 @@ impl Links {
         document: &LinksDocument,
     ) -> Result<Self, Error> {
         let mut layer: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
-        let mut of_customer = HashMap::new();
+        let mut of_customer = Map::default();
         read_section(directory, key, &document.layer, &mut |text| {
             let (number, record) = split(text)?;
             of_customer.insert(Link::parse(record)?.0.customer, number);
@@ -103,12 +104,17 @@ impl Links {
         Some(Place::Layer(u64::from(*number)))
     }
 
-    /// The links of a shared customer.
-    pub(crate) fn of(&mut self, place: Place) -> Result<Vec<Vec<u8>>, Error> {
+    /// Visits the links of a shared customer.
+    pub(crate) fn of(
+        &mut self,
+        place: Place,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let number = match place {
             Place::Layer(number) => {
                 let number = u32::try_from(number).map_err(|_| malformed())?;
-                return Ok(self.layer.get(&number).cloned().unwrap_or_default());
+                let records = self.layer.get(&number).into_iter().flatten();
+                return records.map(Vec::as_slice).try_for_each(visit);
             }
             Place::Base(number) => u32::try_from(number).map_err(|_| malformed())?,
         };
@@ -116,16 +122,15 @@ impl Links {
         let mut at = self
             .base
             .lower_bound(&number.to_be_bytes(), |text| &text[..key(text)])?;
-        let mut records = Vec::new();
         while at < self.base.len() {
             let (other, record) = split(self.base.get(at)?)?;
             if other != number {
                 break;
             }
-            records.push(record.to_vec());
+            visit(record)?;
             at += 1;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Gives the links to the next run: those of the base, and of a layer whose shared customers come from `origins`.

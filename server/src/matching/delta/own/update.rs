@@ -104,7 +104,8 @@ impl<'a> Changes<'a> {
 
     /// The rows by id, and the values of their keys.
     pub(super) fn into_parts(mut self) -> Result<(Vec<ChangedRow>, Values), Error> {
-        self.rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        self.rows
+            .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         if self.rows.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::internal("a row changed twice at once"));
         }
@@ -282,7 +283,9 @@ impl Update {
             };
             (row.id.clone(), changed)
         });
-        overlay.rows.append(&mut changed.collect::<BTreeMap<_, _>>());
+        overlay
+            .rows
+            .append(&mut changed.collect::<BTreeMap<_, _>>());
         overlay.later_ids.extend(self.later_ids.iter().cloned());
         overlay.groups.extend(self.groups.iter().cloned());
         overlay.later_keys += self.later_keys;

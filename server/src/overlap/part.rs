@@ -20,8 +20,8 @@ pub(super) const HANDLE_RECORD_BYTES: usize = HANDLE_BYTES + 4;
 pub(super) const MEMBER_TAIL_BYTES: usize = 5;
 /// Records that are read in one go.
 pub(super) const BLOCK: u64 = 4096;
-/// Records and texts that are read in one go.
-const RECORDS_AT_A_TIME: u64 = 256;
+/// Records and texts that are read in one go, at least and at most.
+const RECORDS_AT_A_TIME: [u64; 2] = [64, 2048];
 
 /// What can be told of a shared customer without looking it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,7 +359,12 @@ impl Records<'_> {
     }
 
     fn load(&mut self, number: u64) -> Result<(), Error> {
-        let end = (number + RECORDS_AT_A_TIME).min(self.part.len());
+        // Close behind what was read: twice as much this time.
+        let [least, most] = RECORDS_AT_A_TIME;
+        let before = self.end - self.start;
+        let follows = number >= self.end && number < self.end + before;
+        let count = if follows { 2 * before } else { least };
+        let end = (number + count.clamp(least, most)).min(self.part.len());
         self.columns = self.part.columns(number, end)?;
         let bytes = self
             .part

@@ -103,9 +103,6 @@ impl ColumnWriter {
     }
 }
 
-/// Takes a record with its number.
-pub(crate) type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
-
 /// Reads a column at random; access in ascending order opens each block once.
 pub(crate) struct Column {
     blocks: BlockReader,
@@ -203,7 +200,10 @@ impl Column {
     }
 
     /// Visits every record in order.
-    pub(crate) fn scan(&mut self, visit: &mut Visit<'_>) -> Result<(), Error> {
+    pub(crate) fn scan(
+        &mut self,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut index = 0;
         let record = self.record;
         while index < self.records {
@@ -290,7 +290,7 @@ mod tests {
         // The whole file read under another key, with a changed byte, or cut.
         let read = |key: &StateKey| {
             let mut column = Column::open(&path, key, 20, Access::Through, 10_000)?;
-            column.scan(&mut |_, _| Ok(()))
+            column.scan(|_, _| Ok(()))
         };
         read(&key()).unwrap();
         assert!(read(&StateKey::new(&[4; 32])).is_err());

@@ -166,7 +166,7 @@ impl EntryTable {
     }
 
     /// Visits the live entries' ids and owners.
-    pub(crate) fn scan(&mut self, visit: &mut dyn FnMut(u32, u32)) -> Result<(), Error> {
+    pub(crate) fn scan(&mut self, mut visit: impl FnMut(u32, u32)) -> Result<(), Error> {
         let mut dead = self.dead.iter().copied().peekable();
         let mut live = |id: u32, owner: u32| {
             if dead.next_if_eq(&id).is_none() {
@@ -174,7 +174,7 @@ impl EntryTable {
             }
         };
         let mut id = 0;
-        self.owners.scan(&mut |_, record| {
+        self.owners.scan(|_, record| {
             live(id, number(record, 0));
             id += 1;
             Ok(())

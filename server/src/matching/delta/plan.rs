@@ -249,7 +249,7 @@ impl Changed {
             sent.insert(*key);
         }
         let mut entries = Vec::with_capacity(self.sent.len());
-        table.scan(&mut |id, owner| {
+        table.scan(|id, owner| {
             if (owner as usize) < bound && sent.contains(owner) {
                 entries.push((id, owner));
             } else if owner == PADDING
@@ -384,7 +384,7 @@ fn choose_unchanged(
     let left = table.live().saturating_sub(taken.len() as u64);
     if wanted.saturating_mul(4) >= left {
         let mut among = Vec::new();
-        table.scan(&mut |id, _| {
+        table.scan(|id, _| {
             if !taken.contains(&id) {
                 among.push(id);
             }

@@ -6,6 +6,7 @@ pub mod graph;
 pub mod last;
 pub(crate) mod layer;
 pub mod matrix;
+mod members;
 pub(crate) mod merge;
 pub(crate) mod part;
 pub mod reader;

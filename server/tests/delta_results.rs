@@ -272,7 +272,7 @@ async fn run(companies: &[Company; 2], initiator: usize, number: u8) -> bool {
 fn has_layer(company: &Company) -> bool {
     let record = company.node.result().unwrap();
     let path = directory(company.node.directory.path(), &record.directory);
-    path.join("layer_columns").exists()
+    path.join("layer").exists()
 }
 
 const NEVER: MergeRule = MergeRule {

@@ -6,11 +6,13 @@
 //! Invariant: a delta run ends with the list result of a full run. Whatever casts doubt on the state that the last run left
 //! (other terms, another epoch, other receipts, a file that does not open) makes the run a full one.
 
+pub(crate) mod beside;
 pub(crate) mod column;
 pub(crate) mod entries;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 pub(crate) mod links;
+pub(crate) mod maps;
 pub(crate) mod own;
 pub(crate) mod plan;
 pub(crate) mod published;

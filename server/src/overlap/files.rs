@@ -11,19 +11,20 @@
 //! | `matched_keys` | salted hash of a key that matched: 16 bytes | hash |
 //!
 //! Shared customers are numbered in ascending order of their ids. The files of a full run are a base. A delta run leaves the
-//! base as it is and lays over it a layer: the same files of the shared customers that are new or otherwise than in the base,
-//! under names with `layer_` before them, and
+//! base as it is and lays over it a layer, one file, `layer`, with a section for each of the same tables of the shared
+//! customers that are new or otherwise than in the base, and
 //!
-//! | file | record | order |
+//! | section | record | order |
 //! |---|---|---|
-//! | `layer_hidden` | number of a shared customer of the base that is gone or in the layer: 4 bytes | number |
-//! | `layer_gaps` | how many shared customers of the base come before one of the layer: 4 bytes | number |
-//! | `layer_matched_keys` | salted hash of a key, whether it matches now: 17 bytes | hash |
+//! | `hidden` | number of a shared customer of the base that is gone or in the layer: 4 bytes | number |
+//! | `gaps` | how many shared customers of the base come before one of the layer: 4 bytes | number |
+//! | `matched_keys` | salted hash of a key, whether it matches now: 17 bytes | hash |
 
 use std::{
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,15 @@ pub(crate) struct FileEntry {
     pub(crate) checksum: u64,
 }
 
+/// A table of a result on its way into a file.
+pub(super) trait Table {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Bytes so far.
+    fn bytes(&self) -> u64;
+}
+
+/// A table that is written as a file.
 pub(crate) struct FileWriter {
     name: String,
     file: BlockWriter,
@@ -52,15 +62,6 @@ impl FileWriter {
             file: BlockWriter::create(&directory.join(name))?,
             name: name.to_owned(),
         })
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.push(bytes)
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.file.bytes()
     }
 
     /// Makes the file durable.
@@ -76,10 +77,75 @@ impl FileWriter {
     }
 }
 
-/// A complete file; reading it needs no lock.
+impl Table for FileWriter {
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.push(bytes)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.file.bytes()
+    }
+}
+
+/// A table that becomes a section of a file.
+#[derive(Default)]
+pub(super) struct Section(Vec<u8>);
+
+impl Table for Section {
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+/// A file of several sections: what the database keeps of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sections {
+    pub(super) file: FileEntry,
+    /// The name of each, and where it ends.
+    ends: Vec<(String, u64)>,
+}
+
+impl Sections {
+    /// Writes the sections and makes the file durable.
+    pub(super) fn write(
+        directory: &Path,
+        name: &str,
+        sections: Vec<(&str, Section)>,
+    ) -> Result<Self, Error> {
+        let mut file = FileWriter::create(directory, name)?;
+        let mut ends = Vec::with_capacity(sections.len());
+        for (name, section) in sections {
+            file.push(&section.0)?;
+            ends.push((name.to_owned(), file.bytes()));
+        }
+        Ok(Self {
+            file: file.finish()?,
+            ends,
+        })
+    }
+
+    /// Opens a section of the file.
+    pub(super) fn open(&self, file: &ResultFile, name: &str) -> Result<ResultFile, Error> {
+        let missing = || Error::internal(format!("a result has no section {name}"));
+        let place = self.ends.iter().position(|(other, _)| other == name);
+        let place = place.ok_or_else(missing)?;
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        file.section(start, self.ends[place].1)
+    }
+}
+
+/// A complete file, or a section of one; reading it needs no lock.
 pub(crate) struct ResultFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    start: u64,
     bytes: u64,
 }
 
@@ -100,9 +166,27 @@ impl ResultFile {
         }
         Ok(Self {
             path,
-            file,
+            file: Arc::new(file),
+            start: 0,
             bytes: length,
         })
+    }
+
+    /// What lies between two places.
+    fn section(&self, start: u64, end: u64) -> Result<Self, Error> {
+        if start > end || end > self.bytes {
+            return Err(self.damaged());
+        }
+        Ok(Self {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            start: self.start + start,
+            bytes: end - start,
+        })
+    }
+
+    fn damaged(&self) -> Error {
+        Error::internal(format!("{}: offsets are wrong", self.path.display()))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -110,8 +194,12 @@ impl ResultFile {
     }
 
     pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let end = at.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > self.bytes) {
+            return Err(self.damaged());
+        }
         self.file
-            .read_exact_at(bytes, at)
+            .read_exact_at(bytes, self.start + at)
             .map_err(|error| disk(&self.path, &error))
     }
 
@@ -130,12 +218,11 @@ impl ResultFile {
 
     /// The bytes from `start` to `end`.
     pub(crate) fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
-        let damaged = || Error::internal(format!("{}: offsets are wrong", self.path.display()));
         if end > self.bytes {
-            return Err(damaged());
+            return Err(self.damaged());
         }
-        let length = end.checked_sub(start).ok_or_else(damaged)?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| damaged())?];
+        let length = end.checked_sub(start).ok_or_else(|| self.damaged())?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| self.damaged())?];
         self.read(start, &mut bytes)?;
         Ok(bytes)
     }

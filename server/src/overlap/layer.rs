@@ -1,18 +1,27 @@
 //! Lays over a result what a delta run found, without touching the files of the base.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{path::Path, rc::Rc};
 
 use super::{
-    files::{FileEntry, FileWriter},
+    files::{FileEntry, FileWriter, Section, Sections, Table},
     graph::Handle,
     part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part},
     reader::{Place, ResultSet},
-    writer::{LAYER, Manifest, push_text},
+    writer::{Manifest, push_text},
 };
 use crate::{
     error::Error,
     matching::spool::{disk, sync_directory},
 };
+
+/// The file of a layer.
+const LAYER: &str = "layer";
+
+/// A section with its name.
+type Named = (&'static str, Section);
+
+/// The id of a row of mine.
+pub(crate) type Id = Rc<[u8]>;
 
 /// A shared customer of a delta run.
 pub(crate) struct NewShared {
@@ -22,7 +31,7 @@ pub(crate) struct NewShared {
     /// What a search looks through.
     pub(crate) text: Vec<u8>,
     /// My rows: first the one that names it.
-    pub(crate) ids: Vec<Vec<u8>>,
+    pub(crate) ids: Vec<Id>,
     /// What the partner says of it.
     pub(crate) fields: Vec<u8>,
 }
@@ -46,8 +55,8 @@ pub(crate) struct LayerUpdate<'a> {
     pub(crate) previous: &'a ResultSet,
     pub(crate) previous_directory: &'a Path,
     pub(crate) previous_manifest: &'a Manifest,
-    /// What is gone, or among the new ones.
-    pub(crate) gone: &'a BTreeSet<Place>,
+    /// What is gone, or among the new ones; ascending.
+    pub(crate) gone: &'a [Place],
     /// By id.
     pub(crate) new: &'a [NewShared],
     /// Handles of the new ones, each with the place among these; sorted.
@@ -100,14 +109,15 @@ impl LayerUpdate<'_> {
         };
         let origins = self.order(&before)?;
         let part = old.map(|layer| &layer.part);
-        let mut files = self.write_entries(directory, part, &origins.order)?;
+        let mut sections = self.entries(part, &origins.order)?;
         let now_of = origins.numbers(before.gaps.len(), self.new.len());
-        files.extend(self.write_members(directory, part, &now_of)?);
-        files.push(self.write_handles(directory, &before.handles, &now_of)?);
-        let hidden = self.write_hidden(directory, &before.hidden)?;
-        let count = self.previous.base.len() - hidden.1 + origins.order.len() as u64;
-        files.push(hidden.0);
-        files.push(self.write_matched(directory, &before.matched)?);
+        sections.extend(self.members(part, &now_of)?);
+        sections.push(("handles", self.handles(&before.handles, &now_of)?));
+        let (hidden, hidden_count) = self.hidden(&before.hidden)?;
+        let count = self.previous.base.len() - hidden_count + origins.order.len() as u64;
+        sections.push(("hidden", hidden));
+        sections.push(("matched_keys", self.matched(&before.matched)?));
+        let layer = Sections::write(directory, LAYER, sections)?;
         for file in &self.previous_manifest.files {
             let to = directory.join(&file.name);
             std::fs::hard_link(self.previous_directory.join(&file.name), &to)
@@ -118,7 +128,7 @@ impl LayerUpdate<'_> {
             files: self.previous_manifest.files.clone(),
             shared: count,
             salt: self.previous_manifest.salt.clone(),
-            layer: Some(files),
+            layer: Some(layer),
         };
         Ok((
             manifest,
@@ -131,7 +141,9 @@ impl LayerUpdate<'_> {
     }
 
     fn is_gone(&self, number: usize) -> bool {
-        self.gone.contains(&Place::Layer(number as u64))
+        self.gone
+            .binary_search(&Place::Layer(number as u64))
+            .is_ok()
     }
 
     /// What stays of the layer and what is new, in the order of ids, each with the number of those of the base before.
@@ -148,7 +160,7 @@ impl LayerUpdate<'_> {
             while let Some(&number_before) = old.peek() {
                 let other = before.gaps[number_before];
                 let comes_first = other < gap
-                    || (other == gap && self.id_before(number_before)?.as_bytes() < id.as_slice());
+                    || (other == gap && self.id_before(number_before)?.as_bytes() < &**id);
                 if !comes_first {
                     break;
                 }
@@ -171,15 +183,9 @@ impl LayerUpdate<'_> {
         Ok(stored.ids.swap_remove(0))
     }
 
-    fn write_entries(
-        &self,
-        directory: &Path,
-        part: Option<&Part>,
-        order: &[(u32, Origin)],
-    ) -> Result<Vec<FileEntry>, Error> {
-        let create = |name: &str| FileWriter::create(directory, &format!("{LAYER}{name}"));
-        let mut gaps = create("gaps")?;
-        let mut entries = EntriesWriter::create(directory, LAYER)?;
+    fn entries(&self, part: Option<&Part>, order: &[(u32, Origin)]) -> Result<Vec<Named>, Error> {
+        let mut gaps = Section::default();
+        let mut entries = EntriesWriter::<Section>::default();
         let mut records = part.map(Part::records).transpose()?;
         for (gap, origin) in order {
             gaps.push(&gap.to_be_bytes())?;
@@ -195,17 +201,12 @@ impl LayerUpdate<'_> {
                 (Origin::Before(_), None) => return Err(Error::internal("there is no layer")),
             }
         }
-        let mut files = entries.finish()?;
-        files.push(gaps.finish()?);
-        Ok(files)
+        let mut sections = entries.finish()?;
+        sections.push(("gaps", gaps));
+        Ok(sections)
     }
 
-    fn write_members(
-        &self,
-        directory: &Path,
-        part: Option<&Part>,
-        now_of: &Numbers,
-    ) -> Result<Vec<FileEntry>, Error> {
+    fn members(&self, part: Option<&Part>, now_of: &Numbers) -> Result<Vec<Named>, Error> {
         let mut members: Vec<(&[u8], u32, bool)> = Vec::new();
         for (new, number) in self.new.iter().zip(&now_of.new) {
             for (place, id) in new.ids.iter().enumerate() {
@@ -213,25 +214,21 @@ impl LayerUpdate<'_> {
             }
         }
         let old = part.map(Part::all_members).transpose()?.unwrap_or_default();
-        for member in &old {
+        for member in old.iter() {
+            let member = member?;
             if let Some(number) = now_of.before[member.number as usize] {
-                members.push((&member.id, number, member.is_naming));
+                members.push((member.id, number, member.is_naming));
             }
         }
         members.sort_unstable();
-        let mut writer = MembersWriter::create(directory, LAYER)?;
+        let mut writer = MembersWriter::<Section>::default();
         for (id, number, is_naming) in members {
             writer.push(id, number, is_naming)?;
         }
-        writer.finish()
+        Ok(writer.finish())
     }
 
-    fn write_handles(
-        &self,
-        directory: &Path,
-        before: &[u8],
-        now_of: &Numbers,
-    ) -> Result<FileEntry, Error> {
+    fn handles(&self, before: &[u8], now_of: &Numbers) -> Result<Section, Error> {
         let mut handles: Vec<(Handle, u32)> = self
             .handles
             .iter()
@@ -247,16 +244,16 @@ impl LayerUpdate<'_> {
         }
         handles.sort_unstable();
         handles.dedup();
-        let mut file = FileWriter::create(directory, &format!("{LAYER}handles"))?;
+        let mut section = Section::default();
         for (handle, number) in handles {
-            file.push(&handle)?;
-            file.push(&number.to_be_bytes())?;
+            section.push(&handle)?;
+            section.push(&number.to_be_bytes())?;
         }
-        file.finish()
+        Ok(section)
     }
 
-    /// The file, and how many there are.
-    fn write_hidden(&self, directory: &Path, before: &[u32]) -> Result<(FileEntry, u64), Error> {
+    /// The section, and how many there are.
+    fn hidden(&self, before: &[u32]) -> Result<(Section, u64), Error> {
         let mut hidden = before.to_vec();
         for place in self.gone {
             if let Place::Base(base) = place {
@@ -266,19 +263,19 @@ impl LayerUpdate<'_> {
         }
         hidden.sort_unstable();
         hidden.dedup();
-        let mut file = FileWriter::create(directory, &format!("{LAYER}hidden"))?;
+        let mut section = Section::default();
         for number in &hidden {
-            file.push(&number.to_be_bytes())?;
+            section.push(&number.to_be_bytes())?;
         }
-        Ok((file.finish()?, hidden.len() as u64))
+        Ok((section, hidden.len() as u64))
     }
 
-    fn write_matched(&self, directory: &Path, before: &[u8]) -> Result<FileEntry, Error> {
-        let mut file = FileWriter::create(directory, &format!("{LAYER}matched_keys"))?;
+    fn matched(&self, before: &[u8]) -> Result<Section, Error> {
+        let mut section = Section::default();
         let mut new = self.matched.iter().peekable();
         let mut push = |(hash, matches): &([u8; 16], bool)| {
-            file.push(hash)?;
-            file.push(&[u8::from(*matches)])
+            section.push(hash)?;
+            section.push(&[u8::from(*matches)])
         };
         for record in before.as_chunks::<17>().0 {
             while let Some(found) = new.next_if(|(hash, _)| hash[..] < record[..16]) {
@@ -292,7 +289,7 @@ impl LayerUpdate<'_> {
         for found in new {
             push(found)?;
         }
-        file.finish()
+        Ok(section)
     }
 }
 
@@ -326,24 +323,15 @@ impl Order {
 }
 
 /// Writes shared customers by number.
-pub(super) struct EntriesWriter {
-    columns: FileWriter,
-    offsets: FileWriter,
-    shared: FileWriter,
-    search: FileWriter,
+#[derive(Default)]
+pub(super) struct EntriesWriter<T> {
+    columns: T,
+    offsets: T,
+    shared: T,
+    search: T,
 }
 
-impl EntriesWriter {
-    pub(super) fn create(directory: &Path, prefix: &str) -> Result<Self, Error> {
-        let create = |name: &str| FileWriter::create(directory, &format!("{prefix}{name}"));
-        Ok(Self {
-            columns: create("columns")?,
-            offsets: create("offsets")?,
-            shared: create("shared")?,
-            search: create("search")?,
-        })
-    }
-
+impl<T: Table> EntriesWriter<T> {
     pub(super) fn push(&mut self, column: &[u8], record: &[u8], text: &[u8]) -> Result<(), Error> {
         self.push_offsets()?;
         self.columns.push(column)?;
@@ -356,36 +344,69 @@ impl EntriesWriter {
         self.offsets.push(&self.search.bytes().to_be_bytes())
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<FileEntry>, Error> {
+    fn complete(mut self) -> Result<[(&'static str, T); 4], Error> {
         self.push_offsets()?;
-        [self.columns, self.offsets, self.shared, self.search]
-            .into_iter()
-            .map(FileWriter::finish)
-            .collect()
+        Ok([
+            ("columns", self.columns),
+            ("offsets", self.offsets),
+            ("shared", self.shared),
+            ("search", self.search),
+        ])
+    }
+}
+
+impl EntriesWriter<Section> {
+    fn finish(self) -> Result<Vec<Named>, Error> {
+        Ok(self.complete()?.into())
+    }
+}
+
+impl EntriesWriter<FileWriter> {
+    pub(super) fn create(directory: &Path) -> Result<Self, Error> {
+        let create = |name| FileWriter::create(directory, name);
+        Ok(Self {
+            columns: create("columns")?,
+            offsets: create("offsets")?,
+            shared: create("shared")?,
+            search: create("search")?,
+        })
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<FileEntry>, Error> {
+        let files = self.complete()?.into_iter();
+        files.map(|(_, file)| file.finish()).collect()
     }
 }
 
 /// Writes my rows by id.
-pub(super) struct MembersWriter {
-    members: FileWriter,
-    offsets: FileWriter,
+#[derive(Default)]
+pub(super) struct MembersWriter<T> {
+    members: T,
+    offsets: T,
 }
 
-impl MembersWriter {
-    pub(super) fn create(directory: &Path, prefix: &str) -> Result<Self, Error> {
-        let create = |name: &str| FileWriter::create(directory, &format!("{prefix}{name}"));
-        Ok(Self {
-            members: create("members")?,
-            offsets: create("member_offsets")?,
-        })
-    }
-
+impl<T: Table> MembersWriter<T> {
     pub(super) fn push(&mut self, id: &[u8], number: u32, is_naming: bool) -> Result<(), Error> {
         let mut tail = [u8::from(is_naming); MEMBER_TAIL_BYTES];
         tail[..4].copy_from_slice(&number.to_be_bytes());
         self.offsets.push(&self.members.bytes().to_be_bytes())?;
         self.members.push(id)?;
         self.members.push(&tail)
+    }
+}
+
+impl MembersWriter<Section> {
+    fn finish(self) -> Vec<Named> {
+        vec![("members", self.members), ("member_offsets", self.offsets)]
+    }
+}
+
+impl MembersWriter<FileWriter> {
+    pub(super) fn create(directory: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            members: FileWriter::create(directory, "members")?,
+            offsets: FileWriter::create(directory, "member_offsets")?,
+        })
     }
 
     pub(super) fn finish(self) -> Result<Vec<FileEntry>, Error> {

@@ -1,11 +1,12 @@
 //! Makes a new base of a result: of its base and the layer over it.
 
-use std::{collections::VecDeque, path::Path};
+use std::path::Path;
 
 use super::{
-    files::{FileEntry, FileWriter},
+    files::{FileEntry, FileWriter, Table as _},
     layer::{EntriesWriter, MembersWriter},
-    part::{HANDLE_RECORD_BYTES, Member, Part, number_of},
+    members::Member,
+    part::{HANDLE_RECORD_BYTES, Part, number_of},
     reader::{Layer, ResultSet},
     writer::Manifest,
 };
@@ -128,7 +129,7 @@ fn merge_entries(
     layer: &Part,
     order: &[Merged],
 ) -> Result<Vec<FileEntry>, Error> {
-    let mut writer = EntriesWriter::create(directory, "")?;
+    let mut writer = EntriesWriter::create(directory)?;
     let (mut in_base, mut in_layer) = (base.records()?, layer.records()?);
     for place in order {
         let (column, record, text) = match place {
@@ -146,11 +147,12 @@ fn merge_members(
     layer: &Part,
     now: &Numbers,
 ) -> Result<Vec<FileEntry>, Error> {
-    let mut writer = MembersWriter::create(directory, "")?;
-    let mut over: VecDeque<Member> = layer.all_members()?;
-    let push_over = |member: &Member, writer: &mut MembersWriter| {
+    let mut writer = MembersWriter::create(directory)?;
+    let over = layer.all_members()?;
+    let mut over = over.iter().peekable();
+    let push_over = |member: Member<'_>, writer: &mut MembersWriter<FileWriter>| {
         writer.push(
-            &member.id,
+            member.id,
             now.layer[member.number as usize],
             member.is_naming,
         )
@@ -160,14 +162,16 @@ fn merge_members(
         if number == HIDDEN {
             return Ok(());
         }
-        while let Some(other) = over.front().filter(|other| other.id < member.id) {
-            push_over(other, &mut writer)?;
-            over.pop_front();
+        // A record that is malformed comes first, and is reported.
+        while let Some(other) =
+            over.next_if(|other| other.as_ref().map_or(true, |other| other.id < member.id))
+        {
+            push_over(other?, &mut writer)?;
         }
-        writer.push(&member.id, number, member.is_naming)
+        writer.push(member.id, number, member.is_naming)
     })?;
-    for other in &over {
-        push_over(other, &mut writer)?;
+    for other in over {
+        push_over(other?, &mut writer)?;
     }
     writer.finish()
 }

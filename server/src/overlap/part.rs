@@ -1,13 +1,11 @@
 //! The files of a base or of a layer: shared customers by number, by id, by handle.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    path::Path,
-};
+use std::path::Path;
 
 use super::{
     files::{FileEntry, ResultFile},
     graph::{HANDLE_BYTES, Handle, KeyTypes},
+    members::{Member, MemberCursor, Members},
     writer::split_text,
 };
 use crate::error::Error;
@@ -21,10 +19,9 @@ pub(super) const HANDLE_RECORD_BYTES: usize = HANDLE_BYTES + 4;
 /// Bytes of a member behind the id: number, whether it names the shared customer.
 pub(super) const MEMBER_TAIL_BYTES: usize = 5;
 /// Records that are read in one go.
-const BLOCK: u64 = 4096;
-
-/// Records and texts that are read in one go.
-const RECORDS_AT_A_TIME: u64 = 256;
+pub(super) const BLOCK: u64 = 4096;
+/// Records and texts that are read in one go, at least and at most.
+const RECORDS_AT_A_TIME: [u64; 2] = [64, 2048];
 
 /// What can be told of a shared customer without looking it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +117,8 @@ pub(super) fn open(directory: &Path, files: &[FileEntry], name: &str) -> Result<
 }
 
 impl Part {
-    pub(super) fn open(directory: &Path, files: &[FileEntry], prefix: &str) -> Result<Self, Error> {
-        let open = |name: &str| open(directory, files, &format!("{prefix}{name}"));
+    /// `open` opens what has a name.
+    pub(super) fn open(open: impl Fn(&str) -> Result<ResultFile, Error>) -> Result<Self, Error> {
         Ok(Self {
             columns: open("columns")?,
             offsets: open("offsets")?,
@@ -186,56 +183,31 @@ impl Part {
     }
 
     /// Number of rows of mine.
-    fn member_count(&self) -> u64 {
+    pub(super) fn member_count(&self) -> u64 {
         self.member_offsets.bytes() / 8
     }
 
     /// Rows of mine from `start` to `end`, by id.
-    fn members(&self, start: u64, end: u64) -> Result<VecDeque<Member>, Error> {
-        let count = self.member_count();
-        let offsets = self
-            .member_offsets
-            .range(start * 8, (end + 1).min(count) * 8)?;
-        let mut starts: Vec<u64> = offsets
-            .chunks_exact(8)
-            .map(|start| u64::from_be_bytes(start.try_into().expect("eight bytes")))
-            .collect();
-        if end == count {
-            starts.push(self.members.bytes());
-        }
-        let (Some(first), Some(last)) = (starts.first(), starts.last()) else {
-            return Ok(VecDeque::new());
-        };
-        let bytes = self.members.range(*first, *last)?;
-        let relative =
-            |offset: u64| usize::try_from(offset.saturating_sub(*first)).unwrap_or(usize::MAX);
-        starts
-            .windows(2)
-            .map(|bounds| {
-                bytes
-                    .get(relative(bounds[0])..relative(bounds[1]))
-                    .and_then(Member::parse)
-                    .ok_or_else(|| Error::internal("a member record is malformed"))
-            })
-            .collect()
+    pub(super) fn members(&self, start: u64, end: u64) -> Result<Members, Error> {
+        Members::read((&self.members, &self.member_offsets), start, end)
     }
 
     /// All rows of mine, by id.
-    pub(super) fn all_members(&self) -> Result<VecDeque<Member>, Error> {
+    pub(super) fn all_members(&self) -> Result<Members, Error> {
         self.members(0, self.member_count())
     }
 
     /// Visits all rows of mine, by id.
     pub(super) fn visit_members(
         &self,
-        visit: &mut dyn FnMut(&Member) -> Result<(), Error>,
+        visit: &mut dyn FnMut(Member<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let count = self.member_count();
         let mut start = 0;
         while start < count {
             let end = (start + BLOCK).min(count);
-            for member in self.members(start, end)? {
-                visit(&member)?;
+            for member in self.members(start, end)?.iter() {
+                visit(member?)?;
             }
             start = end;
         }
@@ -256,15 +228,11 @@ impl Part {
     }
 
     /// The number of the first row of mine whose id is not less than `id`.
-    fn member_from(&self, id: &[u8]) -> Result<u64, Error> {
+    pub(super) fn member_from(&self, id: &[u8]) -> Result<u64, Error> {
         let (mut low, mut high) = (0, self.member_count());
         while low < high {
             let middle = low + (high - low) / 2;
-            let is_less = match self.members(middle, middle + 1)?.front() {
-                Some(member) => member.id.as_slice() < id,
-                None => false,
-            };
-            if is_less {
+            if self.members(middle, middle + 1)?.get(0)?.id < id {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -279,10 +247,9 @@ impl Part {
         if at == self.member_count() {
             return Ok(None);
         }
-        let member = self.members(at, at + 1)?.pop_front();
-        Ok(member
-            .filter(|member| member.id == id.as_bytes())
-            .map(|member| member.number.into()))
+        let members = self.members(at, at + 1)?;
+        let member = members.get(0)?;
+        Ok((member.id == id.as_bytes()).then_some(member.number.into()))
     }
 
     /// The shared customer that a handle names, mine or the partner's.
@@ -291,10 +258,10 @@ impl Part {
         Ok(record.map(|record| u64::from(number_of(&record))))
     }
 
-    /// The shared customers that any of these handles names.
+    /// The shared customers that any of these handles names, which ascend.
     pub(super) fn of_handles(
         &self,
-        handles: &BTreeSet<Handle>,
+        handles: &[Handle],
         visit: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let count = self.handles.bytes() / HANDLE_RECORD_BYTES as u64;
@@ -338,104 +305,13 @@ impl Part {
 
     /// Looks ids up that ascend; `many` of them.
     pub(super) fn member_cursor(&self, many: usize) -> MemberCursor<'_> {
-        MemberCursor {
-            part: self,
-            is_dense: many as u64 > self.member_count() / 1024,
-            next: 0,
-            block: VecDeque::new(),
-            named: 0,
-        }
+        MemberCursor::new(self, many)
     }
 }
 
 /// The number at the end of a record of `handles`.
 pub(super) fn number_of(record: &[u8; HANDLE_RECORD_BYTES]) -> u32 {
     u32::from_be_bytes(record[HANDLE_BYTES..].try_into().expect("four bytes"))
-}
-
-/// A row of mine that is part of a shared customer.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) id: Vec<u8>,
-    pub(super) number: u32,
-    pub(super) is_naming: bool,
-}
-
-impl Member {
-    fn parse(record: &[u8]) -> Option<Self> {
-        let (id, [number @ .., naming]) = record.split_last_chunk::<MEMBER_TAIL_BYTES>()?;
-        Some(Self {
-            id: id.to_vec(),
-            number: u32::from_be_bytes(*number),
-            is_naming: *naming == 1,
-        })
-    }
-}
-
-/// Reads rows of mine by ascending id.
-pub(super) struct MemberCursor<'a> {
-    part: &'a Part,
-    /// Whether reading everything is less work than looking for each.
-    is_dense: bool,
-    next: u64,
-    block: VecDeque<Member>,
-    /// Shared customers whose naming rows were passed.
-    named: u64,
-}
-
-impl MemberCursor<'_> {
-    /// The shared customer that row `id` belongs to.
-    pub(super) fn find(&mut self, id: &[u8]) -> Result<Option<u64>, Error> {
-        self.seek(id)?;
-        let member = self.block.front().filter(|member| member.id == id);
-        Ok(member.map(|member| member.number.into()))
-    }
-
-    /// How many shared customers have ids before `id`.
-    pub(super) fn named_before(&mut self, id: &[u8]) -> Result<u64, Error> {
-        self.seek(id)?;
-        Ok(self.named)
-    }
-
-    /// Goes to the first row whose id is not less.
-    fn seek(&mut self, id: &[u8]) -> Result<(), Error> {
-        let count = self.part.member_count();
-        if !self.is_dense && self.block.back().is_none_or(|last| last.id.as_slice() < id) {
-            self.next = self.part.member_from(id)?;
-            self.block.clear();
-            // The last naming row before says how many there are.
-            let mut end = self.next;
-            self.named = 0;
-            'back: while end > 0 {
-                let start = end.saturating_sub(8);
-                for member in self.part.members(start, end)?.iter().rev() {
-                    if member.is_naming {
-                        self.named = u64::from(member.number) + 1;
-                        break 'back;
-                    }
-                }
-                end = start;
-            }
-        }
-        loop {
-            while let Some(first) = self.block.front() {
-                if first.id.as_slice() >= id {
-                    return Ok(());
-                }
-                if first.is_naming {
-                    self.named = u64::from(first.number) + 1;
-                }
-                self.block.pop_front();
-            }
-            if self.next == count {
-                return Ok(());
-            }
-            let length = if self.is_dense { BLOCK } else { 8 };
-            let end = (self.next + length).min(count);
-            self.block = self.part.members(self.next, end)?;
-            self.next = end;
-        }
-    }
 }
 
 /// The column, the record and the text of a shared customer.
@@ -483,7 +359,12 @@ impl Records<'_> {
     }
 
     fn load(&mut self, number: u64) -> Result<(), Error> {
-        let end = (number + RECORDS_AT_A_TIME).min(self.part.len());
+        // Close behind what was read: twice as much this time.
+        let [least, most] = RECORDS_AT_A_TIME;
+        let before = self.end - self.start;
+        let follows = number >= self.end && number < self.end + before;
+        let count = if follows { 2 * before } else { least };
+        let end = (number + count.clamp(least, most)).min(self.part.len());
         self.columns = self.part.columns(number, end)?;
         let bytes = self
             .part

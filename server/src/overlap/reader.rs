@@ -1,6 +1,6 @@
 //! Reads a result: pages, single customers, handles.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use overlap_crypto::terms::KeyType;
 
@@ -8,8 +8,9 @@ pub use super::part::Column;
 use super::{
     files::ResultFile,
     graph::Handle,
-    part::{COLUMN_BYTES, MemberCursor, Part, Records, Stored, open},
-    writer::{LAYER, Manifest, fold},
+    members::MemberCursor,
+    part::{COLUMN_BYTES, Part, Records, Stored, open},
+    writer::{Manifest, fold},
 };
 use crate::{error::Error, matching::local_customers::key_hash};
 
@@ -110,19 +111,20 @@ impl ResultSet {
         hex::decode_to_slice(&manifest.salt, &mut salt)
             .map_err(|_| Error::internal("a result's salt is malformed"))?;
         let layer = match &manifest.layer {
-            Some(files) => {
-                let named = |name| open(directory, files, &format!("{LAYER}{name}"));
+            Some(sections) => {
+                let file = ResultFile::open(directory, &sections.file)?;
+                let open = |name: &str| sections.open(&file, name);
                 Some(Layer {
-                    part: Part::open(directory, files, LAYER)?,
-                    hidden: named("hidden")?.numbers()?,
-                    gaps: named("gaps")?.numbers()?,
-                    matched_keys: named("matched_keys")?,
+                    part: Part::open(open)?,
+                    hidden: open("hidden")?.numbers()?,
+                    gaps: open("gaps")?.numbers()?,
+                    matched_keys: open("matched_keys")?,
                 })
             }
             None => None,
         };
         Ok(Self {
-            base: Part::open(directory, &manifest.files, "")?,
+            base: Part::open(|name| open(directory, &manifest.files, name))?,
             layer,
             matched_keys: open(directory, &manifest.files, "matched_keys")?,
             salt,
@@ -388,21 +390,21 @@ impl ResultSet {
         })
     }
 
-    /// The shared customers that any of these handles names.
+    /// Adds the shared customers that any of these handles names, which ascend.
     pub(crate) fn places_of_handles(
         &self,
-        handles: &BTreeSet<Handle>,
-        places: &mut BTreeSet<Place>,
+        handles: &[Handle],
+        places: &mut Vec<Place>,
     ) -> Result<(), Error> {
         self.base.of_handles(handles, &mut |number| {
             let is_hidden = self.layer.as_ref().is_some_and(|layer| layer.hides(number));
             if !is_hidden {
-                places.insert(Place::Base(number));
+                places.push(Place::Base(number));
             }
         })?;
         if let Some(layer) = &self.layer {
             layer.part.of_handles(handles, &mut |number| {
-                places.insert(Place::Layer(number));
+                places.push(Place::Layer(number));
             })?;
         }
         Ok(())

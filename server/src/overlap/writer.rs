@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{FileEntry, FileWriter},
+    files::{FileEntry, FileWriter, Sections, Table as _},
     graph::Graph,
     layer::{EntriesWriter, MembersWriter},
     part::Column,
@@ -30,13 +30,10 @@ pub struct Manifest {
     pub(super) shared: u64,
     /// The salt of `matched_keys`, hexadecimal.
     pub(super) salt: String,
-    /// The files of the layer over them, if there is one.
+    /// The layer over them, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) layer: Option<Vec<FileEntry>>,
+    pub(super) layer: Option<Sections>,
 }
-
-/// What the names of a layer's files begin with.
-pub(super) const LAYER: &str = "layer_";
 
 impl Manifest {
     /// Number of shared customers that are listed.
@@ -77,7 +74,7 @@ impl Found<'_> {
         let mut spread = Spread {
             main: RecordWriter::create(&scratch.join("main"))?,
             extras: Sorter::new(scratch, "extras", self.sort_bytes),
-            members: MembersWriter::create(directory, "")?,
+            members: MembersWriter::create(directory)?,
         };
         self.spread_rows(&mut spread)?;
         files.extend(spread.members.finish()?);
@@ -131,7 +128,7 @@ impl Found<'_> {
         mut main: RecordReader,
         mut extras: SortedStream,
     ) -> Result<Vec<FileEntry>, Error> {
-        let mut entries = EntriesWriter::create(directory, "")?;
+        let mut entries = EntriesWriter::create(directory)?;
         let mut extra = extras.next_record()?.map(<[u8]>::to_vec);
         let (mut record, mut text) = (Vec::new(), Vec::new());
         let mut components = self.graph.components()?;
@@ -220,7 +217,7 @@ fn incomplete() -> Error {
 struct Spread {
     main: RecordWriter,
     extras: Sorter,
-    members: MembersWriter,
+    members: MembersWriter<FileWriter>,
 }
 
 impl Spread {

@@ -5,15 +5,34 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::sealed::{
-    BLOCK_BYTES, BlockReader, BlockWriter, SALT_BYTES, StateKey, TAG_BYTES, damaged,
+    BLOCK_BYTES, BlockReader, BlockWriter, SALT_BYTES, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES,
+    damaged,
 };
 use crate::error::Error;
 
 /// Bytes by which sorted columns are searched.
 pub(crate) const SEARCH_BYTES: usize = 16;
 
-fn per_block(record: usize) -> usize {
-    (BLOCK_BYTES / record).max(1)
+/// How a column is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Mostly from end to end.
+    Through,
+    /// A record here and there, by its number.
+    ByNumber,
+    /// A record here and there, by how it begins: records are in the order of their first [`SEARCH_BYTES`] bytes.
+    BySearch,
+}
+
+impl Access {
+    /// Records of this length in a block.
+    fn per_block(self, record: usize) -> usize {
+        let bytes = match self {
+            Self::Through => BLOCK_BYTES,
+            Self::ByNumber | Self::BySearch => SMALL_BLOCK_BYTES,
+        };
+        (bytes / record).max(1)
+    }
 }
 
 /// Writes a column. Its index holds how the first record of each block begins, if the column is to be searched.
@@ -28,23 +47,20 @@ pub(crate) struct ColumnWriter {
 
 impl ColumnWriter {
     /// Creates the file; it must not exist.
-    pub(crate) fn create(path: &Path, key: &StateKey, record: usize) -> Result<Self, Error> {
-        let block_bytes = per_block(record) * record;
+    pub(crate) fn create(
+        path: &Path,
+        key: &StateKey,
+        record: usize,
+        access: Access,
+    ) -> Result<Self, Error> {
+        let block_bytes = access.per_block(record) * record;
         Ok(Self {
             blocks: BlockWriter::create(path, key)?,
             record,
             block_bytes,
             block: Zeroizing::new(Vec::with_capacity(block_bytes)),
             records: 0,
-            fences: None,
-        })
-    }
-
-    /// [`ColumnWriter::create`] for records in the order of their first [`SEARCH_BYTES`] bytes.
-    pub(crate) fn create_sorted(path: &Path, key: &StateKey, record: usize) -> Result<Self, Error> {
-        Ok(Self {
-            fences: Some(Vec::new()),
-            ..Self::create(path, key, record)?
+            fences: (access == Access::BySearch).then(Vec::new),
         })
     }
 
@@ -87,9 +103,6 @@ impl ColumnWriter {
     }
 }
 
-/// Takes a record with its number.
-pub(crate) type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
-
 /// Reads a column at random; access in ascending order opens each block once.
 pub(crate) struct Column {
     blocks: BlockReader,
@@ -104,38 +117,20 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    /// Opens what [`ColumnWriter::create`] made for the same access.
     pub(crate) fn open(
         path: &Path,
         key: &StateKey,
         record: usize,
+        access: Access,
         records: u64,
-    ) -> Result<Self, Error> {
-        Self::open_as(path, key, record, records, false)
-    }
-
-    /// [`Column::open`] for one that was written by [`ColumnWriter::create_sorted`].
-    pub(crate) fn open_sorted(
-        path: &Path,
-        key: &StateKey,
-        record: usize,
-        records: u64,
-    ) -> Result<Self, Error> {
-        Self::open_as(path, key, record, records, true)
-    }
-
-    fn open_as(
-        path: &Path,
-        key: &StateKey,
-        record: usize,
-        records: u64,
-        sorted: bool,
     ) -> Result<Self, Error> {
         let mut blocks = BlockReader::open(path, key)?;
-        let per_block = per_block(record) as u64;
+        let per_block = access.per_block(record) as u64;
         let count = records.div_ceil(per_block);
         let mut expected = SALT_BYTES as u64 + records * record as u64 + count * TAG_BYTES as u64;
         let mut fences = Vec::new();
-        if sorted {
+        if access == Access::BySearch {
             let length = count * SEARCH_BYTES as u64;
             expected += length + TAG_BYTES as u64;
             fences = blocks.index(length)?.as_chunks().0.to_vec();
@@ -205,7 +200,10 @@ impl Column {
     }
 
     /// Visits every record in order.
-    pub(crate) fn scan(&mut self, visit: &mut Visit<'_>) -> Result<(), Error> {
+    pub(crate) fn scan(
+        &mut self,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut index = 0;
         let record = self.record;
         while index < self.records {
@@ -247,29 +245,6 @@ pub(crate) fn number(record: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(array(&record[at..at + 4]))
 }
 
-/// Reads a whole column of 32-bit numbers.
-pub(crate) fn read_numbers(path: &Path, key: &StateKey, count: u64) -> Result<Vec<u32>, Error> {
-    let mut column = Column::open(path, key, 4, count)?;
-    let mut numbers =
-        Vec::with_capacity(usize::try_from(count).map_err(|_| Error::internal("a long column"))?);
-    while (numbers.len() as u64) < count {
-        let block = column.block_at(numbers.len() as u64)?;
-        let (records, _) = block.as_chunks::<4>();
-        numbers.extend(records.iter().map(|record| u32::from_be_bytes(*record)));
-    }
-    Ok(numbers)
-}
-
-/// Writes a whole column of 32-bit numbers.
-pub(crate) fn write_numbers(path: &Path, key: &StateKey, numbers: &[u32]) -> Result<(), Error> {
-    let mut column = ColumnWriter::create(path, key, 4)?;
-    for number in numbers {
-        column.push(&[&number.to_be_bytes()])?;
-    }
-    column.finish()?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +257,7 @@ mod tests {
     fn a_column_reads_back_and_a_changed_one_does_not_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("column");
-        let mut writer = ColumnWriter::create(&path, &key(), 20).unwrap();
+        let mut writer = ColumnWriter::create(&path, &key(), 20, Access::Through).unwrap();
         let record = |index: u32| [index.to_be_bytes(); 5].concat();
         for index in 0..10_000 {
             let record = record(index);
@@ -291,7 +266,7 @@ mod tests {
         assert!(writer.push(&[&[0; 19]]).is_err());
         drop(writer);
         std::fs::remove_file(&path).unwrap();
-        let mut writer = ColumnWriter::create(&path, &key(), 20).unwrap();
+        let mut writer = ColumnWriter::create(&path, &key(), 20, Access::Through).unwrap();
         for index in 0..10_000 {
             writer.push(&[&record(index)]).unwrap();
         }
@@ -303,19 +278,19 @@ mod tests {
                 .any(|window| window == record(7).as_slice())
         );
 
-        let mut column = Column::open(&path, &key(), 20, 10_000).unwrap();
+        let mut column = Column::open(&path, &key(), 20, Access::Through, 10_000).unwrap();
         for index in [0, 9_999, 5_000, 3_275, 3_276, 1] {
             assert_eq!(column.get(index).unwrap(), record(index as u32));
         }
         assert!(column.get(10_000).is_err());
         assert!(
-            Column::open(&path, &key(), 20, 9_999).is_err(),
+            Column::open(&path, &key(), 20, Access::Through, 9_999).is_err(),
             "another number"
         );
         // The whole file read under another key, with a changed byte, or cut.
         let read = |key: &StateKey| {
-            let mut column = Column::open(&path, key, 20, 10_000)?;
-            column.scan(&mut |_, _| Ok(()))
+            let mut column = Column::open(&path, key, 20, Access::Through, 10_000)?;
+            column.scan(|_, _| Ok(()))
         };
         read(&key()).unwrap();
         assert!(read(&StateKey::new(&[4; 32])).is_err());
@@ -330,7 +305,7 @@ mod tests {
         // Under another name.
         let other = directory.path().join("other");
         std::fs::write(&other, &bytes).unwrap();
-        let mut column = Column::open(&other, &key(), 20, 10_000).unwrap();
+        let mut column = Column::open(&other, &key(), 20, Access::Through, 10_000).unwrap();
         assert!(column.get(0).is_err());
     }
 
@@ -339,7 +314,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for (count, equal) in [(0_u32, 1), (1, 1), (5_000, 1), (5_000, 3), (3_000, 700)] {
             let path = directory.path().join(format!("{count}-{equal}"));
-            let mut writer = ColumnWriter::create_sorted(&path, &key(), 20).unwrap();
+            let mut writer = ColumnWriter::create(&path, &key(), 20, Access::BySearch).unwrap();
             let search = |index: u32| [(2 * (index / equal)).to_be_bytes(); 4].concat();
             for index in 0..count {
                 writer
@@ -347,7 +322,8 @@ mod tests {
                     .unwrap();
             }
             writer.finish().unwrap();
-            let mut column = Column::open_sorted(&path, &key(), 20, count.into()).unwrap();
+            let mut column =
+                Column::open(&path, &key(), 20, Access::BySearch, count.into()).unwrap();
             for index in 0..count {
                 let wanted: [u8; 16] = array(&search(index));
                 let first = u64::from(index / equal * equal);
@@ -357,14 +333,5 @@ mod tests {
             }
             assert_eq!(column.find(&[0xff; 16]).unwrap(), None);
         }
-    }
-
-    #[test]
-    fn numbers_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("numbers");
-        let numbers: Vec<u32> = (0..40_000).map(|i| i * 7).collect();
-        write_numbers(&path, &key(), &numbers).unwrap();
-        assert_eq!(read_numbers(&path, &key(), 40_000).unwrap(), numbers);
     }
 }

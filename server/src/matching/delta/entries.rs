@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    column::{Column, ColumnWriter, array, number, read_numbers, write_numbers},
+    beside::{BesideWriter, SectionDocument, read_section},
+    column::{Access, Column, ColumnWriter, array, number},
     sealed::{StateKey, link},
 };
 use crate::error::Error;
@@ -24,8 +25,8 @@ const ADDED_BYTES: usize = 16 + SECRETS_BYTES + 4;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EntriesDocument {
     base: u64,
-    added: u64,
-    dead: u64,
+    added: SectionDocument,
+    dead: SectionDocument,
     /// How many entries the full run declared, padding included.
     declared: u64,
 }
@@ -42,14 +43,6 @@ fn owners_name(name: &str) -> String {
     format!("{name}.owners")
 }
 
-fn added_name(name: &str) -> String {
-    format!("{name}.added")
-}
-
-fn dead_name(name: &str) -> String {
-    format!("{name}.dead")
-}
-
 /// Writes a base, in the order of tags.
 pub(crate) struct EntriesWriter {
     tags: ColumnWriter,
@@ -59,10 +52,13 @@ pub(crate) struct EntriesWriter {
 
 impl EntriesWriter {
     pub(crate) fn create(directory: &Path, key: &StateKey, name: &str) -> Result<Self, Error> {
+        let create = |name: String, record, access| {
+            ColumnWriter::create(&directory.join(name), key, record, access)
+        };
         Ok(Self {
-            tags: ColumnWriter::create_sorted(&directory.join(tags_name(name)), key, 16)?,
-            secrets: ColumnWriter::create(&directory.join(secrets_name(name)), key, SECRETS_BYTES)?,
-            owners: ColumnWriter::create(&directory.join(owners_name(name)), key, 4)?,
+            tags: create(tags_name(name), 16, Access::BySearch)?,
+            secrets: create(secrets_name(name), SECRETS_BYTES, Access::ByNumber)?,
+            owners: create(owners_name(name), 4, Access::Through)?,
         })
     }
 
@@ -80,8 +76,8 @@ impl EntriesWriter {
         self.owners.finish()?;
         Ok(EntriesDocument {
             base: self.tags.finish()?,
-            added: 0,
-            dead: 0,
+            added: SectionDocument::default(),
+            dead: SectionDocument::default(),
             declared,
         })
     }
@@ -109,29 +105,37 @@ impl EntryTable {
         name: &'static str,
         document: &EntriesDocument,
     ) -> Result<Self, Error> {
-        let path = |name: String| directory.join(name);
+        let long = |_| Error::internal("a long column");
         let mut added = Zeroizing::new(Vec::with_capacity(
-            usize::try_from(document.added).map_err(|_| Error::internal("a long column"))?,
+            usize::try_from(document.added.len()).map_err(long)?,
         ));
-        Column::open(&path(added_name(name)), key, ADDED_BYTES, document.added)?.scan(
-            &mut |_, record| {
-                added.push(Entry {
-                    owner: number(record, 64),
-                    derived: derived(&record[..16], &record[16..64]),
-                });
-                Ok(())
-            },
-        )?;
+        read_section(directory, key, &document.added, &mut |record| {
+            let record: &[u8; ADDED_BYTES] = record.try_into().map_err(|_| malformed())?;
+            added.push(Entry {
+                owner: number(record, 64),
+                derived: derived(&record[..16], &record[16..64]),
+            });
+            Ok(())
+        })?;
+        let mut dead = Vec::with_capacity(usize::try_from(document.dead.len()).map_err(long)?);
+        read_section(directory, key, &document.dead, &mut |record| {
+            let id = record.try_into().map_err(|_| malformed())?;
+            dead.push(u32::from_be_bytes(id));
+            Ok(())
+        })?;
+        let open = |name: String, record, access| {
+            Column::open(&directory.join(name), key, record, access, document.base)
+        };
         Ok(Self {
             name,
             directory: directory.to_owned(),
             declared: document.declared,
             base: u32::try_from(document.base).map_err(|_| Error::internal("a long table"))?,
-            tags: Column::open_sorted(&path(tags_name(name)), key, 16, document.base)?,
-            secrets: Column::open(&path(secrets_name(name)), key, SECRETS_BYTES, document.base)?,
-            owners: Column::open(&path(owners_name(name)), key, 4, document.base)?,
+            tags: open(tags_name(name), 16, Access::BySearch)?,
+            secrets: open(secrets_name(name), SECRETS_BYTES, Access::ByNumber)?,
+            owners: open(owners_name(name), 4, Access::Through)?,
             added,
-            dead: read_numbers(&path(dead_name(name)), key, document.dead)?,
+            dead,
         })
     }
 
@@ -162,7 +166,7 @@ impl EntryTable {
     }
 
     /// Visits the live entries' ids and owners.
-    pub(crate) fn scan(&mut self, visit: &mut dyn FnMut(u32, u32)) -> Result<(), Error> {
+    pub(crate) fn scan(&mut self, mut visit: impl FnMut(u32, u32)) -> Result<(), Error> {
         let mut dead = self.dead.iter().copied().peekable();
         let mut live = |id: u32, owner: u32| {
             if dead.next_if_eq(&id).is_none() {
@@ -170,7 +174,7 @@ impl EntryTable {
             }
         };
         let mut id = 0;
-        self.owners.scan(&mut |_, record| {
+        self.owners.scan(|_, record| {
             live(id, number(record, 0));
             id += 1;
             Ok(())
@@ -182,25 +186,26 @@ impl EntryTable {
         Ok(())
     }
 
-    /// The live entry with this tag.
-    pub(crate) fn find(&mut self, tag: &[u8; 16]) -> Result<Option<Zeroizing<Entry>>, Error> {
+    /// The id of the live entry with this tag.
+    pub(crate) fn id(&mut self, tag: &[u8; 16]) -> Result<Option<u32>, Error> {
         if let Ok(place) = self
             .added
             .binary_search_by(|entry| entry.derived.tag.cmp(tag))
         {
             let id = self.base + u32::try_from(place).expect("at most 2^32 entries");
             if self.is_live(id) {
-                return Ok(Some(Zeroizing::new(self.added[place])));
+                return Ok(Some(id));
             }
         }
-        match self.tags.find(tag)? {
-            Some(id) => {
-                let id = u32::try_from(id).expect("at most 2^32 entries");
-                if !self.is_live(id) {
-                    return Ok(None);
-                }
-                self.entry(id).map(Some)
-            }
+        let id = self.tags.find(tag)?;
+        let id = id.map(|id| u32::try_from(id).expect("at most 2^32 entries"));
+        Ok(id.filter(|id| self.is_live(*id)))
+    }
+
+    /// The live entry with this tag.
+    pub(crate) fn find(&mut self, tag: &[u8; 16]) -> Result<Option<Zeroizing<Entry>>, Error> {
+        match self.id(tag)? {
+            Some(id) => self.entry(id).map(Some),
             None => Ok(None),
         }
     }
@@ -263,7 +268,7 @@ impl EntryTable {
     pub(crate) fn save(
         mut self,
         directory: &Path,
-        key: &StateKey,
+        beside: &mut BesideWriter,
     ) -> Result<EntriesDocument, Error> {
         // Those that are void go.
         self.add(&[]);
@@ -274,8 +279,7 @@ impl EntryTable {
         ] {
             link(&self.directory, directory, &name)?;
         }
-        let path = |name: String| directory.join(name);
-        let mut added = ColumnWriter::create(&path(added_name(self.name)), key, ADDED_BYTES)?;
+        let mut added = beside.section();
         for Entry { owner, derived } in self.added.iter() {
             added.push(&[
                 &derived.tag,
@@ -284,11 +288,15 @@ impl EntryTable {
                 &owner.to_be_bytes(),
             ])?;
         }
-        write_numbers(&path(dead_name(self.name)), key, &self.dead)?;
+        let added = added.finish()?;
+        let mut dead = beside.section();
+        for id in &self.dead {
+            dead.push(&[&id.to_be_bytes()])?;
+        }
         Ok(EntriesDocument {
             base: self.base.into(),
-            added: added.finish()?,
-            dead: self.dead.len() as u64,
+            added,
+            dead: dead.finish()?,
             declared: self.declared,
         })
     }
@@ -324,15 +332,12 @@ impl EntryTable {
         for entry in added {
             writer.push(entry, owner_now(entry.owner)?)?;
         }
-        write_nothing(directory, key, self.name)?;
         writer.finish(self.declared)
     }
 }
 
-/// Writes that nothing was added to a base, and nothing is dead.
-pub(crate) fn write_nothing(directory: &Path, key: &StateKey, name: &str) -> Result<(), Error> {
-    ColumnWriter::create(&directory.join(added_name(name)), key, ADDED_BYTES)?.finish()?;
-    write_numbers(&directory.join(dead_name(name)), key, &[])
+fn malformed() -> Error {
+    Error::internal("a kept entry is malformed")
 }
 
 fn derived(tag: &[u8], secrets: &[u8]) -> Derived {

@@ -10,7 +10,7 @@ use overlap_crypto::{
 };
 
 use super::{
-    entries::{EntriesWriter, EntryTable, write_nothing},
+    entries::{EntriesWriter, EntryTable},
     kept::{
         Binding, Document, EvaluatorDocument, MANIFEST, QUERIES, ReceiverDocument, StateFiles,
         TAGS, VERSION, destroy_keys,
@@ -197,24 +197,19 @@ impl Keeper {
         let mut documents = lock(&self.documents);
         if let Some((flow, columns)) = &self.receiving {
             let columns = lock(columns).take().ok_or_else(closed)?;
-            let sealed = flow.evaluator_labels.sealed_bytes();
-            write_nothing(directory, key, QUERIES)?;
             documents.receiver = Some(ReceiverDocument {
                 queries: columns.queries.finish(flow.queries)?,
-                published: columns
-                    .published
-                    .finish(directory, key, sealed, &[flow.session.0])?,
+                published: columns.published.finish(&[flow.session.0])?,
             });
         }
         if let Some((flow, tags)) = &self.evaluating {
             let tags = lock(tags).take().ok_or_else(closed)?;
-            write_nothing(directory, key, TAGS)?;
             documents.evaluator = Some(EvaluatorDocument {
                 tags: tags.finish(flow.tags)?,
             });
         }
         let own = lock(&self.own).take().ok_or_else(closed)?;
-        documents.links = Some(links.finish(directory, key)?);
+        documents.links = Some(links.finish()?);
         documents.totals = SharedTotals::of(graph);
         documents.own = own.finish(directory, key, (local, graph), salt, change_seq, see)?;
         if graph.disagreeing() > 0 {

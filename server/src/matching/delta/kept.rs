@@ -35,7 +35,7 @@ pub(crate) const QUERIES: &str = "queries";
 /// The table of published tags.
 pub(crate) const TAGS: &str = "tags";
 pub(super) const MANIFEST: &str = "manifest";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The directory of the state within that of a result.
 #[must_use]

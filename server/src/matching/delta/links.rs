@@ -1,13 +1,15 @@
 //! What makes the shared customers of the result: their links, by number, of the base and of the layer over it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    beside::{BesideWriter, SectionDocument, read_section},
+    maps::Map,
     sealed::{StateKey, link},
     texts::{TextWriter, Texts, TextsDocument},
 };
@@ -22,13 +24,12 @@ use crate::{
 };
 
 const BASE: &str = "links.base";
-const LAYER: &str = "links.layer";
 
 /// What the manifest keeps of the links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LinksDocument {
     base: TextsDocument,
-    layer: TextsDocument,
+    layer: SectionDocument,
 }
 
 /// Writes the links of shared customers by number.
@@ -46,10 +47,10 @@ impl LinksWriter {
     }
 
     /// Completes a base without a layer.
-    pub(crate) fn finish(self, directory: &Path, key: &StateKey) -> Result<LinksDocument, Error> {
+    pub(crate) fn finish(self) -> Result<LinksDocument, Error> {
         Ok(LinksDocument {
             base: self.0.finish()?,
-            layer: TextWriter::create(&directory.join(LAYER), key)?.finish()?,
+            layer: SectionDocument::default(),
         })
     }
 }
@@ -71,7 +72,7 @@ pub(crate) struct Links {
     /// Those of the layer by number.
     layer: BTreeMap<u32, Vec<Vec<u8>>>,
     /// In the layer: the shared customer of each of my customers.
-    of_customer: HashMap<u32, u32>,
+    of_customer: Map<u32, u32>,
 }
 
 impl Links {
@@ -80,14 +81,14 @@ impl Links {
         key: &StateKey,
         document: &LinksDocument,
     ) -> Result<Self, Error> {
-        let mut texts = Texts::open(&directory.join(LAYER), key, &document.layer)?;
         let mut layer: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
-        let mut of_customer = HashMap::new();
-        for at in 0..texts.len() {
-            let (number, record) = split(texts.get(at)?)?;
+        let mut of_customer = Map::default();
+        read_section(directory, key, &document.layer, &mut |text| {
+            let (number, record) = split(text)?;
             of_customer.insert(Link::parse(record)?.0.customer, number);
             layer.entry(number).or_default().push(record.to_vec());
-        }
+            Ok(())
+        })?;
         Ok(Self {
             directory: directory.to_owned(),
             document: document.clone(),
@@ -103,12 +104,17 @@ impl Links {
         Some(Place::Layer(u64::from(*number)))
     }
 
-    /// The links of a shared customer.
-    pub(crate) fn of(&mut self, place: Place) -> Result<Vec<Vec<u8>>, Error> {
+    /// Visits the links of a shared customer.
+    pub(crate) fn of(
+        &mut self,
+        place: Place,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let number = match place {
             Place::Layer(number) => {
                 let number = u32::try_from(number).map_err(|_| malformed())?;
-                return Ok(self.layer.get(&number).cloned().unwrap_or_default());
+                let records = self.layer.get(&number).into_iter().flatten();
+                return records.map(Vec::as_slice).try_for_each(visit);
             }
             Place::Base(number) => u32::try_from(number).map_err(|_| malformed())?,
         };
@@ -116,28 +122,27 @@ impl Links {
         let mut at = self
             .base
             .lower_bound(&number.to_be_bytes(), |text| &text[..key(text)])?;
-        let mut records = Vec::new();
         while at < self.base.len() {
             let (other, record) = split(self.base.get(at)?)?;
             if other != number {
                 break;
             }
-            records.push(record.to_vec());
+            visit(record)?;
             at += 1;
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Gives the links to the next run: those of the base, and of a layer whose shared customers come from `origins`.
     pub(crate) fn save(
         &self,
         directory: &Path,
-        key: &StateKey,
+        beside: &mut BesideWriter,
         origins: &[Origin],
         new: &[Vec<Vec<u8>>],
     ) -> Result<LinksDocument, Error> {
         link(&self.directory, directory, BASE)?;
-        let mut layer = TextWriter::create(&directory.join(LAYER), key)?;
+        let mut layer = beside.section();
         for (number, origin) in (0_u32..).zip(origins) {
             let records = match origin {
                 Origin::Before(before) => self.layer.get(before),
@@ -145,7 +150,7 @@ impl Links {
             };
             for record in records.ok_or_else(malformed)? {
                 let number = number.to_be_bytes();
-                layer.push(&number, &[&number, record])?;
+                layer.push(&[&number, record])?;
             }
         }
         Ok(LinksDocument {

@@ -3,6 +3,7 @@
 //! Rows and keys have numbers that hold from one merge of the state to the next: those of the base count up in the order of
 //! ids, and of salted hashes; later ones follow. Beside the base lies what changed since.
 
+mod find;
 mod merge;
 mod overlay;
 mod update;
@@ -20,11 +21,13 @@ use self::overlay::Overlay;
 pub(crate) use self::{
     merge::Renumbered,
     overlay::OverlayDocument,
-    update::{ChangedRow, Changes, ChosenKey, ReadKeys, Update},
+    update::{Changes, ChosenKey, ReadKeys, Update},
     writer::{OwnWriter, SeeKey},
 };
 use super::{
-    column::{Column, SEARCH_BYTES, array, number},
+    beside::BesideWriter,
+    column::{Access, Column, SEARCH_BYTES, array, number},
+    maps::Map,
     sealed::{StateKey, link},
     texts::{Texts, TextsDocument},
 };
@@ -192,6 +195,17 @@ pub(crate) struct Own {
     groups: Column,
     references: Column,
     overlay: Overlay,
+    /// The references of the base that were looked up: a run asks for most of them several times.
+    known: Map<u32, BaseReference>,
+}
+
+/// What a key of the base stood for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct BaseReference {
+    reference: Reference,
+    /// The shared customer that its customer was in, or [`NONE`].
+    component: u32,
+    key_type: KeyType,
 }
 
 impl Own {
@@ -200,13 +214,16 @@ impl Own {
         key: &StateKey,
         document: &OwnDocument,
     ) -> Result<Self, Error> {
-        let path = |name| directory.join(name);
+        let open = |name, record, access, records| {
+            Column::open(&directory.join(name), key, record, access, records)
+        };
         Ok(Self {
-            rows: Texts::open(&path(ROWS), key, &document.rows)?,
-            keys: Column::open_sorted(&path(KEYS), key, KEY_BYTES, document.keys)?,
-            groups: Column::open_sorted(&path(GROUPS), key, KEY_BYTES, document.groups)?,
-            references: Column::open(&path(REFERENCES), key, REFERENCE_BYTES, document.keys)?,
+            rows: Texts::open(&directory.join(ROWS), key, &document.rows)?,
+            keys: open(KEYS, KEY_BYTES, Access::BySearch, document.keys)?,
+            groups: open(GROUPS, KEY_BYTES, Access::BySearch, document.groups)?,
+            references: open(REFERENCES, REFERENCE_BYTES, Access::ByNumber, document.keys)?,
             overlay: Overlay::open(directory, key, &document.overlay)?,
+            known: Map::default(),
             directory: directory.to_owned(),
             document: document.clone(),
         })
@@ -216,7 +233,7 @@ impl Own {
     pub(crate) fn save(
         &self,
         directory: &Path,
-        key: &StateKey,
+        beside: &mut BesideWriter,
         change_seq: u64,
     ) -> Result<OwnDocument, Error> {
         for name in [ROWS, KEYS, GROUPS, REFERENCES] {
@@ -224,7 +241,7 @@ impl Own {
         }
         Ok(OwnDocument {
             change_seq,
-            overlay: self.overlay.save(directory, key)?,
+            overlay: self.overlay.save(beside)?,
             ..self.document.clone()
         })
     }
@@ -324,7 +341,7 @@ impl Own {
         if let Some(changed) = self.overlay.references.get(&key) {
             return Ok(changed.reference);
         }
-        Ok(Some(self.base_reference(key)?.0))
+        Ok(Some(self.base_reference(key)?.reference))
     }
 
     /// A key as the records of a run carry it; `None` if it is not usable.
@@ -333,21 +350,31 @@ impl Own {
             let reference = changed.reference;
             return Ok(reference.map(|reference| reference.of_key(key, changed.key_type)));
         }
-        let (reference, _) = self.base_reference(key)?;
-        let record = self.references.get(key.into())?;
-        let key_type = KeyType::from_code(record[REFERENCE_BYTES - 1]).ok_or_else(malformed)?;
-        Ok(Some(reference.of_key(key, key_type)))
+        let base = self.base_reference(key)?;
+        Ok(Some(base.reference.of_key(key, base.key_type)))
     }
 
-    /// What a key of the base stood for, and the component of that customer.
-    fn base_reference(&mut self, key: u32) -> Result<(Reference, u32), Error> {
+    /// What a key of the base stood for.
+    fn base_reference(&mut self, key: u32) -> Result<BaseReference, Error> {
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        let found = self.read_reference(key)?;
+        self.known.insert(key, found);
+        Ok(found)
+    }
+
+    fn read_reference(&mut self, key: u32) -> Result<BaseReference, Error> {
         let record = self.references.get(key.into())?;
-        let reference = Reference {
-            customer: number(record, 0),
-            stage: record[4],
-            handle: array(&record[5..5 + HANDLE_BYTES]),
-        };
-        Ok((reference, number(record, 5 + HANDLE_BYTES)))
+        Ok(BaseReference {
+            reference: Reference {
+                customer: number(record, 0),
+                stage: record[4],
+                handle: array(&record[5..5 + HANDLE_BYTES]),
+            },
+            component: number(record, 5 + HANDLE_BYTES),
+            key_type: KeyType::from_code(record[REFERENCE_BYTES - 1]).ok_or_else(malformed)?,
+        })
     }
 
     /// The component of the base that a key's customer was in, if neither has changed since.
@@ -355,7 +382,7 @@ impl Own {
         if self.overlay.references.contains_key(&key) || key >= self.base_keys()? {
             return Ok(None);
         }
-        let (_, component) = self.base_reference(key)?;
+        let component = self.base_reference(key)?.component;
         Ok((component != NONE).then_some(component))
     }
 

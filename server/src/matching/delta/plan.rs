@@ -1,7 +1,7 @@
 //! What a delta run has to send: decided from the last run's state before the hello.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,6 +11,7 @@ use super::{
     entries::EntryTable,
     kept::{Kept, QUERIES, TAGS},
     links::Links,
+    maps::Set,
     own::{ChosenKey, Own, ReadKeys, Reference, Update},
 };
 use crate::{
@@ -103,7 +104,7 @@ pub(crate) struct QueryPlan {
     /// Every query of the epoch that holds.
     pub(crate) table: EntryTable,
     /// The tags of keys that were queried before and are looked at again, by key.
-    pub(crate) tags: BTreeMap<u32, [u8; 16]>,
+    pub(crate) tags: Vec<(u32, [u8; 16])>,
     /// Keys that no run of the epoch has queried, or that were dropped since, in random order.
     pub(crate) new: VecDeque<ChosenKey>,
     /// Their padded number, by tier.
@@ -206,9 +207,9 @@ impl DeltaPlan {
 #[derive(Default)]
 struct Changed {
     new: Vec<u32>,
-    gone: HashSet<u32>,
+    gone: Set<u32>,
     /// Those that stay, but whose customer is something else now.
-    relabelled: HashSet<u32>,
+    relabelled: Set<u32>,
     /// Every one that was sent before and is looked at again.
     sent: Vec<u32>,
 }
@@ -248,7 +249,7 @@ impl Changed {
             sent.insert(*key);
         }
         let mut entries = Vec::with_capacity(self.sent.len());
-        table.scan(&mut |id, owner| {
+        table.scan(|id, owner| {
             if (owner as usize) < bound && sent.contains(owner) {
                 entries.push((id, owner));
             } else if owner == PADDING
@@ -283,9 +284,9 @@ impl QueryPlan {
             return Ok(None);
         }
         let entries = changed.entries(&mut table, None)?;
-        let mut tags = BTreeMap::new();
+        let mut tags = Vec::with_capacity(entries.len());
         for (id, key) in &entries {
-            tags.insert(*key, table.tag(*id)?);
+            tags.push((*key, table.tag(*id)?));
         }
         let gone = entries.iter().filter(|(_, key)| changed.gone.contains(key));
         table.remove(gone.map(|(id, _)| *id));
@@ -329,7 +330,7 @@ impl TagPlan {
         }
         let mut paddings = Vec::new();
         let entries = changed.entries(&mut table, Some(&mut paddings))?;
-        let of = |keys: &HashSet<u32>| -> Vec<u32> {
+        let of = |keys: &Set<u32>| -> Vec<u32> {
             let chosen = entries.iter().filter(|(_, key)| keys.contains(key));
             chosen.map(|(id, _)| *id).collect()
         };
@@ -379,11 +380,11 @@ fn choose_unchanged(
     wanted: u64,
     below: &mut dyn FnMut(u64) -> u64,
 ) -> Result<(), Error> {
-    let mut taken: HashSet<u32> = chosen.iter().copied().collect();
+    let mut taken: Set<u32> = chosen.iter().copied().collect();
     let left = table.live().saturating_sub(taken.len() as u64);
     if wanted.saturating_mul(4) >= left {
         let mut among = Vec::new();
-        table.scan(&mut |id, _| {
+        table.scan(|id, _| {
             if !taken.contains(&id) {
                 among.push(id);
             }

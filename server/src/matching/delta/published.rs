@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    column::{Column, ColumnWriter, array, number},
+    column::{Access, Column, ColumnWriter, array, number},
     sealed::{StateKey, link},
 };
 use crate::error::Error;
@@ -41,8 +41,13 @@ impl PublishedWriter {
         sealed_bytes: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
-            tags: ColumnWriter::create_sorted(&directory.join(TAGS), key, 16)?,
-            labels: ColumnWriter::create(&directory.join(LABELS), key, 4 + sealed_bytes)?,
+            tags: ColumnWriter::create(&directory.join(TAGS), key, 16, Access::BySearch)?,
+            labels: ColumnWriter::create(
+                &directory.join(LABELS),
+                key,
+                4 + sealed_bytes,
+                Access::Through,
+            )?,
         })
     }
 
@@ -58,15 +63,8 @@ impl PublishedWriter {
     }
 
     /// Completes a base whose labels these sessions sealed.
-    pub(crate) fn finish(
-        self,
-        directory: &Path,
-        key: &StateKey,
-        sealed_bytes: usize,
-        sessions: &[[u8; 32]],
-    ) -> Result<PublishedDocument, Error> {
+    pub(crate) fn finish(self, sessions: &[[u8; 32]]) -> Result<PublishedDocument, Error> {
         self.labels.finish()?;
-        changes_writer(directory, key, sealed_bytes)?.finish()?;
         Ok(PublishedDocument {
             base: self.tags.finish()?,
             changes: 0,
@@ -80,7 +78,8 @@ fn changes_writer(
     key: &StateKey,
     sealed_bytes: usize,
 ) -> Result<ColumnWriter, Error> {
-    ColumnWriter::create_sorted(&directory.join(CHANGES), key, CHANGE_BYTES + sealed_bytes)
+    let path = directory.join(CHANGES);
+    ColumnWriter::create(&path, key, CHANGE_BYTES + sealed_bytes, Access::BySearch)
 }
 
 /// What a run publishes and removes, each by tag.
@@ -132,8 +131,32 @@ pub(crate) struct Published {
     sealed_bytes: usize,
     tags: Column,
     labels: Column,
-    changes: Column,
+    /// Present if there are any.
+    changes: Option<Column>,
     sessions: Vec<[u8; 32]>,
+}
+
+/// Where the label of a published tag is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LabelPlace {
+    Base(u64),
+    Changed(u64),
+}
+
+fn open_changes(
+    directory: &Path,
+    key: &StateKey,
+    sealed_bytes: usize,
+    count: u64,
+) -> Result<Column, Error> {
+    let path = directory.join(CHANGES);
+    Column::open(
+        &path,
+        key,
+        CHANGE_BYTES + sealed_bytes,
+        Access::BySearch,
+        count,
+    )
 }
 
 impl Published {
@@ -152,62 +175,70 @@ impl Published {
         Ok(Self {
             directory: directory.to_owned(),
             sealed_bytes,
-            tags: Column::open_sorted(&directory.join(TAGS), key, 16, document.base)?,
+            tags: Column::open(
+                &directory.join(TAGS),
+                key,
+                16,
+                Access::BySearch,
+                document.base,
+            )?,
             labels: Column::open(
                 &directory.join(LABELS),
                 key,
                 4 + sealed_bytes,
+                Access::Through,
                 document.base,
             )?,
-            changes: Column::open_sorted(
-                &directory.join(CHANGES),
-                key,
-                CHANGE_BYTES + sealed_bytes,
-                document.changes,
-            )?,
+            changes: (document.changes > 0)
+                .then(|| open_changes(directory, key, sealed_bytes, document.changes))
+                .transpose()?,
             sessions: sessions.collect::<Result<_, Error>>()?,
         })
     }
 
+    fn changed(&self) -> u64 {
+        self.changes.as_ref().map_or(0, Column::len)
+    }
+
     /// Tags that were ever published: more cannot be removed.
-    pub(crate) const fn ever(&self) -> u64 {
-        self.tags.len() + self.changes.len()
+    pub(crate) fn ever(&self) -> u64 {
+        self.tags.len() + self.changed()
     }
 
     /// How much lies beside the base, and how large that is.
-    pub(crate) const fn share(&self) -> (u64, u64) {
-        (self.changes.len(), self.tags.len())
+    pub(crate) fn share(&self) -> (u64, u64) {
+        (self.changed(), self.tags.len())
     }
 
-    /// A tag's sealed label, and the session that sealed it; `None` if it is not published or void.
-    pub(crate) fn label(&mut self, tag: &[u8; 16]) -> Result<Option<SessionLabel<'_>>, Error> {
-        let session_of = |session: u32| {
-            let session = self.sessions.get(session as usize).copied();
-            session.ok_or_else(|| Error::internal("a label of an unknown session"))
-        };
-        if let Some(at) = self.changes.find(tag)? {
-            let record = self.changes.get(at)?;
-            let session = number(record, 16);
-            if session == REMOVED {
-                return Ok(None);
-            }
-            return Ok(Some((session_of(session)?, &record[CHANGE_BYTES..])));
+    /// Where the label of a tag is; `None` if it is not published or void.
+    pub(crate) fn find(&mut self, tag: &[u8; 16]) -> Result<Option<LabelPlace>, Error> {
+        if let Some(changes) = &mut self.changes
+            && let Some(at) = changes.find(tag)?
+        {
+            let is_void = number(changes.get(at)?, 16) == REMOVED;
+            return Ok((!is_void).then_some(LabelPlace::Changed(at)));
         }
-        match self.tags.find(tag)? {
-            Some(at) => {
+        Ok(self.tags.find(tag)?.map(LabelPlace::Base))
+    }
+
+    /// The sealed label at a place, and the session that sealed it.
+    pub(crate) fn label(&mut self, place: LabelPlace) -> Result<SessionLabel<'_>, Error> {
+        let (session, label) = match (place, &mut self.changes) {
+            (LabelPlace::Base(at), _) => {
                 let record = self.labels.get(at)?;
-                Ok(Some((session_of(number(record, 0))?, &record[4..])))
+                (number(record, 0), &record[4..])
             }
-            None => Ok(None),
-        }
-    }
-
-    /// Whether a tag is published.
-    pub(crate) fn contains(&mut self, tag: &[u8; 16]) -> Result<bool, Error> {
-        if let Some(at) = self.changes.find(tag)? {
-            return Ok(number(self.changes.get(at)?, 16) != REMOVED);
-        }
-        Ok(self.tags.find(tag)?.is_some())
+            (LabelPlace::Changed(at), Some(changes)) => {
+                let record = changes.get(at)?;
+                (number(record, 16), &record[CHANGE_BYTES..])
+            }
+            (LabelPlace::Changed(_), None) => {
+                return Err(Error::internal("a label among changes that there are not"));
+            }
+        };
+        let session = self.sessions.get(session as usize).copied();
+        let session = session.ok_or_else(|| Error::internal("a label of an unknown session"))?;
+        Ok((session, label))
     }
 
     /// The table of the next run in its directory: this one, and what `session` published and removed.
@@ -248,12 +279,7 @@ impl Published {
             records.push(&[tag, &session.to_be_bytes(), sealed])
         })?;
         let count = records.finish()?;
-        let mut changes = Column::open_sorted(
-            &scratch.join(CHANGES),
-            key,
-            CHANGE_BYTES + self.sealed_bytes,
-            count,
-        )?;
+        let mut changes = open_changes(scratch, key, self.sealed_bytes, count)?;
         let mut writer = PublishedWriter::create(directory, key, self.sealed_bytes)?;
         let mut next = 0;
         let mut change = |until: Option<&[u8; 16]>, writer: &mut PublishedWriter| {
@@ -282,7 +308,7 @@ impl Published {
             }
         }
         change(None, &mut writer)?;
-        writer.finish(directory, key, self.sealed_bytes, &self.sessions)
+        writer.finish(&self.sessions)
     }
 
     /// Visits what was changed since the base, by tag; what the newest session says counts.
@@ -299,10 +325,9 @@ impl Published {
         let mut removed = now.removed.iter().peekable();
         let mut before = 0;
         loop {
-            let old = if before < self.changes.len() {
-                Some(self.changes.get(before)?)
-            } else {
-                None
+            let old = match &mut self.changes {
+                Some(changes) if before < changes.len() => Some(changes.get(before)?),
+                _ => None,
             };
             let tags = [
                 old.map(|record| array(&record[..16])),

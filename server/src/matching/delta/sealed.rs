@@ -23,8 +23,10 @@ use crate::{
     },
 };
 
-/// Plain bytes of a block, about: one is opened for every record that is looked up by itself.
+/// Plain bytes of a block of what is read from end to end, about.
 pub(super) const BLOCK_BYTES: usize = 1 << 12;
+/// Plain bytes of a block of what is looked up, about: one is opened for every record that is looked up by itself.
+pub(super) const SMALL_BLOCK_BYTES: usize = 1 << 10;
 pub(super) const SALT_BYTES: usize = 16;
 pub(super) const TAG_BYTES: usize = 16;
 /// Bytes that are fetched at a time, at most.
@@ -112,6 +114,11 @@ impl BlockWriter {
         Ok(())
     }
 
+    /// Number of blocks so far.
+    pub(super) const fn len(&self) -> u64 {
+        self.blocks
+    }
+
     /// Completes the file.
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.file.flush().map_err(|error| disk(&self.path, &error))
@@ -173,7 +180,8 @@ impl BlockReader {
         let fetched_end = *first + fetched.len() as u64;
         if start < *first || end > fetched_end {
             // Close behind what was fetched: twice as much this time.
-            let follows = start >= *first && start < fetched_end + length as u64;
+            let close = fetched.len().max(length) as u64;
+            let follows = start >= *first && start < fetched_end + close;
             let more = if follows { 2 * fetched.len() } else { 0 };
             let left = usize::try_from(self.bytes.saturating_sub(start)).unwrap_or(usize::MAX);
             let wanted = more.min(MOST_FETCHED).min(left).max(length);

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
+    rc::Rc,
 };
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     links::Links,
+    maps::{Map, Set},
     own::{Own, Reference, Update},
 };
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
     matching::{spool::Sorter, terms::RunTerms},
     overlap::{
         graph::{Edge, EdgeKey, Graph, Handle, Link},
-        layer::NewShared,
+        layer::{Id, NewShared},
         part::Column,
         reader::{Place, ResultSet},
         writer::{join_texts, search_text},
@@ -75,7 +77,7 @@ struct Said {
 
 /// What the flows of a run found: what is said of keys now, by key.
 #[derive(Default)]
-pub(crate) struct EdgeChanges(BTreeMap<EdgeKey, Option<Said>>);
+pub(crate) struct EdgeChanges(Map<EdgeKey, Option<Said>>);
 
 impl EdgeChanges {
     /// A key matches, and this is said of it; nothing if that is unusable.
@@ -91,6 +93,14 @@ impl EdgeChanges {
     /// A key does not match any more.
     pub(crate) fn end(&mut self, key: EdgeKey) {
         self.0.insert(key, None);
+    }
+
+    /// What is said, by key.
+    fn by_key(&self) -> Vec<(EdgeKey, Option<&Said>)> {
+        let said = self.0.iter().map(|(key, said)| (*key, said.as_ref()));
+        let mut said: Vec<_> = said.collect();
+        said.sort_unstable_by_key(|(key, _)| *key);
+        said
     }
 }
 
@@ -110,7 +120,8 @@ pub(crate) struct Joining<'a> {
 
 /// What becomes of the shared customers.
 pub(crate) struct SharedUpdate {
-    pub(crate) gone: BTreeSet<Place>,
+    /// Ascending.
+    pub(crate) gone: Vec<Place>,
     /// By id.
     pub(crate) new: Vec<NewShared>,
     /// The links of each.
@@ -129,19 +140,20 @@ pub(crate) struct SharedUpdate {
 /// The shared customers that a change concerns, as they were.
 #[derive(Default)]
 struct Before {
-    places: BTreeSet<Place>,
+    /// Ascending.
+    places: Vec<Place>,
     /// Those that may be as they were but for the links, by the id of the naming row.
-    stored: HashMap<Vec<u8>, Unchanged>,
+    stored: HashMap<Id, Unchanged>,
     /// When the shared customer of a row was first matched, by the row's id.
-    first_matched: HashMap<Vec<u8>, i64>,
+    first_matched: HashMap<Id, i64>,
     /// The rows of my customers that did not change, the naming one first.
-    rows: HashMap<u32, Vec<Vec<u8>>>,
-    keys: BTreeSet<u32>,
+    rows: Map<u32, Vec<Id>>,
+    keys: Set<u32>,
 }
 
 /// What a shared customer was called.
 struct Unchanged {
-    ids: Vec<Vec<u8>>,
+    ids: Vec<Id>,
     name: String,
     text: Vec<u8>,
 }
@@ -165,18 +177,19 @@ impl Joining<'_> {
         links: &mut Links,
         changes: &EdgeChanges,
     ) -> Result<SharedUpdate, Error> {
+        let said = changes.by_key();
         let mut before = Before {
-            places: self.concerned(own, links, changes)?,
+            places: self.concerned(own, links, &said)?,
             ..Before::default()
         };
         let mut totals = self.totals.clone();
         let mut cells: BTreeMap<(u8, u8), u64> = totals.cells.iter().copied().collect();
         let mut edges =
             self.take_apart(own, links, changes, &mut before, &mut cells, &mut totals)?;
-        let bad_labels = self.add(own, changes, &mut edges)?;
+        let bad_labels = self.add(own, &said, &mut edges)?;
 
         let customers = self.customers(own, &mut before, &edges)?;
-        let number_of: HashMap<u32, u32> = customers
+        let number_of: Map<u32, u32> = customers
             .iter()
             .map(|customer| customer.row)
             .zip(0..)
@@ -213,7 +226,7 @@ impl Joining<'_> {
         {
             *total += count;
         }
-        let mut keys = BTreeSet::new();
+        let mut keys = Set::default();
         let new = self.describe(&graph, &customers, &before, &found)?;
         for record in found.iter_mut().flatten() {
             let (link, listed, _) = Link::parse(record)?;
@@ -231,13 +244,16 @@ impl Joining<'_> {
             handles.push((*handle, u32::from_be_bytes(place)));
         }
         handles.dedup();
-        let mut matched = Vec::new();
-        for key in keys.symmetric_difference(&before.keys) {
-            let hash = match self.update.key(*key) {
+        let differing = keys.symmetric_difference(&before.keys);
+        let mut differing: Vec<u32> = differing.copied().collect();
+        differing.sort_unstable();
+        let mut matched = Vec::with_capacity(differing.len());
+        for key in differing {
+            let hash = match self.update.key(key) {
                 Some(update) => update.hash,
-                None => own.hash(*key)?,
+                None => own.hash(key)?,
             };
-            matched.push((hash, keys.contains(key)));
+            matched.push((hash, keys.contains(&key)));
         }
         matched.sort_unstable();
         Ok(SharedUpdate {
@@ -257,17 +273,17 @@ impl Joining<'_> {
         &self,
         own: &mut Own,
         links: &Links,
-        changes: &EdgeChanges,
-    ) -> Result<BTreeSet<Place>, Error> {
-        let mut places = BTreeSet::new();
+        said: &[(EdgeKey, Option<&Said>)],
+    ) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::new();
         let layer = self.previous.layer.as_ref();
         let mut take = |own: &mut Own, key: u32, reference: Reference| {
             if let Some(place) = links.in_layer(reference.customer) {
-                places.insert(place);
+                places.push(place);
             } else if let Some(number) = own.component(key)? {
                 let number = u64::from(number);
                 if !layer.is_some_and(|layer| layer.hides(number)) {
-                    places.insert(Place::Base(number));
+                    places.push(Place::Base(number));
                 }
             }
             Ok::<_, Error>(())
@@ -277,16 +293,20 @@ impl Joining<'_> {
                 take(own, update.number, before)?;
             }
         }
-        let mut handles = BTreeSet::new();
-        for (key, said) in &changes.0 {
+        let mut handles = Vec::new();
+        for (key, said) in said {
             if self.update.key(key.number).is_none()
                 && let Some(reference) = own.reference(key.number)?
             {
                 take(own, key.number, reference)?;
             }
-            handles.extend(said.as_ref().map(|said| said.pseudonym));
+            handles.extend(said.map(|said| said.pseudonym));
         }
+        handles.sort_unstable();
+        handles.dedup();
         self.previous.places_of_handles(&handles, &mut places)?;
+        places.sort_unstable();
+        places.dedup();
         Ok(places)
     }
 
@@ -316,7 +336,7 @@ impl Joining<'_> {
         };
         let mut partners: HashMap<Handle, (u8, bool)> = HashMap::new();
         // Shared customers of several of mine, of which it has to be found out whose rows are whose.
-        let mut several: Vec<Vec<u8>> = Vec::new();
+        let mut several: Vec<Id> = Vec::new();
         let changed: HashSet<&[u8]> = self
             .update
             .rows()
@@ -328,10 +348,12 @@ impl Joining<'_> {
             let (column, stored, text) = reader.at(*place)?;
             let count = cells.entry((column.mine, column.theirs)).or_default();
             *count = count.checked_sub(1).ok_or_else(incomplete)?;
-            let mut customers = BTreeSet::new();
-            for record in links.of(*place)? {
-                let (link, keys, fields) = Link::parse(&record)?;
-                customers.insert(link.customer);
+            let mut customer = None;
+            let mut is_several = false;
+            links.of(*place, &mut |record| {
+                let (link, keys, fields) = Link::parse(record)?;
+                is_several |= customer.is_some_and(|other| other != link.customer);
+                customer = Some(link.customer);
                 let partner = partners.entry(link.handle).or_insert((link.theirs, false));
                 partner.1 |= self.terms.mine.tier(link.mine) == Tier::List;
                 edges.fields.push(fields.to_vec());
@@ -353,28 +375,31 @@ impl Joining<'_> {
                             .push((key, key_type, link, edges.fields.len() - 1));
                     }
                 }
-            }
-            let ids: Vec<Vec<u8>> = stored.ids.into_iter().map(String::into_bytes).collect();
+                Ok(())
+            })?;
+            let ids = stored.ids.into_iter().map(|id| Id::from(id.into_bytes()));
+            let ids: Vec<Id> = ids.collect();
             for id in &ids {
                 before
                     .first_matched
-                    .insert(id.clone(), column.first_matched);
+                    .insert(Rc::clone(id), column.first_matched);
             }
-            match customers.first() {
-                Some(customer) if customers.len() == 1 => {
-                    if self.update.id(*customer).is_none() {
-                        before.rows.insert(*customer, ids.clone());
+            match customer {
+                Some(customer) if !is_several => {
+                    if self.update.id(customer).is_none() {
+                        before.rows.insert(customer, ids.clone());
                     }
                 }
                 _ => several.extend(ids.iter().cloned()),
             }
-            if !ids.iter().any(|id| changed.contains(id.as_slice())) {
+            if !ids.iter().any(|id| changed.contains(&**id)) {
                 let unchanged = Unchanged {
                     name: stored.name,
                     text,
                     ids,
                 };
-                before.stored.insert(unchanged.ids[0].clone(), unchanged);
+                let naming = unchanged.ids.first().ok_or_else(incomplete)?;
+                before.stored.insert(Rc::clone(naming), unchanged);
             }
         }
         for (stage, is_mutual) in partners.into_values() {
@@ -385,19 +410,24 @@ impl Joining<'_> {
             }
         }
         several.sort_unstable();
-        let ids: Vec<&[u8]> = several.iter().map(Vec::as_slice).collect();
+        let ids: Vec<&[u8]> = several.iter().map(|id| &**id).collect();
         for (id, customer) in own.customers_of(&ids)? {
             if self.update.id(customer).is_none() {
-                before.rows.entry(customer).or_default().push(id);
+                before.rows.entry(customer).or_default().push(id.into());
             }
         }
         Ok(edges)
     }
 
     /// Adds what is said anew, and returns how much of it is unusable.
-    fn add(&self, own: &mut Own, changes: &EdgeChanges, edges: &mut Edges) -> Result<u64, Error> {
+    fn add(
+        &self,
+        own: &mut Own,
+        said: &[(EdgeKey, Option<&Said>)],
+        edges: &mut Edges,
+    ) -> Result<u64, Error> {
         let mut bad = 0;
-        for (key, said) in &changes.0 {
+        for (key, said) in said {
             let Some(said) = said else { continue };
             let found = self.update.key_ref(own, key.number)?;
             let found = found.ok_or_else(incomplete)?;
@@ -426,17 +456,16 @@ impl Joining<'_> {
         before: &mut Before,
         edges: &Edges,
     ) -> Result<Vec<Customer>, Error> {
-        let rows: BTreeSet<u32> = edges
-            .edges
-            .iter()
-            .map(|(_, _, link, _)| link.customer)
-            .collect();
-        let mut touched: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
+        let rows = edges.edges.iter().map(|(_, _, link, _)| link.customer);
+        let mut rows: Vec<u32> = rows.collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let mut touched: Map<u32, Vec<Id>> = Map::default();
         for (row, id, _) in self.update.rows() {
             if let Some(customer) = self.update.customer(row)
-                && rows.contains(&customer)
+                && rows.binary_search(&customer).is_ok()
             {
-                touched.entry(customer).or_default().push(id.to_vec());
+                touched.entry(customer).or_default().push(id.into());
             }
         }
         let mut customers = Vec::with_capacity(rows.len());
@@ -444,7 +473,7 @@ impl Joining<'_> {
         for row in rows {
             let customer = if let Some(id) = self.update.id(row) {
                 let ids = touched.remove(&row).ok_or_else(incomplete)?;
-                Customer::new(row, id.to_vec(), ids)
+                Customer::new(row, id.into(), ids)
             } else if let Some(ids) = before.rows.remove(&row) {
                 Customer::new(row, own_id(own, row, &ids)?, ids)
             } else {
@@ -455,7 +484,8 @@ impl Joining<'_> {
             customers.push(customer);
         }
         for (row, ids) in own.rows_of(&alone)? {
-            let id = own.id(row)?.into_bytes();
+            let id = own.id(row)?.into_bytes().into();
+            let ids = ids.into_iter().map(Id::from).collect();
             customers.push(Customer::new(row, id, ids));
         }
         customers.sort_by(|one, other| one.id.cmp(&other.id));
@@ -472,7 +502,7 @@ impl Joining<'_> {
     ) -> Result<Vec<NewShared>, Error> {
         let mut new = Vec::with_capacity(links.len());
         // The rows that have to be looked up, and what they are called.
-        let mut names: BTreeMap<Vec<u8>, (String, Vec<u8>)> = BTreeMap::new();
+        let mut names: BTreeMap<Id, (String, Vec<u8>)> = BTreeMap::new();
         let mut components = graph.components()?;
         for records in links {
             let found = components.next_component()?.ok_or_else(incomplete)?;
@@ -481,22 +511,22 @@ impl Joining<'_> {
             let mut ids = BTreeSet::new();
             for record in records {
                 let customer = &customers[Link::parse(record)?.0.customer as usize];
-                ids.extend(customer.ids.iter().cloned());
+                ids.extend(customer.ids.iter().map(Rc::clone));
             }
             ids.remove(&naming.id);
-            let ids: Vec<Vec<u8>> = std::iter::once(naming.id.clone()).chain(ids).collect();
+            let ids: Vec<Id> = std::iter::once(Rc::clone(&naming.id)).chain(ids).collect();
             let now = self.now.as_second();
             let first_matched = ids
                 .iter()
                 .map(|id| before.first_matched.get(id).copied().unwrap_or(now))
                 .min();
             let unchanged = before.stored.get(&naming.id).filter(|stored| {
-                let mut were: Vec<&Vec<u8>> = stored.ids[1..].iter().collect();
+                let mut were: Vec<&Id> = stored.ids[1..].iter().collect();
                 were.sort_unstable();
                 were.into_iter().eq(&ids[1..])
             });
             if unchanged.is_none() {
-                names.extend(ids.iter().map(|id| (id.clone(), Default::default())));
+                names.extend(ids.iter().map(|id| (Rc::clone(id), Default::default())));
             }
             new.push(NewShared {
                 column: Column {
@@ -530,10 +560,10 @@ impl Joining<'_> {
     }
 
     /// What rows are called now; a row that was deleted since the run read it has no name.
-    fn look_up(&self, names: &mut BTreeMap<Vec<u8>, (String, Vec<u8>)>) -> Result<(), Error> {
+    fn look_up(&self, names: &mut BTreeMap<Id, (String, Vec<u8>)>) -> Result<(), Error> {
         let ids: Vec<String> = names
             .keys()
-            .map(|id| String::from_utf8(id.clone()).map_err(|_| incomplete()))
+            .map(|id| String::from_utf8(id.to_vec()).map_err(|_| incomplete()))
             .collect::<Result<_, _>>()?;
         self.store.read_blocking(|connection| {
             searchable(
@@ -541,7 +571,7 @@ impl Joining<'_> {
                 &mut ids.iter().map(String::as_str),
                 &mut |row| {
                     let text = search_text(row.name, &row.domains()?.join("\n"));
-                    names.insert(row.id.as_bytes().to_vec(), (row.name.to_owned(), text));
+                    names.insert(row.id.as_bytes().into(), (row.name.to_owned(), text));
                     Ok(())
                 },
             )
@@ -550,10 +580,10 @@ impl Joining<'_> {
 }
 
 /// The id of a customer's naming row, among those of its rows if there is but one.
-fn own_id(own: &mut Own, row: u32, ids: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
+fn own_id(own: &mut Own, row: u32, ids: &[Id]) -> Result<Id, Error> {
     match ids {
-        [id] => Ok(id.clone()),
-        _ => Ok(own.id(row)?.into_bytes()),
+        [id] => Ok(Rc::clone(id)),
+        _ => Ok(own.id(row)?.into_bytes().into()),
     }
 }
 
@@ -561,13 +591,13 @@ fn own_id(own: &mut Own, row: u32, ids: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
 struct Customer {
     /// Its naming row, and that row's id.
     row: u32,
-    id: Vec<u8>,
+    id: Id,
     /// All its rows.
-    ids: Vec<Vec<u8>>,
+    ids: Vec<Id>,
 }
 
 impl Customer {
-    const fn new(row: u32, id: Vec<u8>, ids: Vec<Vec<u8>>) -> Self {
+    const fn new(row: u32, id: Id, ids: Vec<Id>) -> Self {
         Self { row, id, ids }
     }
 }

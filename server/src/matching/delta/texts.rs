@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sealed::{BLOCK_BYTES, BlockReader, BlockWriter, StateKey, TAG_BYTES, damaged};
+use super::sealed::{BlockReader, BlockWriter, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES, damaged};
 use crate::error::Error;
 
 /// The longest text.
@@ -16,13 +16,6 @@ pub(crate) const MAX_TEXT_BYTES: usize = u16::MAX as usize;
 pub(crate) struct TextsDocument {
     records: u64,
     index_bytes: u64,
-}
-
-impl TextsDocument {
-    /// Number of texts.
-    pub(crate) const fn len(&self) -> u64 {
-        self.records
-    }
 }
 
 /// Writes texts of up to [`MAX_TEXT_BYTES`] one after the other. The index says of each block how many bytes and texts it
@@ -40,7 +33,7 @@ impl TextWriter {
     pub(crate) fn create(path: &Path, key: &StateKey) -> Result<Self, Error> {
         Ok(Self {
             blocks: BlockWriter::create(path, key)?,
-            block: Zeroizing::new(Vec::with_capacity(BLOCK_BYTES)),
+            block: Zeroizing::new(Vec::with_capacity(SMALL_BLOCK_BYTES)),
             in_block: 0,
             index: Zeroizing::default(),
             records: 0,
@@ -52,7 +45,7 @@ impl TextWriter {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
         let long = || Error::internal("a long text");
         let length = u16::try_from(bytes).map_err(|_| long())?;
-        if self.block.len() + 2 + bytes > BLOCK_BYTES && !self.block.is_empty() {
+        if self.block.len() + 2 + bytes > SMALL_BLOCK_BYTES && !self.block.is_empty() {
             self.flush()?;
         }
         if self.block.is_empty() {
@@ -97,14 +90,15 @@ struct Fence {
     /// Where it starts.
     offset: u64,
     bytes: usize,
-    /// The number of its first text, and that text's key.
+    /// The number of its first text, and where in the index that text's key is.
     first: u64,
-    key: Vec<u8>,
+    key: std::ops::Range<usize>,
 }
 
 /// Reads a table at random; access in ascending order opens each block once.
 pub(crate) struct Texts {
     blocks: BlockReader,
+    index: Zeroizing<Vec<u8>>,
     fences: Vec<Fence>,
     records: u64,
     /// The open block, and where its texts are.
@@ -113,12 +107,15 @@ pub(crate) struct Texts {
     places: Vec<std::ops::Range<usize>>,
 }
 
-fn parse_index(mut index: &[u8]) -> Option<(Vec<Fence>, u64)> {
+fn parse_index(index: &[u8]) -> Option<(Vec<Fence>, u64)> {
     let mut fences = Vec::new();
     let (mut offset, mut first) = (0, 0);
-    while !index.is_empty() {
-        let (length, rest) = index.split_first_chunk()?;
-        let (key, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let mut left = index;
+    while !left.is_empty() {
+        let (length, rest) = left.split_first_chunk()?;
+        let start = index.len() - rest.len();
+        let key = start..start + usize::from(u16::from_be_bytes(*length));
+        let rest = index.get(key.end..)?;
         let (bytes, rest) = rest.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;
         let bytes = u32::from_be_bytes(*bytes);
@@ -126,11 +123,11 @@ fn parse_index(mut index: &[u8]) -> Option<(Vec<Fence>, u64)> {
             offset,
             bytes: bytes as usize,
             first,
-            key: key.to_vec(),
+            key,
         });
         offset += u64::from(bytes) + TAG_BYTES as u64;
         first += u64::from(u32::from_be_bytes(*count));
-        index = rest;
+        left = rest;
     }
     Some((fences, first))
 }
@@ -148,6 +145,7 @@ impl Texts {
             .ok_or_else(|| damaged(path))?;
         Ok(Self {
             blocks,
+            index,
             fences,
             records,
             current: None,
@@ -184,7 +182,7 @@ impl Texts {
     ) -> Result<u64, Error> {
         let after = self
             .fences
-            .partition_point(|fence| fence.key.as_slice() < key);
+            .partition_point(|fence| &self.index[fence.key.clone()] < key);
         if let Some(at) = after.checked_sub(1) {
             self.load(at)?;
             let place = self

@@ -26,7 +26,7 @@ use crate::{
             keeper::Keeper,
             kept::{self, Binding, Kept, StateFiles},
             links::Links,
-            own::{ChangedRow, Changes, Own, OwnWriter, Totals, Update, describe},
+            own::{Changes, Own, OwnWriter, Totals, Update, describe},
             plan::{Basis, Customers, DeltaPlan, QueryPlan, TagPlan, most_changes},
             shared::EdgeChanges,
         },
@@ -225,7 +225,8 @@ pub(super) fn plan(
         key_types: &key_types,
         domain_from_email: run.agreement.mine.domain_from_email,
     };
-    let changes = match changes(connection, &disclosure, &found.kept)? {
+    let changes = Changes::new(&terms.mine, found.kept.document.own.salt()?);
+    let changes = match changed(connection, &disclosure, &found.kept, changes)? {
         Some(changes) => changes,
         None => return Ok(None),
     };
@@ -251,7 +252,7 @@ fn plan_from(
     terms: &RunTerms,
     handles: Option<&HandleKey>,
     result: &RunDirectory,
-    (found, changes): (FoundState, Changes),
+    (found, changes): (FoundState, Changes<'_>),
 ) -> Result<Option<Planned>, Error> {
     let FoundState {
         kept,
@@ -340,33 +341,28 @@ fn saves(
     planned.sizes().iter().sum::<u64>() < queries + published
 }
 
-/// What changed since the last run; `None` if it is too much, or too long ago.
-fn changes(
+/// Adds what changed since the last run; `None` if it is too much, or too long ago.
+fn changed<'a>(
     connection: &Connection,
     disclosure: &Disclosure<'_>,
     kept: &Kept,
-) -> Result<Option<Changes>, Error> {
+    mut changes: Changes<'a>,
+) -> Result<Option<Changes<'a>>, Error> {
     let own = &kept.document.own;
     let most = most_changes(own.totals.rows);
-    let mut changes = Changes::new();
     let mut count = 0;
     let scanned = scan_changes(connection, own.change_seq, disclosure, &mut |change| {
         count += 1;
         if count > most {
             return Ok(());
         }
-        let (id, row) = match change {
-            Change::Disclosed(row) => (
-                row.id,
-                Some(ChangedRow {
-                    stage: row.stage.to_owned(),
-                    keys: row.keys.to_vec(),
-                }),
-            ),
-            Change::Withdrawn(id) => (*id, None),
-        };
-        changes.insert(id.as_bytes().to_vec(), row);
-        Ok(())
+        match change {
+            Change::Disclosed(row) => changes.disclosed(row.id, row.stage, row.keys),
+            Change::Withdrawn(id) => {
+                changes.withdrawn(id);
+                Ok(())
+            }
+        }
     });
     match scanned {
         Ok(_) => Ok((count <= most).then_some(changes)),

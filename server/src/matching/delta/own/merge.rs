@@ -6,12 +6,12 @@ use overlap_crypto::terms::KeyType;
 
 use super::{
     GROUPS, Hash, KEY_BYTES, NONE, Own, OwnDocument, ROWS, Reference, id_of, malformed,
-    overlay::Overlay, writer::KeysWriter,
+    overlay::OverlayDocument, writer::KeysWriter,
 };
 use crate::{
     error::Error,
     matching::delta::{
-        column::{ColumnWriter, SEARCH_BYTES, array, number},
+        column::{Access, ColumnWriter, SEARCH_BYTES, array, number},
         sealed::StateKey,
         texts::{TextWriter, TextsDocument},
     },
@@ -64,7 +64,7 @@ impl Own {
             rows,
             keys,
             groups,
-            overlay: Overlay::default().save(directory, key)?,
+            overlay: OverlayDocument::default(),
             ..self.document.clone()
         };
         Ok((document, now))
@@ -121,8 +121,10 @@ impl Own {
         component: &dyn Fn(u32) -> u32,
     ) -> Result<(u64, u64), Error> {
         let mut keys = KeysWriter::create(directory, key)?;
-        let mut groups = ColumnWriter::create_sorted(&directory.join(GROUPS), key, KEY_BYTES)?;
-        let changed: Vec<Hash> = self.overlay.groups.keys().copied().collect();
+        let mut groups =
+            ColumnWriter::create(&directory.join(GROUPS), key, KEY_BYTES, Access::BySearch)?;
+        let mut changed: Vec<Hash> = self.overlay.groups.keys().copied().collect();
+        changed.sort_unstable();
         let mut changed = changed.into_iter().peekable();
         let (mut at_key, mut at_group) = (0, 0);
         loop {
@@ -174,9 +176,14 @@ impl Own {
             rows.sort_unstable();
             let Some(first) = rows.first() else { continue };
             let kind = kind.ok_or_else(malformed)?.code();
-            if let Some(before) = number_before
-                && let Some(reference) = self.reference(before)?
-            {
+            let reference = match number_before {
+                Some(before) => match self.overlay.references.get(&before) {
+                    Some(changed) => changed.reference,
+                    None => Some(self.read_reference(before)?.reference),
+                },
+                None => None,
+            };
+            if let (Some(before), Some(reference)) = (number_before, reference) {
                 let component = component(reference.customer);
                 let reference = Reference {
                     customer: now.row(reference.customer).ok_or_else(malformed)?,

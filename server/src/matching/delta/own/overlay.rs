@@ -1,7 +1,7 @@
 //! What changed of my customers since the base.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
@@ -12,18 +12,13 @@ use super::{Hash, Reference, RowContent, malformed};
 use crate::{
     error::Error,
     matching::delta::{
-        column::{Column, ColumnWriter, SEARCH_BYTES, array, number},
+        beside::{BesideWriter, SectionDocument, read_section},
+        column::{SEARCH_BYTES, array, number},
+        maps::Map,
         sealed::StateKey,
-        texts::{TextWriter, Texts, TextsDocument},
     },
     overlap::graph::HANDLE_BYTES,
 };
-
-const ROWS: &str = "own.changed_rows";
-const LATER: &str = "own.later_rows";
-const NUMBERS: &str = "own.key_numbers";
-const PAIRS: &str = "own.changed_groups";
-const REFERENCES: &str = "own.changed_references";
 
 /// Bytes of the number of a key: hash, number or [`super::NONE`], type.
 const NUMBER_BYTES: usize = SEARCH_BYTES + 4 + 1;
@@ -35,11 +30,11 @@ const REFERENCE_BYTES: usize = 4 + SEARCH_BYTES + 1 + 1 + 4 + 1 + HANDLE_BYTES;
 /// What the manifest keeps of the changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OverlayDocument {
-    rows: TextsDocument,
-    later: TextsDocument,
-    numbers: u64,
-    pairs: u64,
-    references: u64,
+    rows: SectionDocument,
+    later: SectionDocument,
+    numbers: SectionDocument,
+    pairs: SectionDocument,
+    references: SectionDocument,
 }
 
 /// A row that changed, came or went.
@@ -74,8 +69,8 @@ pub(super) struct Overlay {
     pub(super) rows: BTreeMap<Vec<u8>, OverlayRow>,
     /// The ids of rows that came after the base, by number.
     pub(super) later_ids: Vec<Vec<u8>>,
-    pub(super) groups: BTreeMap<Hash, GroupChange>,
-    pub(super) references: HashMap<u32, ReferenceChange>,
+    pub(super) groups: Map<Hash, GroupChange>,
+    pub(super) references: Map<u32, ReferenceChange>,
     /// Keys that got a number after the base.
     pub(super) later_keys: u32,
 }
@@ -87,11 +82,12 @@ impl Overlay {
         document: &OverlayDocument,
     ) -> Result<Self, Error> {
         let mut overlay = Self::default();
-        let later = usize::try_from(document.later.len()).map_err(|_| malformed())?;
-        overlay.later_ids = vec![Vec::new(); later];
-        let mut rows = Texts::open(&directory.join(ROWS), key, &document.rows)?;
-        for at in 0..rows.len() {
-            let (number, rest) = rows.get(at)?.split_first_chunk().ok_or_else(malformed)?;
+        let read = |section, visit: &mut dyn FnMut(&[u8]) -> Result<(), Error>| {
+            read_section(directory, key, section, visit)
+        };
+        let mut rows = Vec::new();
+        read(&document.rows, &mut |record| {
+            let (number, rest) = record.split_first_chunk().ok_or_else(malformed)?;
             let (content, id) = match rest.split_first() {
                 Some((1, rest)) => {
                     let (content, id) = RowContent::parse(rest).ok_or_else(malformed)?;
@@ -101,18 +97,19 @@ impl Overlay {
                 None => return Err(malformed()),
             };
             let number = u32::from_be_bytes(*number);
-            overlay
-                .rows
-                .insert(id.to_vec(), OverlayRow { number, content });
-        }
-        let mut later = Texts::open(&directory.join(LATER), key, &document.later)?;
-        for (at, id) in overlay.later_ids.iter_mut().enumerate() {
-            *id = later.get(at as u64)?.to_vec();
-        }
+            rows.push((id.to_vec(), OverlayRow { number, content }));
+            Ok(())
+        })?;
+        overlay.rows = rows.into_iter().collect();
+        read(&document.later, &mut |id| {
+            overlay.later_ids.push(id.to_vec());
+            Ok(())
+        })?;
         let kind = |code| KeyType::from_code(code).ok_or_else(malformed);
-        let column =
-            |name, record, records| Column::open(&directory.join(name), key, record, records);
-        column(NUMBERS, NUMBER_BYTES, document.numbers)?.scan(&mut |_, record| {
+        let groups = usize::try_from(document.numbers.len()).map_err(|_| malformed())?;
+        overlay.groups.reserve(groups);
+        read(&document.numbers, &mut |record| {
+            let record: &[u8; NUMBER_BYTES] = record.try_into().map_err(|_| malformed())?;
             let found = number(record, SEARCH_BYTES);
             let change = GroupChange {
                 number: (found != super::NONE).then_some(found),
@@ -126,8 +123,9 @@ impl Overlay {
                 .insert(array(&record[..SEARCH_BYTES]), change);
             Ok(())
         })?;
-        column(PAIRS, PAIR_BYTES, document.pairs)?.scan(&mut |_, record| {
-            let change = overlay.groups.get_mut(&record[..SEARCH_BYTES]);
+        read(&document.pairs, &mut |record| {
+            let record: &[u8; PAIR_BYTES] = record.try_into().map_err(|_| malformed())?;
+            let change = overlay.groups.get_mut(&array(&record[..SEARCH_BYTES]));
             let change = change.ok_or_else(malformed)?;
             let rows = match record[PAIR_BYTES - 1] {
                 1 => &mut change.added,
@@ -136,11 +134,10 @@ impl Overlay {
             rows.insert(number(record, SEARCH_BYTES));
             Ok(())
         })?;
-        let mut references = column(REFERENCES, REFERENCE_BYTES, document.references)?;
-        overlay
-            .references
-            .reserve(usize::try_from(references.len()).map_err(|_| malformed())?);
-        references.scan(&mut |_, record| {
+        let references = usize::try_from(document.references.len()).map_err(|_| malformed())?;
+        overlay.references.reserve(references);
+        read(&document.references, &mut |record| {
+            let record: &[u8; REFERENCE_BYTES] = record.try_into().map_err(|_| malformed())?;
             let [usable, rest @ ..] = &record[5 + SEARCH_BYTES..] else {
                 return Err(malformed());
             };
@@ -160,33 +157,38 @@ impl Overlay {
         Ok(overlay)
     }
 
-    pub(super) fn save(&self, directory: &Path, key: &StateKey) -> Result<OverlayDocument, Error> {
-        let mut rows = TextWriter::create(&directory.join(ROWS), key)?;
+    pub(super) fn save(&self, beside: &mut BesideWriter) -> Result<OverlayDocument, Error> {
+        let mut rows = beside.section();
         for (id, row) in &self.rows {
             let head = match &row.content {
                 Some(content) => content.head()?,
                 None => Vec::new(),
             };
             let present = u8::from(row.content.is_some());
-            rows.push(id, &[&row.number.to_be_bytes(), &[present], &head, id])?;
+            rows.push(&[&row.number.to_be_bytes(), &[present], &head, id])?;
         }
-        let mut later = TextWriter::create(&directory.join(LATER), key)?;
+        let rows = rows.finish()?;
+        let mut later = beside.section();
         for id in &self.later_ids {
-            later.push(&[], &[id])?;
+            later.push(&[id])?;
         }
-        let column = |name, record| ColumnWriter::create(&directory.join(name), key, record);
-        let mut numbers = column(NUMBERS, NUMBER_BYTES)?;
-        let mut pairs = column(PAIRS, PAIR_BYTES)?;
+        let later = later.finish()?;
+        let mut numbers = beside.section();
         for (hash, change) in &self.groups {
             let number = change.number.unwrap_or(super::NONE);
             numbers.push(&[hash, &number.to_be_bytes(), &[change.key_type.code()]])?;
+        }
+        let numbers = numbers.finish()?;
+        let mut pairs = beside.section();
+        for (hash, change) in &self.groups {
             for (rows, came) in [(&change.added, 1), (&change.removed, 0)] {
                 for row in rows {
                     pairs.push(&[hash, &row.to_be_bytes(), &[came]])?;
                 }
             }
         }
-        let mut references = column(REFERENCES, REFERENCE_BYTES)?;
+        let pairs = pairs.finish()?;
+        let mut references = beside.section();
         for (number, change) in &self.references {
             let reference = change.reference.unwrap_or(Reference {
                 customer: 0,
@@ -202,12 +204,11 @@ impl Overlay {
                 &reference.handle,
             ])?;
         }
-        let later = later.finish()?;
         Ok(OverlayDocument {
-            rows: rows.finish()?,
+            rows,
             later,
-            numbers: numbers.finish()?,
-            pairs: pairs.finish()?,
+            numbers,
+            pairs,
             references: references.finish()?,
         })
     }

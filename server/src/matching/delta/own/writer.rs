@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::{
     GROUPS, Hash, KEY_BYTES, KEYS, NONE, OwnDocument, REFERENCE_BYTES, REFERENCES, ROW_HEAD_BYTES,
-    ROWS, Reference, Totals, overlay::Overlay,
+    ROWS, Reference, Totals, overlay::OverlayDocument,
 };
 use crate::{
     error::Error,
     matching::{
         delta::{
-            column::{ColumnWriter, SEARCH_BYTES},
+            column::{Access, ColumnWriter, SEARCH_BYTES},
             sealed::StateKey,
             texts::{MAX_TEXT_BYTES, TextWriter},
         },
@@ -39,7 +39,12 @@ impl OwnWriter {
     pub(crate) fn create(directory: &Path, key: &StateKey) -> Result<Self, Error> {
         Ok(Self {
             rows: TextWriter::create(&directory.join(ROWS), key)?,
-            groups: ColumnWriter::create_sorted(&directory.join(GROUPS), key, KEY_BYTES)?,
+            groups: ColumnWriter::create(
+                &directory.join(GROUPS),
+                key,
+                KEY_BYTES,
+                Access::BySearch,
+            )?,
             last: None,
             overflow: false,
         })
@@ -80,7 +85,7 @@ impl OwnWriter {
             keys: keys.finish()?,
             groups: self.groups.finish()?,
             totals: Totals::of(local),
-            overlay: Overlay::default().save(directory, key)?,
+            overlay: OverlayDocument::default(),
         };
         Ok((!self.overflow).then_some(document))
     }
@@ -136,8 +141,13 @@ pub(super) struct KeysWriter {
 impl KeysWriter {
     pub(super) fn create(directory: &Path, key: &StateKey) -> Result<Self, Error> {
         Ok(Self {
-            keys: ColumnWriter::create_sorted(&directory.join(KEYS), key, KEY_BYTES)?,
-            references: ColumnWriter::create(&directory.join(REFERENCES), key, REFERENCE_BYTES)?,
+            keys: ColumnWriter::create(&directory.join(KEYS), key, KEY_BYTES, Access::BySearch)?,
+            references: ColumnWriter::create(
+                &directory.join(REFERENCES),
+                key,
+                REFERENCE_BYTES,
+                Access::ByNumber,
+            )?,
         })
     }
 

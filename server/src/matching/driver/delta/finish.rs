@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     matching::{
         delta::{
+            beside::BesideWriter,
             entries::EntryTable,
             keeper::{Keeper, ReceiverTables, Tables},
             kept::{EvaluatorDocument, ReceiverDocument},
@@ -64,6 +65,8 @@ pub(in super::super) fn join(flows: &Flows) -> Result<DeltaShared, Error> {
     let merges = [rows, keys, delta.previous.0.share()]
         .into_iter()
         .any(|share| rule.merges(share));
+    let files = &keeper.files;
+    let mut beside = BesideWriter::create(&files.directory, &files.key)?;
     let written = Writing {
         flows,
         keeper,
@@ -76,7 +79,7 @@ pub(in super::super) fn join(flows: &Flows) -> Result<DeltaShared, Error> {
         let (manifest, own, links, renumbered) = written.merge()?;
         (manifest, own, links, Some(renumbered))
     } else {
-        let (manifest, own, links) = written.lay_over()?;
+        let (manifest, own, links) = written.lay_over(&mut beside)?;
         (manifest, own, links, None)
     };
     let tables = save(
@@ -84,7 +87,9 @@ pub(in super::super) fn join(flows: &Flows) -> Result<DeltaShared, Error> {
         keeper.take_tables(),
         renumbered.as_ref(),
         (rule, &scratch),
+        &mut beside,
     )?;
+    beside.finish()?;
     // A partner that contradicts itself is matched in full: which of its words counts may depend on all of them.
     let own = (shared.disagreeing == 0).then_some(own);
     keeper.shared_done(own, links, shared.totals.clone(), tables);
@@ -124,16 +129,18 @@ impl Writing<'_> {
     }
 
     /// Leaves the base as it is.
-    fn lay_over(self) -> Result<(Manifest, OwnDocument, LinksDocument), Error> {
+    fn lay_over(
+        self,
+        beside: &mut BesideWriter,
+    ) -> Result<(Manifest, OwnDocument, LinksDocument), Error> {
         let (manifest, origins) = self.layer(&self.flows.directory.path)?;
-        let files = &self.keeper.files;
-        let (directory, key) = (&files.directory, &files.key);
+        let directory = &self.keeper.files.directory;
         let links = self
             .links
-            .save(directory, key, &origins, &self.shared.links)?;
+            .save(directory, beside, &origins, &self.shared.links)?;
         let own = self
             .own
-            .save(directory, key, self.flows.prepared.change_seq)?;
+            .save(directory, beside, self.flows.prepared.change_seq)?;
         Ok((manifest, own, links))
     }
 
@@ -166,7 +173,7 @@ impl Writing<'_> {
                 writer.push(number, &link)
             },
         )?;
-        Ok((manifest, own, writer.finish(directory, key)?, now))
+        Ok((manifest, own, writer.finish()?, now))
     }
 
     /// The shared customer of each of my customers.
@@ -193,12 +200,13 @@ fn save(
     tables: Tables,
     renumbered: Option<&Renumbered>,
     (rule, scratch): (MergeRule, &Path),
+    beside: &mut BesideWriter,
 ) -> Result<TableDocuments, Error> {
     let (directory, key) = (&keeper.files.directory, &keeper.files.key);
-    let entries = |table: EntryTable| match renumbered {
+    let mut entries = |table: EntryTable| match renumbered {
         Some(now) => table.merge(directory, key, &|key| now.key(key)),
         None if rule.merges(table.share()) => table.merge(directory, key, &Some),
-        None => table.save(directory, key),
+        None => table.save(directory, beside),
     };
     let receiver = match tables.receiver {
         Some(ReceiverTables {

@@ -31,7 +31,7 @@ use crate::{
             keeper::ReceiverTables,
             own::is_listed,
             plan::{Customers, QueryPlan},
-            published::{Published, PublishedNow},
+            published::{LabelPlace, Published, PublishedNow},
         },
         failure::{Failure, misused},
         local_customers::KeyRef,
@@ -48,14 +48,21 @@ const OPEN_BATCH: usize = 8192;
 struct Work {
     table: EntryTable,
     /// The tags of keys that were queried before and are looked at again, by key.
-    tags: BTreeMap<u32, [u8; 16]>,
+    tags: Vec<(u32, [u8; 16])>,
     /// The queries of this run, by tag.
     new: Zeroizing<Vec<Entry>>,
     /// What the partner published before this run, and what it does now.
     published: Published,
     now: PublishedNow,
-    /// The tags of this run's slices that matched, with the entries.
-    matched: BTreeMap<[u8; 16], Zeroizing<Entry>>,
+    /// How many of the tags that the partner removed were looked up, and those of them that were queries of mine, with
+    /// their keys.
+    removed: usize,
+    ended: Vec<([u8; 16], u32)>,
+    /// The entries that match a tag of this run's slices, by tag.
+    matched: Zeroizing<Vec<Entry>>,
+    /// New queries that match what earlier runs published, and where the labels of these are.
+    earlier: Zeroizing<Vec<Entry>>,
+    places: Vec<LabelPlace>,
 }
 
 /// Runs the flow to its end.
@@ -86,7 +93,11 @@ pub(in super::super) async fn run(
         new: collect(&entries)?,
         published: open_published(&flows, flow)?,
         now: PublishedNow::default(),
-        matched: BTreeMap::new(),
+        removed: 0,
+        ended: Vec::new(),
+        matched: Zeroizing::default(),
+        earlier: Zeroizing::default(),
+        places: Vec::new(),
     };
     drop(entries);
     let (work, awaiting) = take_slices(&flows, flow, &mut inbox, work, querying).await?;
@@ -145,6 +156,7 @@ async fn take_slices(
     let work = receiver::match_slices(flows, flow, inbox, &mut awaiting, work, move |work, one| {
         let mut own = Zeroizing::new(Vec::new());
         for tag in one.slice.tags {
+            work.end(Some(tag))?;
             if let Some(entry) = work.find(tag)? {
                 own.push(*entry);
             }
@@ -162,10 +174,7 @@ async fn take_slices(
         {
             work.now.publish(tag, label);
         }
-        for entry in own.iter() {
-            work.matched
-                .insert(entry.derived.tag, Zeroizing::new(*entry));
-        }
+        work.matched.extend_from_slice(&own);
         Ok(outcome)
     })
     .await?;
@@ -255,6 +264,27 @@ impl Work {
         self.table.find(tag)
     }
 
+    /// Notes which queries the tags void that the partner removed, those up to `until` or all: whoever looks tags up in
+    /// their order opens each block of the table once.
+    fn end(&mut self, until: Option<&[u8; 16]>) -> Result<(), Error> {
+        while let Some(tag) = self.now.removed().get(self.removed)
+            && until.is_none_or(|until| tag <= until)
+        {
+            if let Some(id) = self.table.id(tag)? {
+                self.ended.push((*tag, self.table.owner(id)?));
+            }
+            self.removed += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a tag of this run's slices matched.
+    fn has_matched(&self, tag: &[u8; 16]) -> bool {
+        self.matched
+            .binary_search_by(|entry| entry.derived.tag.cmp(tag))
+            .is_ok()
+    }
+
     /// Whether the partner removed a tag in this run.
     fn is_removed(&self, tag: &[u8; 16]) -> bool {
         self.now.removed().binary_search(tag).is_ok()
@@ -262,6 +292,16 @@ impl Work {
 }
 
 type Frames = Vec<(FrameKind, Vec<u8>)>;
+
+/// Why a tag is looked up in what earlier runs published.
+enum Asked {
+    /// It is a new query, which may match: the place among these.
+    New(usize),
+    /// A match whose customer says something else now, or is listed now.
+    Claim,
+    /// A match whose customer is not listed any more.
+    Withdrawal,
+}
 
 /// Claims on tags of earlier runs, and withdrawals: functions of tags and of my own customers.
 fn settle(
@@ -272,50 +312,52 @@ fn settle(
 ) -> Result<(Work, AwaitingSlices, Frames), Failure> {
     let delta = delta(flows)?;
     let tiers = &flows.prepared.terms.mine;
-    // What is claimed anew of earlier tags, by tag, with the key.
-    let mut earlier: BTreeMap<[u8; 16], u32> = BTreeMap::new();
-    // New queries may match what earlier runs published.
+    work.end(None)?;
     let new = std::mem::take(&mut work.new);
-    for entry in new.iter() {
-        let tag = entry.derived.tag;
-        if work.matched.contains_key(&tag)
-            || work.is_removed(&tag)
-            || !work.published.contains(&tag)?
-        {
-            continue;
-        }
-        work.matched.insert(tag, Zeroizing::new(*entry));
-        let update = delta.customers.update.key(entry.owner);
-        if is_listed(tiers, update.and_then(|update| update.now)) {
-            earlier.insert(tag, entry.owner);
-        }
+    // By tag: what is looked up in what earlier runs published.
+    let mut asked: Vec<([u8; 16], Asked)> = Vec::new();
+    for (place, entry) in new.iter().enumerate() {
+        asked.push((entry.derived.tag, Asked::New(place)));
     }
-    // Earlier matches whose customer says something else now, or is not listed any more.
-    let mut withdrawn = Vec::new();
-    let mut again: Vec<([u8; 16], u32)> = work.tags.iter().map(|(key, tag)| (*tag, *key)).collect();
-    again.sort_unstable();
-    for (tag, key) in again {
+    for (key, tag) in std::mem::take(&mut work.tags) {
         let update = delta.customers.update.key(key);
         let update = update.ok_or_else(|| Error::internal("a key that is not looked at"))?;
         let was_listed = is_listed(tiers, update.before);
         let listed = is_listed(tiers, update.now) && delta.mine.is_some_and(|mine| mine.list);
-        let claims =
-            listed && (update.relabelled || !was_listed) && !work.matched.contains_key(&tag);
-        let withdraws = !listed && was_listed;
-        if !(claims || withdraws) || work.is_removed(&tag) || !work.published.contains(&tag)? {
+        if !listed && was_listed {
+            asked.push((tag, Asked::Withdrawal));
+        } else if listed && (update.relabelled || !was_listed) && !work.has_matched(&tag) {
+            asked.push((tag, Asked::Claim));
+        }
+    }
+    asked.sort_unstable_by_key(|(tag, _)| *tag);
+    let mut claimed = Vec::new();
+    let mut withdrawn = Vec::new();
+    for (tag, asked) in asked {
+        if work.is_removed(&tag) || matches!(asked, Asked::New(_)) && work.has_matched(&tag) {
             continue;
         }
-        if claims {
-            earlier.insert(tag, key);
-        } else {
-            withdrawn.push(tag);
+        let Some(place) = work.published.find(&tag)? else {
+            continue;
+        };
+        match asked {
+            Asked::New(at) => {
+                let entry = &new[at];
+                work.earlier.push(*entry);
+                work.places.push(place);
+                let update = delta.customers.update.key(entry.owner);
+                if is_listed(tiers, update.and_then(|update| update.now)) {
+                    claimed.push(tag);
+                }
+            }
+            Asked::Claim => claimed.push(tag),
+            Asked::Withdrawal => withdrawn.push(tag),
         }
     }
     work.new = new;
 
     let mut frames = Vec::new();
     let mut claims = EarlierClaims::new(flow.receiver_labels);
-    let claimed: Vec<[u8; 16]> = earlier.into_keys().collect();
     for tags in claimed.chunks(OPEN_BATCH) {
         let mut entries = Zeroizing::new(Vec::with_capacity(tags.len()));
         for tag in tags {
@@ -370,21 +412,18 @@ impl Work {
             number,
             claimed: false,
         };
-        let mut ended = Vec::new();
-        for tag in self.now.removed() {
-            if !self.now.publishes(tag)
-                && let Some(entry) = self.table.find(tag)?
-            {
-                ended.push(entry.owner);
+        for (tag, owner) in &self.ended {
+            if !self.now.publishes(tag) {
+                changes.end(key(*owner));
             }
         }
-        for owner in ended {
-            changes.end(key(owner));
-        }
-        let matched: Vec<Zeroizing<Entry>> =
-            std::mem::take(&mut self.matched).into_values().collect();
-        for batch in matched.chunks(OPEN_BATCH) {
-            let labels = self.open_labels(flows, flow, batch, complete)?;
+        let matched = std::mem::take(&mut self.matched);
+        let earlier = std::mem::take(&mut self.earlier);
+        let places = std::mem::take(&mut self.places);
+        let here = matched.chunks(OPEN_BATCH).map(|batch| (batch, &[][..]));
+        let there = earlier.chunks(OPEN_BATCH).zip(places.chunks(OPEN_BATCH));
+        for (batch, places) in here.chain(there) {
+            let labels = self.open_labels(flows, flow, (batch, places), complete)?;
             for (entry, label) in batch.iter().zip(labels) {
                 let label = label.as_deref().and_then(|plain| parse_plain(plain));
                 changes.say(key(entry.owner), label.as_ref());
@@ -404,25 +443,26 @@ impl Work {
         Ok(())
     }
 
-    /// Opens the labels that the partner has published last for these entries, in their order.
+    /// Opens the labels that the partner has published last for these entries, in their order: in this run, or at these
+    /// places.
     fn open_labels(
         &mut self,
         flows: &Flows,
         flow: ListFlow,
-        entries: &[Zeroizing<Entry>],
+        (entries, places): (&[Entry], &[LabelPlace]),
         complete: &SlicesComplete,
     ) -> Result<Vec<Option<Plain>>, Failure> {
         let format = flow.evaluator_labels;
         let mut by_session: BTreeMap<[u8; 32], (Vec<usize>, SealedMatches)> = BTreeMap::new();
         for (place, entry) in entries.iter().enumerate() {
             let tag = &entry.derived.tag;
-            let (session, sealed) = match self.now.label(tag, format.sealed_bytes()) {
-                Some(sealed) => (flow.session.0, sealed),
+            let (session, sealed) = match places.get(place) {
+                Some(earlier) => self.published.label(*earlier)?,
                 None => {
-                    let earlier = self.published.label(tag)?;
-                    let (session, sealed) =
-                        earlier.ok_or_else(|| Error::internal("a match without a label"))?;
-                    (session, sealed)
+                    let sealed = self.now.label(tag, format.sealed_bytes());
+                    let sealed =
+                        sealed.ok_or_else(|| Error::internal("a match without a label"))?;
+                    (flow.session.0, sealed)
                 }
             };
             let (places, matches) = by_session

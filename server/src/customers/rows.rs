@@ -20,6 +20,8 @@ pub struct DisclosedRow<'a> {
     pub id: &'a str,
     /// Its lifecycle stage.
     pub stage: &'a str,
+    /// The place of that stage in [`Disclosure::stages`].
+    pub stage_at: usize,
     /// Its usable normalised keys of the wanted types, without duplicates.
     pub keys: &'a [(KeyType, String)],
     /// The customer's name, or empty.
@@ -516,9 +518,11 @@ impl Keys {
         disclosure: &Disclosure<'_>,
     ) -> Result<DisclosedRow<'a>, Error> {
         self.read(blob(row, 2)?, disclosure)?;
+        let stage = stages.stage(row.get(1)?)?;
         Ok(DisclosedRow {
             id: text(row, 0)?,
-            stage: stages.name(row.get(1)?)?,
+            stage: &stage.id,
+            stage_at: stage.place,
             keys: &self.keys[..self.used],
             name: text(row, 3)?,
             domains: &self.domains,
@@ -574,30 +578,41 @@ impl Keys {
     }
 }
 
-/// The disclosed stages by their numbers in the store.
+/// A disclosed stage.
+struct DisclosedStage {
+    /// Its number in the store.
+    number: i64,
+    id: String,
+    /// Its place among those asked for.
+    place: usize,
+}
+
+/// The disclosed stages that the store has.
 struct DisclosedStages {
-    names: Vec<(i64, String)>,
+    stages: Vec<DisclosedStage>,
     /// The SQL condition that a row is disclosed.
     condition: String,
 }
 
 impl DisclosedStages {
     fn find(connection: &Connection, disclosed: &[&str]) -> Result<Self, Error> {
-        let names: Vec<(i64, String)> = stages::numbered(connection)?
+        let stages: Vec<DisclosedStage> = stages::numbered(connection)?
             .into_iter()
-            .filter(|(_, stage)| disclosed.contains(&stage.id.as_str()))
-            .map(|(number, stage)| (number, stage.id))
+            .filter_map(|(number, stage)| {
+                let place = disclosed.iter().position(|id| *id == stage.id)?;
+                let id = stage.id;
+                Some(DisclosedStage { number, id, place })
+            })
             .collect();
-        let numbers = names.iter().map(|(number, _)| *number);
+        let numbers = stages.iter().map(|stage| stage.number);
         let condition = format!("private = 0 AND {}", is_one_of("stage", numbers));
-        Ok(Self { names, condition })
+        Ok(Self { stages, condition })
     }
 
-    fn name(&self, number: i64) -> Result<&str, Error> {
-        self.names
+    fn stage(&self, number: i64) -> Result<&DisclosedStage, Error> {
+        self.stages
             .iter()
-            .find(|(other, _)| *other == number)
-            .map(|(_, name)| name.as_str())
+            .find(|stage| stage.number == number)
             .ok_or_else(|| Error::internal("the query let an undisclosed stage through"))
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct ItemSource {
 enum SourceKeys {
     /// All of some tiers.
     Tiers {
-        keys: KeyReader,
+        keys: Box<KeyReader>,
         tiers: StageTiers,
         list: bool,
         count: bool,
@@ -73,7 +73,7 @@ impl ItemSource {
         let real = u64::from(queries.list) * counts.list + u64::from(queries.count) * counts.count;
         Ok(Self {
             keys: SourceKeys::Tiers {
-                keys: local.keys()?,
+                keys: Box::new(local.keys()?),
                 tiers: local.tiers().clone(),
                 list: queries.list,
                 count: queries.count,
@@ -94,7 +94,7 @@ impl ItemSource {
     ) -> Result<Self, Error> {
         Ok(Self {
             keys: SourceKeys::Tiers {
-                keys: local.keys()?,
+                keys: Box::new(local.keys()?),
                 tiers: local.tiers().clone(),
                 list: true,
                 count: false,

@@ -52,6 +52,8 @@ impl Observer for () {
 /// Merges rows that are handed in by ascending id.
 pub struct Builder<'a> {
     tiers: StageTiers,
+    /// The indexes of the disclosed stages.
+    disclosed: Vec<u8>,
     handles: Option<&'a HandleKey>,
     directory: PathBuf,
     salt: [u8; 32],
@@ -76,8 +78,14 @@ impl<'a> Builder<'a> {
         salt: [u8; 32],
         limits: SnapshotLimits,
     ) -> Result<Self, Error> {
+        let disclosed = tiers
+            .iter()
+            .filter(|(_, _, tier)| *tier != Tier::Hidden)
+            .map(|(index, _, _)| index)
+            .collect();
         Ok(Self {
             tiers,
+            disclosed,
             handles,
             directory: directory.to_owned(),
             salt,
@@ -97,9 +105,11 @@ impl<'a> Builder<'a> {
     /// `SET_TOO_LARGE`; what the file system reports; `INTERNAL` if the row is hidden or out of order.
     pub fn push(&mut self, id: &str, stage: &str, keys: &[(KeyType, String)]) -> Result<(), Error> {
         let (name, domains) = ("", "");
+        let place = self.tiers.disclosed().iter().position(|id| *id == stage);
         let row = DisclosedRow {
             id,
             stage,
+            stage_at: place.ok_or_else(hidden)?,
             keys,
             name,
             domains,
@@ -107,7 +117,7 @@ impl<'a> Builder<'a> {
         self.push_seen(&row, &mut ())
     }
 
-    /// [`Builder::push`] before an observer.
+    /// Adds a row before an observer. It was read for the disclosed stages in the order of [`StageTiers::disclosed`].
     ///
     /// # Errors
     /// As [`Builder::push`]; what the observer reports.
@@ -116,14 +126,8 @@ impl<'a> Builder<'a> {
         found: &DisclosedRow<'_>,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let DisclosedRow {
-            id, stage, keys, ..
-        } = *found;
-        let stage = self
-            .tiers
-            .index_of(stage)
-            .filter(|&stage| self.tiers.tier(stage) != Tier::Hidden)
-            .ok_or_else(hidden)?;
+        let DisclosedRow { id, keys, .. } = *found;
+        let stage = *self.disclosed.get(found.stage_at).ok_or_else(hidden)?;
         let row = self.push_row(found, stage)?;
         self.hashes.clear();
         for (key_type, value) in keys {

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_checksum_tells_of_changed_moved_and_missing_words() {
-        let bytes: Vec<u8> = (0..1_000_u32).map(|i| (i * 37 >> 2) as u8).collect();
+        let bytes: Vec<u8> = (0..1_000_u32).map(|i| ((i * 37) >> 2) as u8).collect();
         let whole = of(&[&bytes]);
         assert_eq!(of(&[&bytes[..640], &bytes[640..]]), whole, "cut at rows");
         for at in (0..bytes.len()).step_by(7) {

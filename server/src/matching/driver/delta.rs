@@ -1,5 +1,6 @@
 //! Delta runs in the driver: what they do otherwise than full runs (PROTOCOL.md §7.7).
 
+mod claims;
 pub(super) mod evaluator;
 pub(super) mod fields;
 pub(super) mod finish;

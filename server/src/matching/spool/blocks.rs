@@ -2,9 +2,12 @@
 
 use std::{
     fs::File,
+    hash::Hasher as _,
     io::Write as _,
     path::{Path, PathBuf},
 };
+
+use twox_hash::XxHash3_64;
 
 use super::{disk, new_file};
 use crate::error::Error;
@@ -12,68 +15,19 @@ use crate::error::Error;
 /// Bytes of a block: what is written, read and checked at a time.
 pub(super) const BLOCK_BYTES: usize = 1 << 17;
 
-/// Words that are added to the checksum at a time.
-const LANES: usize = 8;
-
-/// Detects accidental change of a file: not a cryptographic hash. For every word of a row a sum and the sum of its sums, so
-/// that places count, without a multiplication: most vector units have none of this width.
-#[derive(Clone, Copy)]
-pub(super) struct Checksum {
-    sums: [u64; LANES],
-    of_sums: [u64; LANES],
-}
-
-impl Default for Checksum {
-    fn default() -> Self {
-        Self {
-            sums: std::array::from_fn(|lane| {
-                0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(lane as u64 + 1)
-            }),
-            of_sums: [0; LANES],
-        }
-    }
-}
+/// Detects accidental change of a file: XXH3, which is not a cryptographic hash.
+#[derive(Clone, Default)]
+pub(super) struct Checksum(XxHash3_64);
 
 impl Checksum {
-    /// Bytes of a row.
-    pub(super) const ROW_BYTES: usize = 8 * LANES;
-
-    pub(super) fn value(self) -> u64 {
-        let words = self.sums.into_iter().chain(self.of_sums);
-        words.fold(0, mix)
-    }
-
-    /// Adds some bytes. How they are cut matters not if all but the last ones are whole rows.
+    /// Adds some bytes, however they are cut.
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        let (rows, rest) = bytes.as_chunks::<{ Self::ROW_BYTES }>();
-        // A copy stays in registers.
-        let mut sum = *self;
-        for row in rows {
-            sum.add_row(row);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; Self::ROW_BYTES];
-            last[..rest.len()].copy_from_slice(rest);
-            sum.add_row(&last);
-            sum.sums[0] = mix(sum.sums[0], rest.len() as u64);
-        }
-        *self = sum;
+        self.0.write(bytes);
     }
 
-    #[inline]
-    fn add_row(&mut self, row: &[u8; Self::ROW_BYTES]) {
-        let words = row.as_chunks::<8>().0;
-        for ((sum, of_sums), word) in self.sums.iter_mut().zip(&mut self.of_sums).zip(words) {
-            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
-            *of_sums = of_sums.wrapping_add(*sum);
-        }
+    pub(super) fn value(&self) -> u64 {
+        self.0.finish()
     }
-}
-
-fn mix(state: u64, word: u64) -> u64 {
-    (state ^ word)
-        .wrapping_mul(0xff51_afd7_ed55_8ccd)
-        .rotate_left(29)
 }
 
 /// A new file that is appended to.
@@ -152,41 +106,5 @@ impl BlockWriter {
     pub(crate) fn finish(mut self) -> Result<(File, PathBuf, u64), Error> {
         self.write_block()?;
         Ok((self.file, self.path, self.checksum.value()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Checksum;
-
-    fn of(pieces: &[&[u8]]) -> u64 {
-        let mut checksum = Checksum::default();
-        pieces.iter().for_each(|piece| checksum.update(piece));
-        checksum.value()
-    }
-
-    #[test]
-    fn a_checksum_tells_of_changed_moved_and_missing_words() {
-        let bytes: Vec<u8> = (0..1_000_u32).map(|i| ((i * 37) >> 2) as u8).collect();
-        let whole = of(&[&bytes]);
-        assert_eq!(of(&[&bytes[..640], &bytes[640..]]), whole, "cut at rows");
-        for at in (0..bytes.len()).step_by(7) {
-            let mut other = bytes.clone();
-            other[at] ^= 1 << (at % 8);
-            assert_ne!(of(&[&other]), whole, "{at}");
-        }
-        // Words of one lane change places.
-        for (one, other) in [(0, 64), (64, 512)] {
-            let mut moved = bytes.clone();
-            let word: Vec<u8> = moved[one..one + 8].to_vec();
-            moved.copy_within(other..other + 8, one);
-            moved[other..other + 8].copy_from_slice(&word);
-            assert_ne!(of(&[&moved]), whole, "{one} {other}");
-        }
-        // Zeros at the end, more and fewer.
-        let zeros = [0; 200];
-        let sums: std::collections::BTreeSet<u64> =
-            (0..200).map(|count| of(&[&zeros[..count]])).collect();
-        assert_eq!(sums.len(), 200);
     }
 }

@@ -1,9 +1,6 @@
 //! The list flow of a delta run in which this side queries.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use overlap_crypto::{
     context::SessionId,
@@ -16,12 +13,13 @@ use overlap_crypto::{
 };
 use zeroize::Zeroizing;
 
-use super::super::{
-    Flows, lock,
-    prepare::Prepared,
-    receiver,
-    sets::{FieldAreas, ItemSource, parse_entry},
-    wire::Inbox,
+use super::{
+    super::{
+        Flows, lock, receiver,
+        sets::{ItemSource, parse_entry},
+        wire::Inbox,
+    },
+    claims::own_labels,
 };
 use crate::{
     error::Error,
@@ -30,11 +28,10 @@ use crate::{
             entries::EntryTable,
             keeper::ReceiverTables,
             own::is_listed,
-            plan::{Customers, QueryPlan},
+            plan::QueryPlan,
             published::{LabelPlace, Published, PublishedNow},
         },
         failure::{Failure, misused},
-        local_customers::KeyRef,
         progress::RunState,
         spool::Sorted,
     },
@@ -181,7 +178,7 @@ async fn take_slices(
     Ok((work, awaiting))
 }
 
-fn delta(flows: &Flows) -> Result<&super::DeltaRun, Error> {
+pub(super) fn delta(flows: &Flows) -> Result<&super::DeltaRun, Error> {
     flows
         .delta
         .as_ref()
@@ -201,44 +198,6 @@ fn open_published(flows: &Flows, flow: ListFlow) -> Result<Published, Error> {
         &document.published,
         flow.evaluator_labels.sealed_bytes(),
     )
-}
-
-/// What claims would say of my customers.
-struct ClaimLabels {
-    keys: Vec<KeyRef>,
-    areas: FieldAreas,
-    /// By position among all keys: the place among these.
-    places: HashMap<u32, usize>,
-}
-
-/// Reads what claims would say of these entries' customers, if they are listed.
-fn own_labels(flows: &Flows, own: &[Entry]) -> Result<ClaimLabels, Error> {
-    let customers = &delta(flows)?.customers;
-    let keys = keys_of(customers, own)?;
-    Ok(ClaimLabels {
-        areas: flows.prepared.own.areas(&keys)?,
-        places: keys.iter().map(|key| key.index).zip(0..).collect(),
-        keys,
-    })
-}
-
-/// The keys of these entries, in ascending order.
-fn keys_of(customers: &Customers, own: &[Entry]) -> Result<Vec<KeyRef>, Error> {
-    let mut owners: Vec<u32> = own.iter().map(|entry| entry.owner).collect();
-    owners.sort_unstable();
-    customers
-        .keys(owners.into_iter())?
-        .into_iter()
-        .map(|key| key.ok_or_else(|| Error::internal("a query of a key that is not usable")))
-        .collect()
-}
-
-impl ClaimLabels {
-    /// The label of a key's customer; `None` if it is not listed.
-    fn of<'a>(&'a self, prepared: &Prepared, key: u32) -> Option<Label<'a>> {
-        let place = *self.places.get(&key)?;
-        prepared.own.label(&self.keys[place], self.areas.at(place))
-    }
 }
 
 fn collect(entries: &Sorted) -> Result<Zeroizing<Vec<Entry>>, Error> {

@@ -17,10 +17,7 @@ use self::{
     buffer::Buffer,
     file::{PartsFileWriter, Room},
 };
-use super::{
-    super::blocks::Checksum,
-    held::{Held, leading},
-};
+use super::held::{Held, leading};
 use crate::error::Error;
 
 /// Number of parts, as a power of two.
@@ -86,11 +83,7 @@ impl Shape {
 
     fn buffer(self) -> Buffer {
         let block_bytes = (self.buffer_bytes / BLOCKS_A_PART) >> self.bits;
-        Buffer::new(
-            self.parts(),
-            block_bytes.next_multiple_of(Checksum::ROW_BYTES),
-            self.buffer_bytes,
-        )
+        Buffer::new(self.parts(), block_bytes, self.buffer_bytes)
     }
 
     /// Room for a full buffer in memory. Only a sorter whose budget is not a small one may have it.

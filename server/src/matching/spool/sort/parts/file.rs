@@ -96,7 +96,7 @@ impl PartsFileWriter {
         });
     }
 
-    /// Appends a row. Blocks of the buffer are whole rows of the checksum.
+    /// Appends a row.
     pub(super) fn write(&mut self, row: &Buffer) -> Result<(), Error> {
         let parts = (0..self.rows.checksums.len()).map(|part| row.part(part));
         let mut row = Vec::with_capacity(self.rows.checksums.len() + 1);
@@ -186,7 +186,7 @@ impl PartsFile {
                 }
             }
         }
-        self.check(part, checksum)
+        self.check(part, &checksum)
     }
 
     /// Hands every record of a part to `each`, in the order they were written.
@@ -228,7 +228,7 @@ impl PartsFile {
                 }
             }
         }
-        self.check(part, checksum)
+        self.check(part, &checksum)
     }
 
     fn read(
@@ -244,7 +244,7 @@ impl PartsFile {
         Ok(())
     }
 
-    fn check(&self, part: usize, checksum: Checksum) -> Result<(), Error> {
+    fn check(&self, part: usize, checksum: &Checksum) -> Result<(), Error> {
         if checksum.value() == self.checksums[part].value() {
             Ok(())
         } else {

@@ -100,7 +100,7 @@ impl MergedRows {
     /// The row that names the customer of `row`.
     #[inline]
     pub(super) fn customer(&self, row: u32) -> u32 {
-        if self.members.contains(row) {
+        if !self.is_empty() && self.members.contains(row) {
             self.named(row)
         } else {
             row
@@ -110,7 +110,8 @@ impl MergedRows {
     /// The row that names the customer of `row`, and its handle, if several rows make up that customer.
     #[inline]
     pub(super) fn naming(&self, row: u32) -> Option<(u32, Handle)> {
-        self.members.contains(row).then(|| {
+        // Without any there is no need for a look at the bits, which few caches hold.
+        (!self.is_empty() && self.members.contains(row)).then(|| {
             let customer = self.named(row);
             let place = self
                 .handles

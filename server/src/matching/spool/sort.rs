@@ -31,8 +31,7 @@ const MAX_BUDGET_BYTES: usize = 1 << 30;
 ///
 /// Records that are equal stay in no particular order. Sorting n records of b bytes each takes O(n log n) time and, if they do
 /// not fit in memory, n (b + 2) bytes of disk; up to three times as much if the first ones were spread evenly and the others are
-/// not. Memory is the budget, a block of 128 KiB for each file being written or read, 1 KiB for every 2 MiB in parts, and for
-/// budgets of 16 MiB and more what is left of 48 MiB that all sorters share. A
+/// not. Memory is the budget, a block of 128 KiB for each file being written or read, and 1 KiB for every 2 MiB in parts. A
 /// stream holds a part, which is 1/128 of evenly spread records and the budget at most, or a block of every run.
 pub struct Sorter {
     files: Files,

@@ -1,8 +1,8 @@
 //! Records dealt into parts by their leading bits.
 //!
 //! Records that begin with uniform bytes, as tags and hashes do, fall into parts of about the same size. They are gathered,
-//! unsorted, in a buffer that fits the caches and, whenever it is full, kept if the sorters of the process have room, or written
-//! part after part. Streaming reads and sorts one part at a time.
+//! unsorted, in a buffer that fits the caches and written part after part whenever it is full. Streaming reads and sorts one part
+//! at a time.
 
 mod buffer;
 mod file;
@@ -10,13 +10,8 @@ mod finished;
 
 use std::path::Path;
 
-#[cfg(test)]
-pub(super) use self::file::Room as SharedRoom;
 pub(super) use self::finished::{Parts, PartsStream};
-use self::{
-    buffer::Buffer,
-    file::{PartsFileWriter, Room},
-};
+use self::{buffer::Buffer, file::PartsFileWriter};
 use super::held::{Held, leading};
 use crate::error::Error;
 
@@ -81,18 +76,6 @@ impl Shape {
         1 << self.bits
     }
 
-    fn buffer(self) -> Buffer {
-        let block_bytes = (self.buffer_bytes / BLOCKS_A_PART) >> self.bits;
-        Buffer::new(self.parts(), block_bytes, self.buffer_bytes)
-    }
-
-    /// Room for a full buffer in memory. Only a sorter whose budget is not a small one may have it.
-    fn room(self) -> Option<Room> {
-        (self.buffer_bytes == MAX_BUFFER_BYTES)
-            .then(|| Room::take(self.buffer_bytes))
-            .flatten()
-    }
-
     #[inline]
     fn number(self, leading: u64) -> usize {
         ((leading.min(self.most) << self.skipped_bits) >> (u64::BITS - self.bits)) as usize
@@ -113,7 +96,7 @@ impl Shape {
     }
 }
 
-/// Deals records into parts.
+/// Deals records into parts, in a file.
 pub(super) struct PartsWriter {
     shape: Shape,
     buffer: Buffer,
@@ -124,9 +107,14 @@ pub(super) struct PartsWriter {
 impl PartsWriter {
     /// Creates the file; it must not exist.
     pub(super) fn create(shape: Shape, path: &Path) -> Result<Self, Error> {
+        let block_bytes = (shape.buffer_bytes / BLOCKS_A_PART) >> shape.bits;
         Ok(Self {
             shape,
-            buffer: shape.buffer(),
+            buffer: Buffer::new(
+                shape.parts(),
+                block_bytes,
+                shape.buffer_bytes,
+            ),
             records: vec![0; shape.parts()],
             file: PartsFileWriter::create(path, shape.parts())?,
         })
@@ -156,16 +144,12 @@ impl PartsWriter {
         Ok(())
     }
 
-    /// Empties the buffer.
+    /// Appends everything in the buffer to the file.
     #[cold]
     fn write_out(&mut self) -> Result<(), Error> {
-        if let Some(room) = self.shape.room() {
-            let full = std::mem::replace(&mut self.buffer, self.shape.buffer());
-            self.file.hold(full, room);
-        } else {
-            self.file.write(&self.buffer)?;
-            self.buffer.clear();
-        }
+        self.file
+            .append((0..self.shape.parts()).map(|number| self.buffer.part(number)))?;
+        self.buffer.clear();
         Ok(())
     }
 }

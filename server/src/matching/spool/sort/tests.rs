@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use super::{parts::SharedRoom, *};
+use super::*;
 use crate::error::Reason;
 
 /// The least budget, with which a sorter holds 56 KiB and makes 16 parts.
@@ -163,44 +163,6 @@ fn parts_larger_than_the_budget_are_sorted_within_it() {
         }
         assert_sorted(directory.path(), sorted, records);
     }
-}
-
-#[test]
-fn full_buffers_are_kept_as_far_as_there_is_room() {
-    const BUDGET: usize = 1 << 24;
-    let directory = tempfile::tempdir().unwrap();
-    // Longer than a block, so that they lie across blocks and buffers. At last more of one part than the budget.
-    let records: Vec<Vec<u8>> = (0..4_000_u32)
-        .map(|i| {
-            let mut record = i.wrapping_mul(2_654_435_761).to_be_bytes().to_vec();
-            if i >= 2_000 {
-                record[0] = 0x5a;
-            }
-            record.resize(10_000 + (i % 7) as usize, i as u8);
-            record
-        })
-        .collect();
-    // All the room that others do not have at present, but for three buffers.
-    let mut taken: Vec<_> = std::iter::from_fn(|| SharedRoom::take(1 << 21)).collect();
-    taken.truncate(taken.len().saturating_sub(3));
-    let sorted = sort(directory.path(), BUDGET, &records);
-    let Source::Parts(parts) = &sorted.source else {
-        panic!("the first records are spread evenly");
-    };
-    let (held, written) = parts.rows();
-    assert!(held <= 3 && written > 10, "{held} {written}");
-    assert_eq!(parts.large().count(), 1);
-    assert_sorted(directory.path(), sorted, records.clone());
-    drop(taken);
-    // With more room, fewer are written: how many depends on what others take.
-    let few = &records[..2_000];
-    let sorted = sort(directory.path(), BUDGET, few);
-    let Source::Parts(parts) = &sorted.source else {
-        panic!("the records are spread evenly");
-    };
-    let (held, written) = parts.rows();
-    assert!(held + written > 8, "{held} {written}");
-    assert_sorted(directory.path(), sorted, few.to_vec());
 }
 
 #[test]

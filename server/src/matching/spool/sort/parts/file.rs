@@ -1,23 +1,20 @@
-//! Parts in a file, or in memory as far as there is room.
+//! Parts in a file.
 
 use std::{
     fs::File,
     io::{self, ErrorKind, IoSlice, Write as _},
+    ops::Range,
     os::unix::fs::FileExt as _,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
-use super::{
+use super::super::{
     super::{
-        super::{
-            TemporaryFile,
-            blocks::{BLOCK_BYTES, Checksum},
-            damaged, disk, new_file, unreadable,
-        },
-        held::split_record,
+        TemporaryFile,
+        blocks::{BLOCK_BYTES, Checksum},
+        damaged, disk, new_file, unreadable,
     },
-    buffer::Buffer,
+    held::split_record,
 };
 use crate::error::Error;
 
@@ -26,40 +23,7 @@ const MAX_SLICES: usize = 1 << 10;
 /// Bytes written at a time: they are still in a fast cache from the checksum.
 const WRITTEN_BYTES: usize = 1 << 18;
 
-/// What full buffers of all sorters may still take together, instead of being written.
-static ROOM_BYTES: AtomicUsize = AtomicUsize::new(48 << 20);
-
-/// Some of the room in memory that all sorters share, until this is dropped.
-pub(in super::super) struct Room {
-    bytes: usize,
-}
-
-impl Room {
-    /// So many bytes of it, if there are as many.
-    pub(in super::super) fn take(bytes: usize) -> Option<Self> {
-        let less = |left: usize| left.checked_sub(bytes);
-        let taken = ROOM_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.ok().map(|_| Self { bytes })
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        ROOM_BYTES.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A piece of every part.
-enum Row {
-    Held {
-        buffer: Buffer,
-        _room: Room,
-    },
-    /// Where it starts in the file, and where each of its pieces ends.
-    Written(Box<[u64]>),
-}
-
-/// Writes a file of rows.
+/// Writes a file of rows, each with a piece of every part.
 pub(super) struct PartsFileWriter {
     file: File,
     rows: PartsFile,
@@ -69,8 +33,8 @@ pub(super) struct PartsFileWriter {
 /// A complete file of parts.
 pub(super) struct PartsFile {
     file: TemporaryFile,
-    rows: Vec<Row>,
-    /// Of what is in the file of each part.
+    /// Where every row starts, and where each of its pieces ends.
+    rows: Vec<Box<[u64]>>,
     checksums: Vec<Checksum>,
 }
 
@@ -88,17 +52,11 @@ impl PartsFileWriter {
         })
     }
 
-    /// Appends a row without writing it.
-    pub(super) fn hold(&mut self, row: Buffer, room: Room) {
-        self.rows.rows.push(Row::Held {
-            buffer: row,
-            _room: room,
-        });
-    }
-
-    /// Appends a row.
-    pub(super) fn write(&mut self, row: &Buffer) -> Result<(), Error> {
-        let parts = (0..self.rows.checksums.len()).map(|part| row.part(part));
+    /// Appends a row: for every part some slices.
+    pub(super) fn append<'a>(
+        &mut self,
+        parts: impl Iterator<Item: Iterator<Item = &'a [u8]>>,
+    ) -> Result<(), Error> {
         let mut row = Vec::with_capacity(self.rows.checksums.len() + 1);
         row.push(self.bytes);
         let mut slices = Vec::new();
@@ -118,7 +76,7 @@ impl PartsFileWriter {
             }
             row.push(self.bytes);
         }
-        self.rows.rows.push(Row::Written(row.into()));
+        self.rows.rows.push(row.into());
         write_all(&self.file, &mut slices).map_err(|error| disk(self.rows.file.path(), &error))
     }
 
@@ -140,21 +98,16 @@ fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> 
 }
 
 impl PartsFile {
-    /// How many rows are in memory, and how many in the file.
-    #[cfg(test)]
-    pub(super) fn rows(&self) -> (usize, usize) {
-        let is_held = |row: &&Row| matches!(row, Row::Held { .. });
-        let held = self.rows.iter().filter(is_held).count();
-        (held, self.rows.len() - held)
+    /// Where the pieces of a part are.
+    fn pieces(&self, part: usize) -> impl Iterator<Item = Range<u64>> {
+        self.rows.iter().map(move |row| row[part]..row[part + 1])
     }
 
     /// Bytes of a part.
     pub(super) fn part_bytes(&self, part: usize) -> usize {
-        let pieces = self.rows.iter().map(|row| match row {
-            Row::Held { buffer, .. } => buffer.part_bytes(part),
-            Row::Written(ends) => (ends[part + 1] - ends[part]) as usize,
-        });
-        pieces.sum()
+        self.pieces(part)
+            .map(|piece| (piece.end - piece.start) as usize)
+            .sum()
     }
 
     pub(super) fn open(&self) -> Result<File, Error> {
@@ -169,22 +122,10 @@ impl PartsFile {
         mut into: &mut [u8],
     ) -> Result<(), Error> {
         let mut checksum = Checksum::default();
-        for row in &self.rows {
-            match row {
-                Row::Held { buffer, .. } => {
-                    for piece in buffer.part(part) {
-                        let (here, rest) = into.split_at_mut(piece.len());
-                        here.copy_from_slice(piece);
-                        into = rest;
-                    }
-                }
-                Row::Written(ends) => {
-                    let bytes = (ends[part + 1] - ends[part]) as usize;
-                    let (here, rest) = into.split_at_mut(bytes);
-                    self.read(file, ends[part], here, &mut checksum)?;
-                    into = rest;
-                }
-            }
+        for piece in self.pieces(part) {
+            let (here, rest) = into.split_at_mut((piece.end - piece.start) as usize);
+            self.read(file, piece.start, here, &mut checksum)?;
+            into = rest;
         }
         self.check(part, &checksum)
     }
@@ -197,35 +138,19 @@ impl PartsFile {
     ) -> Result<(), Error> {
         let file = self.open()?;
         let mut checksum = Checksum::default();
-        // The beginning of a record whose end is in the next piece.
         let mut held = Vec::new();
-        let mut take = |held: &mut Vec<u8>| {
-            let mut rest = held.as_slice();
-            while let Some((record, after)) = split_record(rest) {
-                each(record)?;
-                rest = after;
-            }
-            let used = held.len() - rest.len();
-            held.drain(..used);
-            Ok::<_, Error>(())
-        };
-        for row in &self.rows {
-            match row {
-                Row::Held { buffer, .. } => {
-                    for piece in buffer.part(part) {
-                        held.extend_from_slice(piece);
-                        take(&mut held)?;
-                    }
+        for piece in self.pieces(part) {
+            for at in piece.clone().step_by(BLOCK_BYTES) {
+                let start = held.len();
+                held.resize(start + (piece.end - at).min(BLOCK_BYTES as u64) as usize, 0);
+                self.read(&file, at, &mut held[start..], &mut checksum)?;
+                let mut rest = held.as_slice();
+                while let Some((record, after)) = split_record(rest) {
+                    each(record)?;
+                    rest = after;
                 }
-                Row::Written(ends) => {
-                    for at in (ends[part]..ends[part + 1]).step_by(BLOCK_BYTES) {
-                        let start = held.len();
-                        let bytes = (ends[part + 1] - at).min(BLOCK_BYTES as u64) as usize;
-                        held.resize(start + bytes, 0);
-                        self.read(&file, at, &mut held[start..], &mut checksum)?;
-                        take(&mut held)?;
-                    }
-                }
+                let used = held.len() - rest.len();
+                held.drain(..used);
             }
         }
         self.check(part, &checksum)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::Error;
 
-/// Every part.
+/// Every part, in a file.
 pub(in super::super) struct Parts {
     parts: Vec<Part>,
     file: PartsFile,
@@ -28,10 +28,8 @@ struct Part {
 impl PartsWriter {
     /// Ends the input.
     pub(in super::super) fn finish(mut self, files: &Files) -> Result<Parts, Error> {
-        match self.shape.room() {
-            Some(room) => self.file.hold(self.buffer, room),
-            None => self.file.write(&self.buffer)?,
-        }
+        self.write_out()?;
+        drop(self.buffer);
         let mut finished = Parts {
             parts: Vec::with_capacity(self.records.len()),
             file: self.file.finish(),
@@ -60,11 +58,6 @@ impl Parts {
     /// The parts that are in files of their own.
     pub(in super::super) fn large(&self) -> impl Iterator<Item = &Sorted> {
         self.parts.iter().filter_map(|part| part.sorted.as_ref())
-    }
-
-    /// How many rows are in memory, and how many in the file.
-    pub(in super::super) fn rows(&self) -> (usize, usize) {
-        self.file.rows()
     }
 
     /// What a stream holds at most.

@@ -134,7 +134,7 @@ pub(super) enum Found {
         links: Mutex<Option<LinksWriter>>,
     },
     /// Of a delta run: what became of those of the last run.
-    Changes(DeltaShared),
+    Changes(Box<DeltaShared>),
 }
 
 impl Found {
@@ -172,7 +172,7 @@ impl Found {
 fn join(flows: &Flows) -> Result<Found, Error> {
     lock(&flows.prepared.ledger).ran(flows.run.now(), declared(&flows.session))?;
     if flows.delta.is_some() {
-        return delta::finish::join(flows).map(Found::Changes);
+        return delta::finish::join(flows).map(|found| Found::Changes(Box::new(found)));
     }
     let scratch = flows.directory.scratch();
     let take = |sorter: &Mutex<Sorter>| {

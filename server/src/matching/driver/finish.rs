@@ -131,7 +131,7 @@ pub(super) enum Found {
         graph: Arc<Graph>,
         matched_keys: Sorted,
         /// Taken when the state is completed.
-        links: Mutex<Option<LinksWriter>>,
+        links: Box<Mutex<Option<LinksWriter>>>,
     },
     /// Of a delta run: what became of those of the last run.
     Changes(Box<DeltaShared>),
@@ -197,7 +197,7 @@ fn join(flows: &Flows) -> Result<Found, Error> {
     Ok(Found::All {
         graph: Arc::new(graph),
         matched_keys,
-        links: Mutex::new(links),
+        links: Box::new(Mutex::new(links)),
     })
 }
 

@@ -242,3 +242,35 @@ impl ResultFile {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_read_back_and_none_reaches_into_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let section = |bytes: &[u8]| {
+            let mut section = Section::default();
+            section.push(bytes).unwrap();
+            section
+        };
+        let sections = vec![
+            ("one", section(b"abcdef")),
+            ("none", section(b"")),
+            ("other", section(b"ghi")),
+        ];
+        let layer = Sections::write(directory.path(), "layer", sections).unwrap();
+        let file = ResultFile::open(directory.path(), &layer.file).unwrap();
+        let one = layer.open(&file, "one").unwrap();
+        assert_eq!(one.bytes(), 6);
+        assert_eq!(one.range(0, 6).unwrap(), b"abcdef");
+        assert_eq!(one.range(2, 4).unwrap(), b"cd");
+        assert!(one.range(2, 7).is_err());
+        assert!(one.array::<4>(3).is_err());
+        assert_eq!(layer.open(&file, "none").unwrap().bytes(), 0);
+        let other = layer.open(&file, "other").unwrap();
+        assert_eq!(other.array::<2>(1).unwrap(), *b"hi");
+        assert!(layer.open(&file, "another").is_err());
+    }
+}

@@ -190,3 +190,85 @@ impl<'a> MemberCursor<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            files::{FileWriter, Table as _},
+            layer::{EntriesWriter, MembersWriter},
+            part::open,
+        },
+        *,
+    };
+
+    /// Shared customers of one to three rows, whose ids lie between each other; the first id names.
+    fn rows(count: u32) -> Vec<(Vec<u8>, u32, bool)> {
+        let id = |number: u32| format!("{number:07}").into_bytes();
+        let mut rows = Vec::new();
+        for number in 0..count {
+            rows.push((id(10 * number), number, true));
+            for more in 0..number % 3 {
+                rows.push((id(10 * number + 13 + 20 * more), number, false));
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    fn part(directory: &std::path::Path, rows: &[(Vec<u8>, u32, bool)]) -> Part {
+        let mut members = MembersWriter::create(directory).unwrap();
+        for (id, number, is_naming) in rows {
+            members.push(id, *number, *is_naming).unwrap();
+        }
+        let mut files = members.finish().unwrap();
+        let mut entries = EntriesWriter::create(directory).unwrap();
+        entries.push(&[0; 12], b"record", b"text").unwrap();
+        files.extend(entries.finish().unwrap());
+        let mut handles = FileWriter::create(directory, "handles").unwrap();
+        handles.push(&[0; 20]).unwrap();
+        files.push(handles.finish().unwrap());
+        Part::open(|name| open(directory, &files, name)).unwrap()
+    }
+
+    #[test]
+    fn ids_are_found_in_both_ways_and_customers_before_them_counted() {
+        for count in [0, 1, 2, 9, 5_000] {
+            let directory = tempfile::tempdir().unwrap();
+            let rows = rows(count);
+            let part = part(directory.path(), &rows);
+            assert_eq!(part.member_count(), rows.len() as u64);
+            let all = part.all_members().unwrap();
+            let read: Vec<_> = all
+                .iter()
+                .map(|member| {
+                    let member = member.unwrap();
+                    (member.id.to_vec(), member.number, member.is_naming)
+                })
+                .collect();
+            assert_eq!(read, rows);
+            for is_dense in [true, false] {
+                for step in [1, 3, 700, 20_000] {
+                    let mut cursor = MemberCursor {
+                        is_dense,
+                        ..MemberCursor::new(&part, 0)
+                    };
+                    for wanted in (0..10 * count + 30).step_by(step) {
+                        let id = format!("{wanted:07}").into_bytes();
+                        let expected = rows.iter().find(|(other, ..)| *other == id);
+                        let named = rows.partition_point(|(other, ..)| *other < id);
+                        let named = rows[..named].iter().filter(|(.., naming)| *naming).count();
+                        if step == 700 || wanted % 50 == 0 {
+                            assert_eq!(cursor.named_before(&id).unwrap(), named as u64);
+                            assert_eq!(
+                                cursor.find(&id).unwrap(),
+                                expected.map(|(_, number, _)| u64::from(*number)),
+                                "{wanted} of {count}, dense {is_dense}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -132,10 +132,10 @@ pub(super) enum Found {
     All {
         graph: Arc<Graph>,
         /// Taken when the state is completed.
-        links: Mutex<Option<LinksWriter>>,
+        links: Box<Mutex<Option<LinksWriter>>>,
     },
     /// Of a delta run: what became of those of the last run.
-    Changes(DeltaShared),
+    Changes(Box<DeltaShared>),
 }
 
 impl Found {
@@ -173,7 +173,7 @@ impl Found {
 fn join(flows: &Flows) -> Result<Found, Error> {
     lock(&flows.prepared.ledger).ran(flows.run.now(), declared(&flows.session))?;
     if flows.delta.is_some() {
-        return delta::finish::join(flows).map(Found::Changes);
+        return delta::finish::join(flows).map(|found| Found::Changes(Box::new(found)));
     }
     let scratch = flows.directory.scratch();
     let edges = std::mem::replace(&mut *lock(&flows.edges), Sorter::new(&scratch, "unused", 0));
@@ -194,7 +194,7 @@ fn join(flows: &Flows) -> Result<Found, Error> {
     )?;
     Ok(Found::All {
         graph: Arc::new(graph),
-        links: Mutex::new(links),
+        links: Box::new(Mutex::new(links)),
     })
 }
 

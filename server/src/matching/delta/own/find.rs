@@ -67,6 +67,8 @@ impl<'a> Finder<'a> {
             later_ids: Vec::new(),
             own,
         };
+        finder.row_places.reserve(changed.len());
+        finder.own.known.reserve(2 * changed.len());
         for (id, now) in changed {
             let (number, before) = match finder.own.row_by_id(&id)? {
                 Some(known) => known,

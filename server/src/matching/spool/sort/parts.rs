@@ -110,11 +110,7 @@ impl PartsWriter {
         let block_bytes = (shape.buffer_bytes / BLOCKS_A_PART) >> shape.bits;
         Ok(Self {
             shape,
-            buffer: Buffer::new(
-                shape.parts(),
-                block_bytes,
-                shape.buffer_bytes,
-            ),
+            buffer: Buffer::new(shape.parts(), block_bytes, shape.buffer_bytes),
             records: vec![0; shape.parts()],
             file: PartsFileWriter::create(path, shape.parts())?,
         })

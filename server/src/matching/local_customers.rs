@@ -31,6 +31,9 @@ use crate::{
 
 /// A key on more of my rows than this names nobody and is not used (AMBIGUOUS_KEY).
 pub const MAX_ROWS_A_KEY: usize = 32;
+/// What keys are hashed with: secret, so that hashes in files say nothing. With a usual key it fits a block of SHA-256.
+pub type Salt = [u8; 16];
+
 /// Bytes of the salted hash that groups equal keys.
 pub const GROUP_BYTES: usize = 16;
 
@@ -49,7 +52,7 @@ pub struct Scratch<'a> {
     /// Where the files go.
     pub directory: &'a Path,
     /// Fresh randomness: the order of the keys follows from it.
-    pub salt: [u8; 32],
+    pub salt: Salt,
     /// How much may be held and used.
     pub limits: SnapshotLimits,
 }
@@ -62,7 +65,7 @@ pub struct LocalCustomers {
     table: Arc<RowTable>,
     rows: RecordFile,
     keys: RecordFile,
-    salt: [u8; 32],
+    salt: Salt,
     counts: KeyCounts,
     customers_by_stage: Vec<u64>,
     ambiguous_keys: u64,
@@ -291,7 +294,7 @@ impl LocalCustomers {
 
 /// The salted hash of a key.
 #[must_use]
-pub fn key_hash(salt: &[u8; 32], key_type: KeyType, value: &str) -> [u8; GROUP_BYTES] {
+pub fn key_hash(salt: &Salt, key_type: KeyType, value: &str) -> [u8; GROUP_BYTES] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(salt);
     context.update(&[key_type.code()]);

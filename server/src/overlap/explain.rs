@@ -12,7 +12,9 @@ use crate::{
     error::Error,
     matching::{
         keys::random,
-        local_customers::{LocalCustomers, MAX_ROWS_A_KEY, Scratch, SnapshotLimits, StageTiers},
+        local_customers::{
+            LocalCustomers, MAX_ROWS_A_KEY, Salt, Scratch, SnapshotLimits, StageTiers,
+        },
     },
     sharing::policy::Agreement,
 };
@@ -182,7 +184,7 @@ impl Merged {
     ) -> Result<Self, Error> {
         let scratch = tempfile::tempdir_in(node_directory)
             .map_err(|error| crate::matching::spool::disk(node_directory, &error))?;
-        let mut salt = [0; 32];
+        let mut salt = Salt::default();
         random(&mut salt)?;
         let local = LocalCustomers::read(
             connection,

@@ -12,7 +12,10 @@ use super::{
     part::{COLUMN_BYTES, Part, Records, Stored, open},
     writer::{Manifest, fold},
 };
-use crate::{error::Error, matching::local_customers::key_hash};
+use crate::{
+    error::Error,
+    matching::local_customers::{Salt, key_hash},
+};
 
 /// Shared customers of the base that are looked at in one go.
 const BLOCK: u64 = 8192;
@@ -24,7 +27,7 @@ pub struct ResultSet {
     pub(super) base: Part,
     pub(crate) layer: Option<Layer>,
     pub(super) matched_keys: ResultFile,
-    salt: [u8; 32],
+    salt: Salt,
     count: u64,
 }
 
@@ -107,7 +110,7 @@ impl ResultSet {
     /// # Errors
     /// `STORAGE_FAILED` if one is missing or has another length than was written.
     pub fn open(directory: &Path, manifest: &Manifest) -> Result<Self, Error> {
-        let mut salt = [0; 32];
+        let mut salt = Salt::default();
         hex::decode_to_slice(&manifest.salt, &mut salt)
             .map_err(|_| Error::internal("a result's salt is malformed"))?;
         let layer = match &manifest.layer {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Error,
     matching::{
-        local_customers::{LocalCustomers, RowText},
+        local_customers::{LocalCustomers, RowText, Salt},
         spool::{RecordReader, RecordWriter, SortedStream, Sorter, sync_directory},
     },
 };
@@ -50,7 +50,7 @@ pub(crate) struct Found<'a> {
     /// What the edges made of them.
     pub graph: &'a Graph,
     /// The salt of the run's key hashes.
-    pub salt: &'a [u8; 32],
+    pub salt: &'a Salt,
     /// The last good result, for the time of first match.
     pub previous: Option<&'a ResultSet>,
     /// The time of this run.

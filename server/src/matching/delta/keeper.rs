@@ -21,7 +21,11 @@ use super::{
     sealed::write_sealed,
     shared::SharedTotals,
 };
-use crate::{error::Error, matching::local_customers::LocalCustomers, overlap::graph::Graph};
+use crate::{
+    error::Error,
+    matching::local_customers::{LocalCustomers, Salt},
+    overlap::graph::Graph,
+};
 
 /// Gathers what a run leaves for the next one.
 pub(crate) struct Keeper {
@@ -189,7 +193,7 @@ impl Keeper {
         &self,
         (local, graph): (&LocalCustomers, &Graph),
         links: LinksWriter,
-        salt: &[u8; 32],
+        salt: &Salt,
         change_seq: u64,
         see: &mut SeeKey<'_>,
     ) -> Result<(), Error> {

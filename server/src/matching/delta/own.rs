@@ -33,7 +33,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    matching::local_customers::{KeyCounts, KeyRef, LocalCustomers, MAX_ROWS_A_KEY, StageTiers},
+    matching::local_customers::{
+        KeyCounts, KeyRef, LocalCustomers, MAX_ROWS_A_KEY, Salt, StageTiers,
+    },
     overlap::graph::{HANDLE_BYTES, Handle},
 };
 
@@ -100,8 +102,8 @@ pub(crate) struct OwnDocument {
 
 impl OwnDocument {
     /// The salt of the keys' hashes.
-    pub(crate) fn salt(&self) -> Result<[u8; 32], Error> {
-        let mut salt = [0; 32];
+    pub(crate) fn salt(&self) -> Result<Salt, Error> {
+        let mut salt = Salt::default();
         hex::decode_to_slice(&self.salt, &mut salt)
             .map_err(|_| Error::internal("a state manifest is malformed"))?;
         Ok(salt)

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     matching::{
         bits::Bits,
-        local_customers::{KeyRef, StageTiers},
+        local_customers::{KeyRef, Salt, StageTiers},
     },
     overlap::{reader::ResultSet, writer::Manifest},
 };
@@ -270,7 +270,7 @@ impl QueryPlan {
         mut table: EntryTable,
         basis: &mut Basis<'_>,
         mine: Queries,
-        salt: &[u8; 32],
+        salt: &Salt,
     ) -> Result<Option<Self>, Error> {
         let tiers = basis.tiers;
         let tier = |reference: Reference| tiers.tier(reference.stage);
@@ -311,7 +311,7 @@ impl TagPlan {
     fn new(
         mut table: EntryTable,
         basis: &mut Basis<'_>,
-        salt: &[u8; 32],
+        salt: &Salt,
     ) -> Result<Option<Self>, Error> {
         let tiers = basis.tiers;
         let changed = Changed::find(&basis.update, |reference| {

@@ -32,7 +32,7 @@ use crate::{
         failure::misused,
         keys::{self, EpochKeys, random},
         ledger::Ledger,
-        local_customers::{KeyRef, LocalCustomers, Scratch},
+        local_customers::{KeyRef, LocalCustomers, Salt, Scratch},
         records::{self, PartnerState},
         terms::RunTerms,
     },
@@ -49,7 +49,7 @@ pub(super) struct Prepared {
     /// My customers, read for a full run.
     local: Option<Arc<LocalCustomers>>,
     pub(super) totals: Totals,
-    pub(super) salt: [u8; 32],
+    pub(super) salt: Salt,
     pub(super) own: Arc<OwnLabels>,
     /// Of this node as evaluator; present if it lists any stage.
     pub(super) keys: Option<EpochKeys>,
@@ -168,7 +168,7 @@ impl Prepared {
                 Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
                 None => ListQuerier::Open,
             };
-            let mut salt = [0; 32];
+            let mut salt = Salt::default();
             let (local, totals, delta, state_files) = match mode {
                 Mode::Full => {
                     // Fresh: positions of queries say nothing across full runs.

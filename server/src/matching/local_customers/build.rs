@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use overlap_crypto::terms::{KeyType, Tier};
 
 use super::{
-    GROUP_BYTES, KeyCounts, LocalCustomers, MAX_ROWS_A_KEY, RowReader, RowTable, RowText,
+    GROUP_BYTES, KeyCounts, LocalCustomers, MAX_ROWS_A_KEY, RowReader, RowTable, RowText, Salt,
     SnapshotLimits, StageTiers, key_hash, merge::MergedRows,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub struct Builder<'a> {
     disclosed: Vec<u8>,
     handles: Option<&'a HandleKey>,
     directory: PathBuf,
-    salt: [u8; 32],
+    salt: Salt,
     limits: SnapshotLimits,
     stage_of_row: Vec<u8>,
     keys_of_row: Vec<u16>,
@@ -75,7 +75,7 @@ impl<'a> Builder<'a> {
         tiers: StageTiers,
         handles: Option<&'a HandleKey>,
         directory: &Path,
-        salt: [u8; 32],
+        salt: Salt,
         limits: SnapshotLimits,
     ) -> Result<Self, Error> {
         let disclosed = tiers

@@ -49,7 +49,7 @@ const LIMITS: SnapshotLimits = SnapshotLimits {
 
 fn build(rows: &[(&str, &str, &[&str])]) -> (LocalCustomers, Vec<(u32, String)>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 32], LIMITS).unwrap();
+    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 16], LIMITS).unwrap();
     for (id, stage, emails) in rows {
         let keys: Vec<_> = emails
             .iter()
@@ -111,7 +111,7 @@ fn p06_a_key_on_33_rows_is_not_used() {
 #[test]
 fn p10_a_hidden_row_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 32], LIMITS).unwrap();
+    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 16], LIMITS).unwrap();
     let error = builder.push("a", "Lost", &[]).unwrap_err();
     assert_eq!(error.reason(), Reason::Internal);
 }
@@ -119,7 +119,7 @@ fn p10_a_hidden_row_is_refused() {
 #[test]
 fn a_set_over_the_limit_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 32], LIMITS).unwrap();
+    let mut builder = Builder::new(tiers(), None, directory.path(), [7; 16], LIMITS).unwrap();
     let keys: Vec<_> = (0..1_001)
         .map(|i| (KeyType::Email, i.to_string()))
         .collect();
@@ -145,7 +145,7 @@ fn a_key_carries_the_handle_of_the_row_that_names_its_customer() {
         ("d", "Prospect", &["u", "v"]),
         ("e", "Customer", &["v"]),
     ];
-    let mut builder = Builder::new(tiers(), Some(&handles), base.path(), [7; 32], LIMITS).unwrap();
+    let mut builder = Builder::new(tiers(), Some(&handles), base.path(), [7; 16], LIMITS).unwrap();
     for (id, stage, emails) in rows {
         let keys: Vec<_> = emails
             .iter()
@@ -158,7 +158,7 @@ fn a_key_carries_the_handle_of_the_row_that_names_its_customer() {
     let mut previous = [0; GROUP_BYTES];
     let mut reader = snapshot.keys().unwrap();
     while let Some(key) = reader.next_key().unwrap() {
-        assert_eq!(*key.hash, key_hash(&[7; 32], key.key_type, key.value));
+        assert_eq!(*key.hash, key_hash(&[7; 16], key.key_type, key.value));
         assert!(
             previous < *key.hash,
             "keys come in the order of their hashes"

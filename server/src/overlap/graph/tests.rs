@@ -18,7 +18,7 @@ fn rows(rng: &mut ChaCha20Rng, directory: &std::path::Path) -> LocalCustomers {
         max_keys: 1_000,
         sort_bytes: SORT_BYTES,
     };
-    let mut builder = Builder::new(tiers(), None, directory, [7; 32], limits).unwrap();
+    let mut builder = Builder::new(tiers(), None, directory, [7; 16], limits).unwrap();
     for row in 0..ROWS {
         let stage = ["Prospect", "Customer"][(rng.next_u32() % 2) as usize];
         builder.push(&format!("{row:03}"), stage, &[]).unwrap();

@@ -18,7 +18,7 @@ use crate::{
     matching::{
         delta::maps::{Map, Set},
         keys::HandleKey,
-        local_customers::{KeyRef, StageTiers, key_hash},
+        local_customers::{KeyRef, Salt, StageTiers, key_hash},
     },
 };
 
@@ -55,14 +55,14 @@ pub(super) type ChangedRow = (Vec<u8>, Option<RowContent>);
 /// The rows that changed since the last run.
 pub(crate) struct Changes<'a> {
     tiers: &'a StageTiers,
-    salt: [u8; 32],
+    salt: Salt,
     rows: Vec<ChangedRow>,
     values: Values,
 }
 
 impl<'a> Changes<'a> {
     /// For keys whose hashes have this salt.
-    pub(crate) fn new(tiers: &'a StageTiers, salt: [u8; 32]) -> Self {
+    pub(crate) fn new(tiers: &'a StageTiers, salt: Salt) -> Self {
         Self {
             tiers,
             salt,
@@ -228,7 +228,7 @@ impl Update {
     pub(crate) fn values(
         &mut self,
         keys: &[u32],
-        salt: &[u8; 32],
+        salt: &Salt,
         read: &mut ReadKeys<'_>,
     ) -> Result<VecDeque<ChosenKey>, Error> {
         // Keys of rows that did not change, and come to be sent: their customers changed their tier.

@@ -14,7 +14,7 @@ use crate::{
             sealed::StateKey,
             texts::{MAX_TEXT_BYTES, TextWriter},
         },
-        local_customers::{Key, LocalCustomers, Observer},
+        local_customers::{Key, LocalCustomers, Observer, Salt},
     },
     overlap::graph::Graph,
 };
@@ -56,7 +56,7 @@ impl OwnWriter {
         directory: &Path,
         key: &StateKey,
         (local, graph): (&LocalCustomers, &Graph),
-        salt: &[u8; 32],
+        salt: &Salt,
         change_seq: u64,
         see: &mut SeeKey<'_>,
     ) -> Result<Option<OwnDocument>, Error> {

@@ -22,6 +22,30 @@ pub type SealKey<'a> = &'a [u8; 32];
 /// What a sealed text is bound to.
 pub type SealAad = [u8; 16];
 
+/// Texts of one length, to seal or to open in place.
+pub struct SealBatch<'a> {
+    /// The key of each text.
+    pub keys: &'a [SealKey<'a>],
+    /// What each text is bound to.
+    pub aads: &'a [&'a SealAad],
+    /// The texts back to back, each with [`SEAL_BYTES`] behind it for its tag.
+    pub texts: &'a mut [u8],
+    /// Bytes from one text to the next.
+    pub stride: usize,
+}
+
+impl SealBatch<'_> {
+    fn check(&self) {
+        assert!(self.stride >= SEAL_BYTES, "a text has room for its tag");
+        assert_eq!(self.keys.len(), self.aads.len(), "one binding a key");
+        assert_eq!(
+            self.keys.len() * self.stride,
+            self.texts.len(),
+            "one text a key"
+        );
+    }
+}
+
 /// The canonical 32-byte encoding of a group element (RFC 9496 §4.3.2).
 pub type Encoded = [u8; 32];
 
@@ -191,24 +215,16 @@ impl Backend {
         }
     }
 
-    /// Seals texts of one length in place with ChaCha20-Poly1305 (RFC 8439 §2.8): `texts[i]` under `keys[i]`, bound to `aads[i]`.
-    /// The nonce is zero, so a key seals one text. Texts stand back to back, one every `stride` bytes, each with
-    /// [`SEAL_BYTES`] behind it for its tag.
+    /// Seals each text with ChaCha20-Poly1305 (RFC 8439 §2.8). The nonce is zero, so a key seals one text.
     ///
     /// # Panics
     /// If there are not as many keys, bindings and texts, or texts have no room for tags.
-    pub fn seal_each(
-        self,
-        keys: &[SealKey<'_>],
-        aads: &[&SealAad],
-        texts: &mut [u8],
-        stride: usize,
-    ) {
-        check_texts(keys, aads, texts, stride);
+    pub fn seal_each(self, batch: SealBatch<'_>) {
+        batch.check();
         match self.0 {
-            Engine::Portable => portable::seal_each(keys, aads, texts, stride),
+            Engine::Portable => portable::seal_each(batch),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx512Ifma(cpu) => cpu.seal_each(keys, aads, texts, stride),
+            Engine::Avx512Ifma(cpu) => cpu.seal_each(batch),
         }
     }
 
@@ -217,18 +233,12 @@ impl Backend {
     /// # Panics
     /// As [`Backend::seal_each`].
     #[must_use]
-    pub fn open_each(
-        self,
-        keys: &[SealKey<'_>],
-        aads: &[&SealAad],
-        texts: &mut [u8],
-        stride: usize,
-    ) -> Vec<bool> {
-        check_texts(keys, aads, texts, stride);
+    pub fn open_each(self, batch: SealBatch<'_>) -> Vec<bool> {
+        batch.check();
         match self.0 {
-            Engine::Portable => portable::open_each(keys, aads, texts, stride),
+            Engine::Portable => portable::open_each(batch),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx512Ifma(cpu) => cpu.open_each(keys, aads, texts, stride),
+            Engine::Avx512Ifma(cpu) => cpu.open_each(batch),
         }
     }
 
@@ -362,12 +372,6 @@ impl Backend {
             _ => mixed_engines(),
         }
     }
-}
-
-fn check_texts(keys: &[SealKey<'_>], aads: &[&SealAad], texts: &[u8], stride: usize) {
-    assert!(stride >= SEAL_BYTES, "a text has room for its tag");
-    assert_eq!(keys.len(), aads.len(), "one binding a key");
-    assert_eq!(keys.len() * stride, texts.len(), "one text a key");
 }
 
 /// A batch or a base was made by one engine and given to another, which is a bug in the caller.

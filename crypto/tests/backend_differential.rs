@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use overlap_crypto::backend::{
-    Backend, DecodeError, Encoded, Messages, RistrettoPoint, SEAL_BYTES, Scalar, Weight,
+    Backend, DecodeError, Encoded, Messages, RistrettoPoint, SEAL_BYTES, Scalar, SealBatch, Weight,
 };
 use rand_chacha::{
     ChaCha20Rng,
@@ -258,14 +258,27 @@ fn compare_sealed(rng: &mut ChaCha20Rng, count: usize, bytes: usize) {
     rng.fill_bytes(&mut plain);
     let keys: Vec<&[u8; 32]> = keys.iter().collect();
     let aads: Vec<&[u8; 16]> = aads.iter().collect();
+    fn batch<'a>(
+        keys: &'a [&'a [u8; 32]],
+        aads: &'a [&'a [u8; 16]],
+        texts: &'a mut [u8],
+    ) -> SealBatch<'a> {
+        let stride = texts.len().checked_div(keys.len()).unwrap_or(SEAL_BYTES);
+        SealBatch {
+            keys,
+            aads,
+            texts,
+            stride,
+        }
+    }
     let mut expected = plain.clone();
-    Backend::portable().seal_each(&keys, &aads, &mut expected, stride);
+    Backend::portable().seal_each(batch(&keys, &aads, &mut expected));
     for backend in Backend::available() {
         let name = backend.name();
         let mut texts = plain.clone();
-        backend.seal_each(&keys, &aads, &mut texts, stride);
+        backend.seal_each(batch(&keys, &aads, &mut texts));
         assert_eq!(texts, expected, "{name} {count} {bytes}");
-        let opened = backend.open_each(&keys, &aads, &mut texts, stride);
+        let opened = backend.open_each(batch(&keys, &aads, &mut texts));
         assert_eq!(opened, vec![true; count], "{name} {count} {bytes}");
         for (text, plain) in texts.chunks(stride).zip(plain.chunks(stride)) {
             assert_eq!(text[..bytes], plain[..bytes], "{name} {count} {bytes}");
@@ -275,13 +288,13 @@ fn compare_sealed(rng: &mut ChaCha20Rng, count: usize, bytes: usize) {
             let at = changed * stride + rng.next_u32() as usize % stride;
             let mut texts = expected.clone();
             texts[at] ^= 1 << (rng.next_u32() % 8);
-            let opened = backend.open_each(&keys, &aads, &mut texts, stride);
+            let opened = backend.open_each(batch(&keys, &aads, &mut texts));
             let wanted: Vec<bool> = (0..count).map(|index| index != changed).collect();
             assert_eq!(opened, wanted, "{name} {count} {bytes}");
             let mut bound: Vec<&[u8; 16]> = aads.clone();
             bound[changed] = &[7; 16];
             let mut texts = expected.clone();
-            let opened = backend.open_each(&keys, &bound, &mut texts, stride);
+            let opened = backend.open_each(batch(&keys, &bound, &mut texts));
             assert_eq!(opened, wanted, "{name} {count} {bytes}");
         }
     }

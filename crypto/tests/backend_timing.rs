@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 
-use overlap_crypto::backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar};
+use overlap_crypto::backend::{Backend, Encoded, Messages, RistrettoPoint, Scalar, SealBatch};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng, SeedableRng},
@@ -256,7 +256,14 @@ fn slow_timing_of_seal_each() {
                 texts.extend_from_slice(&element[..17]);
                 texts.extend_from_slice(&[0; 16]);
             }
-            nanoseconds(|| backend.seal_each(&keys, &aads, black_box(&mut texts), 33))
+            nanoseconds(|| {
+                backend.seal_each(SealBatch {
+                    keys: &keys,
+                    aads: &aads,
+                    texts: black_box(&mut texts),
+                    stride: 33,
+                });
+            })
         },
     );
 }

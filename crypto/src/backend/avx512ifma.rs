@@ -43,7 +43,7 @@ use self::{
     sha512::{Expander, INITIAL, State, Template, hash_group, little_endian, splat_state},
     words::WORD_LANES,
 };
-use super::{DecodeError, ElementFault, Encoded, Messages, SealAad, SealKey};
+use super::{DecodeError, ElementFault, Encoded, Messages, SealBatch};
 
 /// Proof that this CPU has every feature the engine uses; the only way to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,27 +145,15 @@ impl Cpu {
         result
     }
 
-    pub(super) fn seal_each(
-        self,
-        keys: &[SealKey<'_>],
-        aads: &[&SealAad],
-        texts: &mut [u8],
-        stride: usize,
-    ) {
+    pub(super) fn seal_each(self, batch: SealBatch<'_>) {
         // SAFETY: the token proves the CPU features.
-        unsafe { seal_each(self, keys, aads, texts, stride) };
+        unsafe { seal_each(self, batch) };
         wipe_stack();
     }
 
-    pub(super) fn open_each(
-        self,
-        keys: &[SealKey<'_>],
-        aads: &[&SealAad],
-        texts: &mut [u8],
-        stride: usize,
-    ) -> Vec<bool> {
+    pub(super) fn open_each(self, batch: SealBatch<'_>) -> Vec<bool> {
         // SAFETY: the token proves the CPU features.
-        let result = unsafe { open_each(self, keys, aads, texts, stride) };
+        let result = unsafe { open_each(self, batch) };
         wipe_stack();
         result
     }
@@ -282,33 +270,33 @@ fn sha512_after<'a, const N: usize>(
     hashes
 }
 
-#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn seal_each(cpu: Cpu, keys: &[SealKey<'_>], aads: &[&SealAad], texts: &mut [u8], stride: usize) {
-    for ((keys, aads), texts) in keys
-        .chunks(WORD_LANES)
-        .zip(aads.chunks(WORD_LANES))
-        .zip(texts.chunks_mut(WORD_LANES * stride))
-    {
-        Keys::load(cpu, keys).seal(cpu, aads, texts, stride);
-    }
+/// Calls `$use_group` for the keys, the bindings and the texts of each group.
+macro_rules! for_sealed_groups {
+    ($batch:expr, ($keys:ident, $aads:ident, $texts:ident) => $use_group:expr) => {
+        for (($keys, $aads), $texts) in $batch
+            .keys
+            .chunks(WORD_LANES)
+            .zip($batch.aads.chunks(WORD_LANES))
+            .zip($batch.texts.chunks_mut(WORD_LANES * $batch.stride))
+        {
+            $use_group
+        }
+    };
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
-fn open_each(
-    cpu: Cpu,
-    keys: &[SealKey<'_>],
-    aads: &[&SealAad],
-    texts: &mut [u8],
-    stride: usize,
-) -> Vec<bool> {
-    let mut authentic = Vec::with_capacity(keys.len());
-    for ((keys, aads), texts) in keys
-        .chunks(WORD_LANES)
-        .zip(aads.chunks(WORD_LANES))
-        .zip(texts.chunks_mut(WORD_LANES * stride))
-    {
-        Keys::load(cpu, keys).open(cpu, aads, texts, stride, &mut authentic);
-    }
+fn seal_each(cpu: Cpu, batch: SealBatch<'_>) {
+    for_sealed_groups!(batch, (keys, aads, texts) => {
+        Keys::load(cpu, keys).seal(cpu, aads, texts, batch.stride);
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw")]
+fn open_each(cpu: Cpu, batch: SealBatch<'_>) -> Vec<bool> {
+    let mut authentic = Vec::with_capacity(batch.keys.len());
+    for_sealed_groups!(batch, (keys, aads, texts) => {
+        Keys::load(cpu, keys).open(cpu, aads, texts, batch.stride, &mut authentic);
+    });
     authentic
 }
 

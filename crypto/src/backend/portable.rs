@@ -8,7 +8,7 @@ use curve25519_dalek::{
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha512};
 
-use super::{DecodeError, ElementFault, Encoded, Messages, SEAL_BYTES, SealAad, SealKey, Weight};
+use super::{DecodeError, ElementFault, Encoded, Messages, SEAL_BYTES, SealBatch, SealKey, Weight};
 
 pub(super) struct FixedBase(Box<RistrettoBasepointTable>);
 
@@ -49,9 +49,10 @@ pub(super) fn sha512_after<'a, const N: usize>(
         .collect()
 }
 
-pub(super) fn seal_each(keys: &[SealKey<'_>], aads: &[&SealAad], texts: &mut [u8], stride: usize) {
-    for ((key, aad), text) in keys.iter().zip(aads).zip(texts.chunks_exact_mut(stride)) {
-        let (text, tag) = text.split_at_mut(stride - SEAL_BYTES);
+pub(super) fn seal_each(batch: SealBatch<'_>) {
+    let texts = batch.texts.chunks_exact_mut(batch.stride);
+    for ((key, aad), text) in batch.keys.iter().zip(batch.aads).zip(texts) {
+        let (text, tag) = text.split_at_mut(batch.stride - SEAL_BYTES);
         let sealed = less_safe(key)
             .seal_in_place_separate_tag(nonce(), Aad::from(aad), text)
             .expect("a text is far shorter than ChaCha20 allows");
@@ -59,15 +60,13 @@ pub(super) fn seal_each(keys: &[SealKey<'_>], aads: &[&SealAad], texts: &mut [u8
     }
 }
 
-pub(super) fn open_each(
-    keys: &[SealKey<'_>],
-    aads: &[&SealAad],
-    texts: &mut [u8],
-    stride: usize,
-) -> Vec<bool> {
-    keys.iter()
-        .zip(aads)
-        .zip(texts.chunks_exact_mut(stride))
+pub(super) fn open_each(batch: SealBatch<'_>) -> Vec<bool> {
+    let texts = batch.texts.chunks_exact_mut(batch.stride);
+    batch
+        .keys
+        .iter()
+        .zip(batch.aads)
+        .zip(texts)
         .map(|((key, aad), text)| {
             let opened = less_safe(key).open_in_place(nonce(), Aad::from(aad), text);
             opened.is_ok()

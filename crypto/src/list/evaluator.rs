@@ -115,22 +115,18 @@ impl Evaluator {
 
 /// "refuses a repetition within a chunk": a repeated element marks a customer without costing a query.
 ///
-/// Only elements whose first bits another one has are sorted, by the whole encoding: encodings that agree in their first bytes
-/// are easy to make, and must not be expensive.
+/// Sorted by their first bytes, and by the whole encoding only if some agree in these: such encodings are easy to make, and must
+/// not be expensive.
 fn refuse_repeated(elements: &[Encoded]) -> Result<(), Fault> {
-    const PLACES: usize = 1 << 20;
-    let place = |element: &Encoded| {
-        let [a, b, c, ..] = *element;
-        usize::from(a) | usize::from(b) << 8 | usize::from(c & 15) << 16
-    };
-    let mut met = vec![0_u8; PLACES / 4];
-    for element in elements {
-        let (byte, shift) = (place(element) / 4, place(element) % 4 * 2);
-        // Two bits a place: met once, met again.
-        met[byte] |= if met[byte] >> shift & 1 == 0 { 1 } else { 2 } << shift;
+    let mut heads: Vec<u64> = elements
+        .iter()
+        .map(|element| u64::from_le_bytes(element.as_chunks().0[0]))
+        .collect();
+    heads.sort_unstable();
+    if heads.is_sorted_by(|one, other| one < other) {
+        return Ok(());
     }
-    let again = |element: &&Encoded| met[place(element) / 4] >> (place(element) % 4 * 2) & 2 != 0;
-    let mut sorted: Vec<Encoded> = elements.iter().filter(again).copied().collect();
+    let mut sorted = elements.to_vec();
     sorted.sort_unstable();
     if sorted.is_sorted_by(|one, other| one < other) {
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{MAX_LABEL_BYTES, SealedMatches};
 use crate::{
-    backend::{Backend, SEAL_BYTES, SealKey},
+    backend::{Backend, SEAL_BYTES, SealBatch, SealKey},
     context::{Context, SessionId},
     fault::Misuse,
     item::derivation_prefix,
@@ -229,7 +229,12 @@ impl LabelsOpened {
             tags.push(tag);
             plain.extend_from_slice(sealed);
         }
-        let opened = backend.open_each(&seal_keys(&keys), &tags, &mut plain, stride);
+        let opened = backend.open_each(SealBatch {
+            keys: &seal_keys(&keys),
+            aads: &tags,
+            texts: &mut plain,
+            stride,
+        });
         for (plain, _) in plain
             .chunks_exact_mut(stride)
             .zip(&opened)

@@ -5,7 +5,7 @@ use super::{
     label::{Labels, label_keys, seal_keys},
 };
 use crate::{
-    backend::{Backend, SEAL_BYTES},
+    backend::{Backend, SEAL_BYTES, SealBatch},
     context::{Context, SessionId},
     fault::{Fault, Misuse},
     item::Entry,
@@ -122,7 +122,12 @@ impl SealedSlice {
         }
         let tags: Vec<[u8; 16]> = entries.iter().map(|entry| entry.derived.tag).collect();
         let bindings: Vec<&[u8; 16]> = tags.iter().collect();
-        backend.seal_each(&seal_keys(&keys), &bindings, &mut sealed, sealed_bytes);
+        backend.seal_each(SealBatch {
+            keys: &seal_keys(&keys),
+            aads: &bindings,
+            texts: &mut sealed,
+            stride: sealed_bytes,
+        });
         let sealed_bytes = u16::try_from(sealed_bytes).expect("a label has at most 4096 bytes");
         let payload = SliceBody::encode(index, sealed_bytes, &tags, &sealed);
         let commitment = commitment(session, flow, index, &payload);

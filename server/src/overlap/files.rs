@@ -218,13 +218,24 @@ impl ResultFile {
 
     /// The bytes from `start` to `end`.
     pub(crate) fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.read_range(start, end, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// [`ResultFile::range`] in the place of what `bytes` holds.
+    pub(crate) fn read_range(
+        &self,
+        start: u64,
+        end: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         if end > self.bytes {
             return Err(self.damaged());
         }
         let length = end.checked_sub(start).ok_or_else(|| self.damaged())?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| self.damaged())?];
-        self.read(start, &mut bytes)?;
-        Ok(bytes)
+        bytes.resize(usize::try_from(length).map_err(|_| self.damaged())?, 0);
+        self.read(start, bytes)
     }
 
     /// Position of `key` in a file of sorted records of `N` bytes that start with it.

@@ -5,7 +5,7 @@ use std::{path::Path, rc::Rc};
 use super::{
     files::{FileEntry, FileWriter, Section, Sections, Table},
     graph::Handle,
-    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part},
+    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored},
     reader::{Place, ResultSet},
     writer::{Manifest, push_text},
 };
@@ -179,8 +179,8 @@ impl LayerUpdate<'_> {
     fn id_before(&self, number: usize) -> Result<String, Error> {
         let layer = self.previous.layer.as_ref();
         let layer = layer.ok_or_else(|| Error::internal("there is no layer"))?;
-        let mut stored = layer.part.stored(number as u64)?;
-        Ok(stored.ids.swap_remove(0))
+        let record = layer.part.record(number as u64)?;
+        Ok(Stored::parse(&record)?.ids[0].to_owned())
     }
 
     fn entries(&self, part: Option<&Part>, order: &[(u32, Origin)]) -> Result<Vec<Named>, Error> {

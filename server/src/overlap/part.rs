@@ -61,22 +61,22 @@ impl Column {
 }
 
 /// What is stored of a shared customer besides its column.
-pub(crate) struct Stored {
+pub(crate) struct Stored<'a> {
     pub(crate) handle: Handle,
-    pub(crate) name: String,
+    pub(crate) name: &'a str,
     /// My rows: first the one that names it.
-    pub(crate) ids: Vec<String>,
-    pub(crate) fields: Vec<u8>,
+    pub(crate) ids: Vec<&'a str>,
+    pub(crate) fields: &'a [u8],
 }
 
-impl Stored {
-    pub(super) fn parse(record: &[u8]) -> Result<Self, Error> {
+impl<'a> Stored<'a> {
+    pub(super) fn parse(record: &'a [u8]) -> Result<Self, Error> {
         Self::parts(record)
             .ok_or_else(|| Error::internal("a shared customer's record is malformed"))
     }
 
-    fn parts(record: &[u8]) -> Option<Self> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    fn parts(record: &'a [u8]) -> Option<Self> {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
         let (handle, rest) = record.split_first_chunk::<HANDLE_BYTES>()?;
         let (name, rest) = split_text(rest)?;
         let (count, mut rest) = rest.split_first_chunk::<2>()?;
@@ -91,7 +91,7 @@ impl Stored {
             handle: *handle,
             name: text(name)?,
             ids,
-            fields: rest.to_vec(),
+            fields: rest,
         })
     }
 }
@@ -150,10 +150,6 @@ impl Part {
         let (start, _) = self.offset(number)?;
         let (end, _) = self.offset(number + 1)?;
         self.shared.range(start, end)
-    }
-
-    pub(super) fn stored(&self, number: u64) -> Result<Stored, Error> {
-        Stored::parse(&self.record(number)?)
     }
 
     /// The texts from `start` to `end`.
@@ -221,6 +217,7 @@ impl Part {
             start: 0,
             end: 0,
             columns: Vec::new(),
+            stored_offsets: Vec::new(),
             offsets: Vec::new(),
             shared: Vec::new(),
             search: Vec::new(),
@@ -276,10 +273,12 @@ impl Part {
         // Reading everything is less work than looking for each.
         let mut wanted = handles.iter().peekable();
         let mut start = 0;
+        let mut bytes = Vec::new();
         while start < count && wanted.peek().is_some() {
             let end = (start + BLOCK).min(count);
             let record = HANDLE_RECORD_BYTES as u64;
-            let bytes = self.handles.range(start * record, end * record)?;
+            self.handles
+                .read_range(start * record, end * record, &mut bytes)?;
             let (records, _) = bytes.as_chunks::<HANDLE_RECORD_BYTES>();
             let mut from = 0;
             while let Some(handle) = wanted.peek() {
@@ -323,6 +322,7 @@ pub(crate) struct Records<'a> {
     start: u64,
     end: u64,
     columns: Vec<u8>,
+    stored_offsets: Vec<u8>,
     /// Where each starts in both files, and where the last ends.
     offsets: Vec<(u64, u64)>,
     shared: Vec<u8>,
@@ -365,26 +365,28 @@ impl Records<'_> {
         let follows = number >= self.end && number < self.end + before;
         let count = if follows { 2 * before } else { least };
         let end = (number + count.clamp(least, most)).min(self.part.len());
-        self.columns = self.part.columns(number, end)?;
-        let bytes = self
-            .part
-            .offsets
-            .range(number * OFFSET_BYTES, (end + 1) * OFFSET_BYTES)?;
+        let part = self.part;
+        // Whatever fails from here on, nothing of it counts as read.
+        (self.start, self.end) = (0, 0);
+        part.columns
+            .read_range(number * COLUMN_BYTES, end * COLUMN_BYTES, &mut self.columns)?;
+        part.offsets.read_range(
+            number * OFFSET_BYTES,
+            (end + 1) * OFFSET_BYTES,
+            &mut self.stored_offsets,
+        )?;
         let half = |half: &[u8; 8]| u64::from_be_bytes(*half);
-        self.offsets = bytes
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .map(|record| {
-                let (halves, _) = record.as_chunks::<8>();
-                (half(&halves[0]), half(&halves[1]))
-            })
-            .collect();
+        let offsets = self.stored_offsets.as_chunks::<16>().0.iter();
+        self.offsets.clear();
+        self.offsets.extend(offsets.map(|record| {
+            let (halves, _) = record.as_chunks::<8>();
+            (half(&halves[0]), half(&halves[1]))
+        }));
         let (Some(first), Some(last)) = (self.offsets.first(), self.offsets.last()) else {
             return Err(Error::internal("a result's offsets are wrong"));
         };
-        self.shared = self.part.shared.range(first.0, last.0)?;
-        self.search = self.part.search.range(first.1, last.1)?;
+        part.shared.read_range(first.0, last.0, &mut self.shared)?;
+        part.search.read_range(first.1, last.1, &mut self.search)?;
         (self.start, self.end) = (number, end);
         Ok(())
     }

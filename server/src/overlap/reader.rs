@@ -203,17 +203,18 @@ impl ResultSet {
     /// What the file system reports.
     pub fn shared(&self, position: u64) -> Result<Shared, Error> {
         let (part, number) = self.part(Self::place(position))?;
-        let mut stored = part.stored(number)?;
-        let id = stored.ids[0].clone();
-        stored.ids.sort();
+        let record = part.record(number)?;
+        let stored = Stored::parse(&record)?;
+        let mut ids: Vec<String> = stored.ids.iter().map(|id| (*id).to_owned()).collect();
+        ids.sort();
         Ok(Shared {
             position,
             column: part.column(number)?,
-            id,
-            ids: stored.ids,
-            name: stored.name,
+            id: stored.ids[0].to_owned(),
+            ids,
+            name: stored.name.to_owned(),
             handle: stored.handle,
-            fields: stored.fields,
+            fields: stored.fields.to_vec(),
         })
     }
 
@@ -439,7 +440,7 @@ pub(crate) struct PlaceReader<'a> {
 
 impl PlaceReader<'_> {
     /// What is stored of a shared customer, and its text.
-    pub(crate) fn at(&mut self, place: Place) -> Result<(Column, Stored, Vec<u8>), Error> {
+    pub(crate) fn at(&mut self, place: Place) -> Result<(Column, Stored<'_>, &[u8]), Error> {
         let (records, number) = match (place, &mut self.layer) {
             (Place::Base(number), _) => (&mut self.base, number),
             (Place::Layer(number), Some(layer)) => (layer, number),
@@ -450,7 +451,7 @@ impl PlaceReader<'_> {
         let number =
             u32::try_from(number).map_err(|_| Error::internal("a place beyond the end"))?;
         let (column, record, text) = records.get(number)?;
-        Ok((Column::parse(column), Stored::parse(record)?, text.to_vec()))
+        Ok((Column::parse(column), Stored::parse(record)?, text))
     }
 }
 

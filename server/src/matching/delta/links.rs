@@ -1,7 +1,7 @@
 //! What makes the shared customers of the result: their links, by number, of the base and of the layer over it.
 
 use std::{
-    collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -64,13 +64,61 @@ fn split(text: &[u8]) -> Result<(u32, &[u8]), Error> {
     Ok((u32::from_be_bytes(*number), record))
 }
 
+/// Links in memory, by the number of the shared customer.
+#[derive(Default)]
+pub(crate) struct LinkTable {
+    bytes: Vec<u8>,
+    /// Where each record is.
+    records: Vec<Range<usize>>,
+    /// Which records each number has.
+    of: Vec<Range<usize>>,
+}
+
+impl LinkTable {
+    /// Appends a record; numbers do not decrease.
+    pub(crate) fn push(&mut self, number: u32, record: &[u8]) -> Result<(), Error> {
+        let (number, next) = (number as usize, self.records.len());
+        if number + 1 < self.of.len() {
+            return Err(Error::internal("links that do not ascend"));
+        }
+        self.of.resize(number + 1, next..next);
+        self.of[number].end += 1;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push(start..self.bytes.len());
+        Ok(())
+    }
+
+    /// Bounds of the numbers that have links.
+    pub(crate) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// The records of a number.
+    pub(crate) fn of(&self, number: u32) -> impl Iterator<Item = &[u8]> {
+        let records = self.of.get(number as usize).cloned().unwrap_or_default();
+        let records = self.records[records].iter();
+        records.map(|record| &self.bytes[record.clone()])
+    }
+
+    /// Visits every record, to change it in place.
+    pub(crate) fn change(
+        &mut self,
+        mut visit: impl FnMut(&mut [u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for record in &self.records {
+            visit(&mut self.bytes[record.clone()])?;
+        }
+        Ok(())
+    }
+}
+
 /// The links of the last run's shared customers.
 pub(crate) struct Links {
     directory: PathBuf,
     document: LinksDocument,
     base: Texts,
-    /// Those of the layer by number.
-    layer: BTreeMap<u32, Vec<Vec<u8>>>,
+    layer: LinkTable,
     /// In the layer: the shared customer of each of my customers.
     of_customer: Map<u32, u32>,
 }
@@ -81,13 +129,13 @@ impl Links {
         key: &StateKey,
         document: &LinksDocument,
     ) -> Result<Self, Error> {
-        let mut layer: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut layer = LinkTable::default();
         let mut of_customer = Map::default();
+        of_customer.reserve(usize::try_from(document.layer.len()).map_err(|_| malformed())?);
         read_section(directory, key, &document.layer, &mut |text| {
             let (number, record) = split(text)?;
             of_customer.insert(Link::parse(record)?.0.customer, number);
-            layer.entry(number).or_default().push(record.to_vec());
-            Ok(())
+            layer.push(number, record)
         })?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -113,8 +161,7 @@ impl Links {
         let number = match place {
             Place::Layer(number) => {
                 let number = u32::try_from(number).map_err(|_| malformed())?;
-                let records = self.layer.get(&number).into_iter().flatten();
-                return records.map(Vec::as_slice).try_for_each(visit);
+                return self.layer.of(number).try_for_each(visit);
             }
             Place::Base(number) => u32::try_from(number).map_err(|_| malformed())?,
         };
@@ -133,23 +180,28 @@ impl Links {
         Ok(())
     }
 
+    /// The links of a shared customer of the next layer.
+    fn origin<'a>(&'a self, origin: Origin, new: &'a LinkTable) -> impl Iterator<Item = &'a [u8]> {
+        let (table, number) = match origin {
+            Origin::Before(number) => (&self.layer, number),
+            Origin::New(place) => (new, place),
+        };
+        table.of(number)
+    }
+
     /// Gives the links to the next run: those of the base, and of a layer whose shared customers come from `origins`.
     pub(crate) fn save(
         &self,
         directory: &Path,
         beside: &mut BesideWriter,
         origins: &[Origin],
-        new: &[Vec<Vec<u8>>],
+        new: &LinkTable,
     ) -> Result<LinksDocument, Error> {
         link(&self.directory, directory, BASE)?;
         let mut layer = beside.section();
         for (number, origin) in (0_u32..).zip(origins) {
-            let records = match origin {
-                Origin::Before(before) => self.layer.get(before),
-                Origin::New(place) => new.get(*place as usize),
-            };
-            for record in records.ok_or_else(malformed)? {
-                let number = number.to_be_bytes();
+            let number = number.to_be_bytes();
+            for record in self.origin(*origin, new) {
                 layer.push(&[&number, record])?;
             }
         }
@@ -164,7 +216,7 @@ impl Links {
         &mut self,
         order: &[Merged],
         origins: &[Origin],
-        new: &[Vec<Vec<u8>>],
+        new: &LinkTable,
         visit: &mut LinkSink<'_>,
     ) -> Result<(), Error> {
         let mut at = 0;
@@ -184,12 +236,8 @@ impl Links {
                     }
                 }
                 Merged::Layer(number) => {
-                    let records = match origins.get(*number as usize) {
-                        Some(Origin::Before(before)) => self.layer.get(before),
-                        Some(Origin::New(place)) => new.get(*place as usize),
-                        None => None,
-                    };
-                    for record in records.ok_or_else(malformed)? {
+                    let origin = origins.get(*number as usize).ok_or_else(malformed)?;
+                    for record in self.origin(*origin, new) {
                         visit(now, record)?;
                     }
                 }

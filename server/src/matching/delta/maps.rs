@@ -3,9 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use foldhash::fast::FixedState;
+use foldhash::fast::{FixedState, RandomState};
 
 /// A map for keys that the partner cannot choose.
 pub(crate) type Map<K, V> = HashMap<K, V, FixedState>;
 /// A set of the same kind.
 pub(crate) type Set<K> = HashSet<K, FixedState>;
+/// A map for my own ids, which people give: its seed is drawn afresh in every process.
+pub(crate) type IdMap<K, V> = HashMap<K, V, RandomState>;
+/// A set of the same kind.
+pub(crate) type IdSet<K> = HashSet<K, RandomState>;

@@ -16,6 +16,7 @@ use std::{
 
 use overlap_crypto::terms::{KeyType, Tier};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use self::overlay::Overlay;
 pub(crate) use self::{
@@ -110,11 +111,14 @@ impl OwnDocument {
     }
 }
 
+/// The hashes of a row's keys, of which most have one or two.
+pub(super) type Hashes = SmallVec<[Hash; 2]>;
+
 /// What a row says: its stage, and the hashes of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowContent {
     stage: u8,
-    hashes: Vec<Hash>,
+    hashes: Hashes,
 }
 
 impl RowContent {
@@ -135,7 +139,7 @@ impl RowContent {
         let (&[stage, high, low], rest) = text.split_first_chunk()?;
         let count = usize::from(u16::from_be_bytes([high, low]));
         let (hashes, id) = rest.split_at_checked(count * SEARCH_BYTES)?;
-        let hashes = hashes.as_chunks().0.to_vec();
+        let hashes = Hashes::from_slice(hashes.as_chunks().0);
         Some((Self { stage, hashes }, id))
     }
 }
@@ -182,7 +186,7 @@ struct Group {
     key: Option<u32>,
     key_type: Option<KeyType>,
     /// Ascending; cut off after as many as were asked for.
-    rows: Vec<u32>,
+    rows: SmallVec<[u32; 4]>,
 }
 
 /// The row that names a customer, and the ids of all its rows.
@@ -266,7 +270,7 @@ impl Own {
 
     /// The number of the row with this id, if there ever was one since the base, and what it says, if it is there.
     fn row_by_id(&mut self, id: &[u8]) -> Result<Option<(u32, Option<RowContent>)>, Error> {
-        if let Some(row) = self.overlay.rows.get(id) {
+        if let Some(row) = self.overlay.row(id) {
             return Ok(Some((row.number, row.content.clone())));
         }
         let number = self.rows.lower_bound(id, id_of)?;
@@ -284,12 +288,12 @@ impl Own {
         if let Some(later) = number.checked_sub(base) {
             let id = self.overlay.later_ids.get(later as usize);
             let id = id.ok_or_else(malformed)?;
-            let row = self.overlay.rows.get(id).ok_or_else(malformed)?;
+            let row = self.overlay.row(id).ok_or_else(malformed)?;
             return Ok((id.clone(), row.content.clone()));
         }
         let text = self.rows.get(number.into())?;
         let (content, id) = RowContent::parse(text).ok_or_else(malformed)?;
-        let content = match self.overlay.rows.get(id) {
+        let content = match self.overlay.row(id) {
             Some(row) => row.content.clone(),
             None => Some(content),
         };
@@ -306,7 +310,7 @@ impl Own {
         let mut group = Group {
             key: None,
             key_type: None,
-            rows: Vec::new(),
+            rows: SmallVec::new(),
         };
         if let Some(at) = self.keys.find(hash)? {
             let record = self.keys.get(at)?;
@@ -330,8 +334,10 @@ impl Own {
         if let Some(change) = change {
             group.key = group.key.or(change.number);
             group.key_type = group.key_type.or(Some(change.key_type));
-            group.rows.retain(|row| !change.removed.contains(row));
-            group.rows.extend(&change.added);
+            group
+                .rows
+                .retain(|row| change.removed.binary_search(row).is_err());
+            group.rows.extend_from_slice(&change.added);
             group.rows.sort_unstable();
         }
         group.rows.truncate(most);

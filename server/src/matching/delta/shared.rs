@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::said::EdgeChanges;
 use self::{apart::Before, said::Said};
 use super::{
-    links::Links,
+    links::{LinkTable, Links},
     maps::{Map, Set},
     own::{Own, Reference, Update},
 };
@@ -83,7 +83,7 @@ pub(crate) struct SharedUpdate {
     /// By id.
     pub(crate) new: Vec<NewShared>,
     /// The links of each.
-    pub(crate) links: Vec<Vec<Vec<u8>>>,
+    pub(crate) links: LinkTable,
     /// Handles, each with the place among the new ones; sorted.
     pub(crate) handles: Vec<(Handle, u32)>,
     /// Keys whose matching changed, by hash: whether they match now.
@@ -131,20 +131,18 @@ impl Joining<'_> {
             link.edge(*key, *key_type, &edges.fields[*fields])
                 .push_to(&mut sorter)?;
         }
-        let mut found: Vec<Vec<Vec<u8>>> = Vec::new();
+        let mut found = LinkTable::default();
         let graph = Graph::join(
             &self.terms.mine,
             customers.len(),
             &sorter.finish()?,
             self.terms.theirs.len(),
             (self.scratch, self.sort_bytes),
-            Some(&mut |position, record| {
-                found.resize_with(found.len().max(position as usize + 1), Vec::new);
-                found[position as usize].push(record.to_vec());
-                Ok(())
-            }),
+            Some(&mut |position, record| found.push(position, record)),
         )?;
-        found.resize_with(graph.len() as usize, Vec::new);
+        if found.len() != graph.len() as usize {
+            return Err(incomplete());
+        }
         for (at, count) in graph.cells() {
             *cells.entry(*at).or_default() += count;
         }
@@ -158,14 +156,15 @@ impl Joining<'_> {
         }
         let mut keys = Set::default();
         let new = self.describe(&graph, &customers, &before, &found)?;
-        for record in found.iter_mut().flatten() {
+        keys.reserve(found.len());
+        found.change(|record| {
             let (link, listed, _) = Link::parse(record)?;
             for key in Link::keys(listed) {
                 keys.insert(key?.0.number);
             }
             let row = customers[link.customer as usize].row;
-            Link::renumber(record, row, &|key| Some(key))?;
-        }
+            Link::renumber(record, row, &|key| Some(key))
+        })?;
         let mut handles = Vec::new();
         let mut stream = graph.handles().stream()?;
         while let Some(record) = stream.next_record()? {

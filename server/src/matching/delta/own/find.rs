@@ -3,14 +3,14 @@
 //! Rows that share a key are one customer, so a change of one row may say something of others: all rows that were or are one
 //! customer with a row that changed are looked at again, and no others.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
 use overlap_crypto::terms::{KeyType, Tier};
 
 use super::{
     Hash, NONE, Own, Reference, RowContent, Totals, malformed,
     overlay::GroupChange,
-    update::{Changes, KeyUpdate, Row, Update, Values, places},
+    update::{Changed, ChangedRow, Changes, KeyUpdate, Row, RowTextPlace, Update, Values, places},
 };
 use crate::{
     error::Error,
@@ -27,6 +27,8 @@ struct GroupUpdate {
     hash: Hash,
     key: Option<u32>,
     key_type: KeyType,
+    /// Which of the changed rows had or have it, of those that the finder lists.
+    touching: Range<usize>,
     /// Which rows it has, of those that the finder lists.
     before: Range<usize>,
     now: Range<usize>,
@@ -47,6 +49,8 @@ pub(super) struct Finder<'a> {
     /// The rows of groups, one group after the other.
     members: Vec<u32>,
     values: Values,
+    /// What changed rows are called and searched by.
+    texts: String,
     next_row: u32,
     later_ids: Vec<Vec<u8>>,
 }
@@ -54,7 +58,11 @@ pub(super) struct Finder<'a> {
 impl<'a> Finder<'a> {
     /// Takes the rows that changed.
     pub(super) fn take(own: &'a mut Own, changes: Changes<'_>) -> Result<Self, Error> {
-        let (changed, values) = changes.into_parts()?;
+        let Changed {
+            rows: changed,
+            values,
+            texts,
+        } = changes.into_parts()?;
         let later = u32::try_from(own.overlay.later_ids.len()).map_err(|_| malformed())?;
         let mut finder = Self {
             next_row: own.base_rows()? + later,
@@ -64,12 +72,18 @@ impl<'a> Finder<'a> {
             groups: Vec::new(),
             members: Vec::new(),
             values,
+            texts,
             later_ids: Vec::new(),
             own,
         };
         finder.row_places.reserve(changed.len());
         finder.own.known.reserve(2 * changed.len());
-        for (id, now) in changed {
+        for ChangedRow {
+            id,
+            content: now,
+            text,
+        } in changed
+        {
             let (number, before) = match finder.own.row_by_id(&id)? {
                 Some(known) => known,
                 None if now.is_none() => continue,
@@ -89,6 +103,7 @@ impl<'a> Finder<'a> {
                 changed: true,
                 before,
                 now,
+                text,
             };
             finder
                 .touching
@@ -112,12 +127,12 @@ impl<'a> Finder<'a> {
         self.rows.get(place as usize)
     }
 
-    /// The changed rows that had or have a key.
-    fn touching(&self, hash: &Hash) -> &[(Hash, u32)] {
+    /// Where the changed rows are listed that had or have a key.
+    fn touching(&self, hash: &Hash) -> Range<usize> {
         let start = self.touching.partition_point(|(other, _)| other < hash);
         let rest = &self.touching[start..];
         let count = rest.iter().take_while(|(other, _)| other == hash).count();
-        &rest[..count]
+        start..start + count
     }
 
     /// Takes all rows that were or are one customer with a row that was taken.
@@ -125,12 +140,13 @@ impl<'a> Finder<'a> {
         let mut frontier: Vec<Hash> = self.touching.iter().map(|(hash, _)| *hash).collect();
         frontier.dedup();
         let mut seen: Set<Hash> = frontier.iter().copied().collect();
+        self.groups.reserve(frontier.len());
         while !frontier.is_empty() {
             let first = self.groups.len();
             for hash in std::mem::take(&mut frontier) {
                 self.take_group(hash)?;
             }
-            let mut more = BTreeSet::new();
+            let mut more = Vec::new();
             for group in &self.groups[first..] {
                 for side in [&group.before, &group.now] {
                     let side = &self.members[side.clone()];
@@ -140,6 +156,8 @@ impl<'a> Finder<'a> {
                     }
                 }
             }
+            more.sort_unstable();
+            more.dedup();
             for number in more {
                 let (id, content) = self.own.row(number)?;
                 let row = Row {
@@ -148,6 +166,7 @@ impl<'a> Finder<'a> {
                     changed: false,
                     before: content.clone(),
                     now: content,
+                    text: RowTextPlace::default(),
                 };
                 frontier.extend(hashes(&row).filter(|hash| seen.insert(*hash)));
                 self.push(row)?;
@@ -162,11 +181,6 @@ impl<'a> Finder<'a> {
         let touching = self.touching(&hash);
         // Changed rows may leave: so many more have to be known.
         let most = MAX_ROWS_A_KEY + 1 + touching.len();
-        let came: Vec<u32> = touching
-            .iter()
-            .map(|(_, number)| *number)
-            .filter(|number| self.row(*number).is_some_and(|row| has(&row.now, &hash)))
-            .collect();
         let group = self.own.group(&hash, most)?;
         let start = self.members.len();
         self.members.extend_from_slice(&group.rows);
@@ -176,13 +190,19 @@ impl<'a> Finder<'a> {
                 self.members.push(*row);
             }
         }
-        self.members.extend(came);
+        for at in touching.clone() {
+            let (_, number) = self.touching[at];
+            if self.row(number).is_some_and(|row| has(&row.now, &hash)) {
+                self.members.push(number);
+            }
+        }
         self.members[middle..].sort_unstable();
         let key_type = group.key_type.or_else(|| self.values.key_type(&hash));
         self.groups.push(GroupUpdate {
             hash,
             key: group.key,
             key_type: key_type.ok_or_else(malformed)?,
+            touching,
             before: start..middle,
             now: middle..self.members.len(),
         });
@@ -201,6 +221,7 @@ impl<'a> Finder<'a> {
         groups.sort_by_key(|group| group.hash);
         let customers = self.name(&groups);
         let mut named: Map<u32, Reference> = Map::default();
+        named.reserve(groups.len());
         let mut keys = Vec::with_capacity(groups.len());
         let mut changes = Vec::with_capacity(groups.len());
         let first_later = self
@@ -261,6 +282,7 @@ impl<'a> Finder<'a> {
             key_places: places(keys.iter().map(|key| key.number)),
             keys,
             values: self.values,
+            texts: self.texts,
             later_ids: self.later_ids,
             groups: changes,
             later_keys,
@@ -323,7 +345,7 @@ impl<'a> Finder<'a> {
 
     /// How a group differs from that of the base; `None` if no row of it changed.
     fn change(&self, group: &GroupUpdate, number: Option<u32>) -> Option<GroupChange> {
-        let touching = self.touching(&group.hash);
+        let touching = &self.touching[group.touching.clone()];
         if touching.is_empty() {
             return None;
         }
@@ -331,8 +353,8 @@ impl<'a> Finder<'a> {
         let mut change = known.cloned().unwrap_or_else(|| GroupChange {
             number: None,
             key_type: group.key_type,
-            added: BTreeSet::new(),
-            removed: BTreeSet::new(),
+            added: Vec::new(),
+            removed: Vec::new(),
         });
         if group.key.is_none() {
             change.number = number;
@@ -341,13 +363,9 @@ impl<'a> Finder<'a> {
             let Some(row) = self.row(*number) else {
                 continue;
             };
-            let (from, to) = match (has(&row.before, &group.hash), has(&row.now, &group.hash)) {
-                (false, true) => (&mut change.removed, &mut change.added),
-                (true, false) => (&mut change.added, &mut change.removed),
-                _ => continue,
-            };
-            if !from.remove(number) {
-                to.insert(*number);
+            let has_now = has(&row.now, &group.hash);
+            if has(&row.before, &group.hash) != has_now {
+                change.note(*number, has_now);
             }
         }
         Some(change)

@@ -168,7 +168,7 @@ impl Own {
             if is_changed && let Some(change) = self.overlay.groups.get(&hash) {
                 number_before = number_before.or(change.number);
                 kind = kind.or(Some(change.key_type));
-                rows.retain(|row| !change.removed.contains(row));
+                rows.retain(|row| change.removed.binary_search(row).is_err());
                 rows.extend(&change.added);
             }
             let rows_now = rows.iter().map(|row| now.row(*row));

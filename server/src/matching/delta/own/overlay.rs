@@ -1,9 +1,6 @@
 //! What changed of my customers since the base.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::path::Path;
 
 use overlap_crypto::terms::KeyType;
 use serde::{Deserialize, Serialize};
@@ -50,9 +47,24 @@ pub(super) struct GroupChange {
     /// Its number, if it got one after the base.
     pub(super) number: Option<u32>,
     pub(super) key_type: KeyType,
-    /// Rows that were not in the group in the base, and those that are not any more.
-    pub(super) added: BTreeSet<u32>,
-    pub(super) removed: BTreeSet<u32>,
+    /// Rows that were not in the group in the base, and those that are not any more; each ascending.
+    pub(super) added: Vec<u32>,
+    pub(super) removed: Vec<u32>,
+}
+
+impl GroupChange {
+    /// Notes that a row came to the group or went: if it went or came before, that is undone.
+    pub(super) fn note(&mut self, row: u32, came: bool) {
+        let (from, to) = match came {
+            true => (&mut self.removed, &mut self.added),
+            false => (&mut self.added, &mut self.removed),
+        };
+        if let Ok(at) = from.binary_search(&row) {
+            from.remove(at);
+        } else if let Err(at) = to.binary_search(&row) {
+            to.insert(at, row);
+        }
+    }
 }
 
 /// A key that stands for something else than in the base.
@@ -66,7 +78,7 @@ pub(super) struct ReferenceChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Overlay {
     /// By id.
-    pub(super) rows: BTreeMap<Vec<u8>, OverlayRow>,
+    pub(super) rows: Vec<(Vec<u8>, OverlayRow)>,
     /// The ids of rows that came after the base, by number.
     pub(super) later_ids: Vec<Vec<u8>>,
     pub(super) groups: Map<Hash, GroupChange>,
@@ -76,6 +88,23 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
+    /// The row with this id, if it changed.
+    pub(super) fn row(&self, id: &[u8]) -> Option<&OverlayRow> {
+        let at = self
+            .rows
+            .binary_search_by(|(other, _)| other.as_slice().cmp(id));
+        Some(&self.rows[at.ok()?].1)
+    }
+
+    /// Takes rows that changed, by ascending id; what was known of them counts no longer.
+    pub(super) fn take_rows(&mut self, mut changed: Vec<(Vec<u8>, OverlayRow)>) {
+        changed.append(&mut self.rows);
+        // Two ascending runs, which a stable sort merges; of two that are equal the first is the newer.
+        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        changed.dedup_by(|(one, _), (other, _)| one == other);
+        self.rows = changed;
+    }
+
     pub(super) fn open(
         directory: &Path,
         key: &StateKey,
@@ -85,7 +114,9 @@ impl Overlay {
         let read = |section, visit: &mut dyn FnMut(&[u8]) -> Result<(), Error>| {
             read_section(directory, key, section, visit)
         };
-        let mut rows = Vec::new();
+        let length =
+            |section: &SectionDocument| usize::try_from(section.len()).map_err(|_| malformed());
+        overlay.rows.reserve(length(&document.rows)?);
         read(&document.rows, &mut |record| {
             let (number, rest) = record.split_first_chunk().ok_or_else(malformed)?;
             let (content, id) = match rest.split_first() {
@@ -97,25 +128,25 @@ impl Overlay {
                 None => return Err(malformed()),
             };
             let number = u32::from_be_bytes(*number);
-            rows.push((id.to_vec(), OverlayRow { number, content }));
+            overlay
+                .rows
+                .push((id.to_vec(), OverlayRow { number, content }));
             Ok(())
         })?;
-        overlay.rows = rows.into_iter().collect();
         read(&document.later, &mut |id| {
             overlay.later_ids.push(id.to_vec());
             Ok(())
         })?;
         let kind = |code| KeyType::from_code(code).ok_or_else(malformed);
-        let groups = usize::try_from(document.numbers.len()).map_err(|_| malformed())?;
-        overlay.groups.reserve(groups);
+        overlay.groups.reserve(length(&document.numbers)?);
         read(&document.numbers, &mut |record| {
             let record: &[u8; NUMBER_BYTES] = record.try_into().map_err(|_| malformed())?;
             let found = number(record, SEARCH_BYTES);
             let change = GroupChange {
                 number: (found != super::NONE).then_some(found),
                 key_type: kind(record[NUMBER_BYTES - 1])?,
-                added: BTreeSet::new(),
-                removed: BTreeSet::new(),
+                added: Vec::new(),
+                removed: Vec::new(),
             };
             overlay.later_keys += u32::from(change.number.is_some());
             overlay
@@ -131,11 +162,10 @@ impl Overlay {
                 1 => &mut change.added,
                 _ => &mut change.removed,
             };
-            rows.insert(number(record, SEARCH_BYTES));
+            rows.push(number(record, SEARCH_BYTES));
             Ok(())
         })?;
-        let references = usize::try_from(document.references.len()).map_err(|_| malformed())?;
-        overlay.references.reserve(references);
+        overlay.references.reserve(length(&document.references)?);
         read(&document.references, &mut |record| {
             let record: &[u8; REFERENCE_BYTES] = record.try_into().map_err(|_| malformed())?;
             let [usable, rest @ ..] = &record[5 + SEARCH_BYTES..] else {

@@ -1,19 +1,20 @@
 //! What the change of a few rows means for customers and keys.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     ops::Range,
 };
 
 use overlap_crypto::terms::{KeyType, Tier};
 
 use super::{
-    Hash, NONE, Own, Reference, RowContent, Totals,
+    Hash, Hashes, NONE, Own, Reference, RowContent, Totals,
     find::Finder,
     malformed,
     overlay::{GroupChange, OverlayRow, ReferenceChange},
 };
 use crate::{
+    customers::rows::DisclosedRow,
     error::Error,
     matching::{
         delta::maps::{Map, Set},
@@ -49,8 +50,20 @@ impl Values {
     }
 }
 
-/// A row's id, and what it says; `None` if it is not disclosed any more.
-pub(super) type ChangedRow = (Vec<u8>, Option<RowContent>);
+/// A row that changed.
+pub(super) struct ChangedRow {
+    pub(super) id: Vec<u8>,
+    /// What it says; `None` if it is not disclosed any more.
+    pub(super) content: Option<RowContent>,
+    pub(super) text: RowTextPlace,
+}
+
+/// Where what a row is called is among the texts of those that changed, and where behind it what it is searched by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RowTextPlace {
+    name: Range<usize>,
+    domains: Range<usize>,
+}
 
 /// The rows that changed since the last run.
 pub(crate) struct Changes<'a> {
@@ -58,6 +71,16 @@ pub(crate) struct Changes<'a> {
     salt: Salt,
     rows: Vec<ChangedRow>,
     values: Values,
+    texts: String,
+}
+
+/// What is known of the rows that changed, by ascending id.
+pub(super) struct Changed {
+    pub(super) rows: Vec<ChangedRow>,
+    /// The values of their keys.
+    pub(super) values: Values,
+    /// What they are called and searched by.
+    pub(super) texts: String,
 }
 
 impl<'a> Changes<'a> {
@@ -68,48 +91,63 @@ impl<'a> Changes<'a> {
             salt,
             rows: Vec::new(),
             values: Values::default(),
+            texts: String::new(),
         }
     }
 
-    /// A row is of this stage and has these keys.
+    /// A row is as given.
     ///
     /// # Errors
-    /// `INTERNAL` if the stage is hidden.
-    pub(crate) fn disclosed(
-        &mut self,
-        id: &str,
-        stage: &str,
-        keys: &[(KeyType, String)],
-    ) -> Result<(), Error> {
+    /// `INTERNAL` if its stage is hidden.
+    pub(crate) fn disclosed(&mut self, row: &DisclosedRow<'_>) -> Result<(), Error> {
         let stage = self
             .tiers
-            .index_of(stage)
+            .index_of(row.stage)
             .filter(|stage| self.tiers.tier(*stage) != Tier::Hidden)
             .ok_or_else(|| Error::internal("a row of a hidden stage was read"))?;
-        let mut hashes = Vec::with_capacity(keys.len());
-        for (key_type, value) in keys {
+        let mut hashes = Hashes::with_capacity(row.keys.len());
+        for (key_type, value) in row.keys {
             let hash = key_hash(&self.salt, *key_type, value);
             self.values.insert(hash, *key_type, value.as_bytes());
             hashes.push(hash);
         }
-        let content = RowContent { stage, hashes };
-        self.rows.push((id.as_bytes().to_vec(), Some(content)));
+        let mut add = |text| {
+            let start = self.texts.len();
+            self.texts.push_str(text);
+            start..self.texts.len()
+        };
+        self.rows.push(ChangedRow {
+            id: row.id.as_bytes().to_vec(),
+            content: Some(RowContent { stage, hashes }),
+            text: RowTextPlace {
+                name: add(row.name),
+                domains: add(row.domains),
+            },
+        });
         Ok(())
     }
 
     /// A row is not disclosed any more.
     pub(crate) fn withdrawn(&mut self, id: &str) {
-        self.rows.push((id.as_bytes().to_vec(), None));
+        self.rows.push(ChangedRow {
+            id: id.as_bytes().to_vec(),
+            content: None,
+            text: RowTextPlace::default(),
+        });
     }
 
-    /// The rows by id, and the values of their keys.
-    pub(super) fn into_parts(mut self) -> Result<(Vec<ChangedRow>, Values), Error> {
-        self.rows
-            .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        if self.rows.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+    /// What is known of the rows, by id.
+    pub(super) fn into_parts(mut self) -> Result<Changed, Error> {
+        // Those of one import come by ascending id.
+        self.rows.sort_by(|one, other| one.id.cmp(&other.id));
+        if self.rows.windows(2).any(|pair| pair[0].id == pair[1].id) {
             return Err(Error::internal("a row changed twice at once"));
         }
-        Ok((self.rows, self.values))
+        Ok(Changed {
+            rows: self.rows,
+            values: self.values,
+            texts: self.texts,
+        })
     }
 }
 
@@ -121,6 +159,8 @@ pub(super) struct Row {
     pub(super) changed: bool,
     pub(super) before: Option<RowContent>,
     pub(super) now: Option<RowContent>,
+    /// What it is called, if it changed.
+    pub(super) text: RowTextPlace,
 }
 
 /// What becomes of a key of a customer that is looked at again.
@@ -157,6 +197,8 @@ pub(crate) struct Update {
     pub(super) key_places: Map<u32, u32>,
     /// The values of the keys of rows that changed.
     pub(super) values: Values,
+    /// What rows that changed are called and searched by.
+    pub(super) texts: String,
     /// Ids of rows that there were not since the base, from the first number on.
     pub(super) later_ids: Vec<Vec<u8>>,
     pub(super) groups: Vec<(Hash, GroupChange)>,
@@ -199,6 +241,21 @@ impl Update {
             .iter()
             .filter(|row| row.now.is_some())
             .map(|row| (row.number, row.id.as_slice(), row.changed))
+    }
+
+    /// What the rows that changed and are there are called, and their domains, one a line; by ascending id.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&[u8], &str, &str)> {
+        let changed = self
+            .rows
+            .iter()
+            .filter(|row| row.changed && row.now.is_some());
+        let mut changed: Vec<&Row> = changed.collect();
+        // Only rows that came since the base are out of order.
+        changed.sort_by(|one, other| one.id.cmp(&other.id));
+        changed.into_iter().map(|row| {
+            let RowTextPlace { name, domains } = row.text.clone();
+            (row.id.as_slice(), &self.texts[name], &self.texts[domains])
+        })
     }
 
     /// The row that names the customer of a row that is looked at again.
@@ -283,12 +340,13 @@ impl Update {
             };
             (row.id.clone(), changed)
         });
-        overlay
-            .rows
-            .append(&mut changed.collect::<BTreeMap<_, _>>());
+        let mut changed: Vec<_> = changed.collect();
+        changed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        overlay.take_rows(changed);
         overlay.later_ids.extend(self.later_ids.iter().cloned());
         overlay.groups.extend(self.groups.iter().cloned());
         overlay.later_keys += self.later_keys;
+        overlay.references.reserve(self.keys.len());
         for update in &self.keys {
             if update.before != update.now || overlay.references.contains_key(&update.number) {
                 overlay.references.insert(

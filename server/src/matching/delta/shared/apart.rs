@@ -1,7 +1,7 @@
 //! Takes the shared customers that a change concerns apart into the edges that hold of them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     rc::Rc,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     matching::delta::{
         links::Links,
-        maps::{Map, Set},
+        maps::{IdMap, IdSet, Map, Set},
         own::Own,
     },
     overlap::{
@@ -31,9 +31,9 @@ pub(super) struct Before {
     /// Ascending.
     pub(super) places: Vec<Place>,
     /// Those that may be as they were but for the links, by the id of the naming row.
-    pub(super) stored: HashMap<Id, Unchanged>,
+    pub(super) stored: IdMap<Id, Unchanged>,
     /// When the shared customer of a row was first matched, by the row's id.
-    pub(super) first_matched: HashMap<Id, i64>,
+    pub(super) first_matched: IdMap<Id, i64>,
     /// The rows of my customers that did not change, the naming one first.
     pub(super) rows: Map<u32, Vec<Id>>,
     pub(super) keys: Set<u32>,
@@ -81,12 +81,16 @@ impl Joining<'_> {
         let mut partners: HashMap<Handle, (u8, bool)> = HashMap::new();
         // Shared customers of several of mine, of which it has to be found out whose rows are whose.
         let mut several: Vec<Id> = Vec::new();
-        let changed: HashSet<&[u8]> = self
+        let changed: IdSet<&[u8]> = self
             .update
             .rows()
             .filter(|(_, _, changed)| *changed)
             .map(|(_, id, _)| id)
             .collect();
+        before.stored.reserve(before.places.len());
+        before.first_matched.reserve(before.places.len());
+        before.rows.reserve(before.places.len());
+        before.keys.reserve(before.places.len());
         let mut reader = self.previous.reader()?;
         for place in &before.places {
             let (column, stored, text) = reader.at(*place)?;
@@ -121,7 +125,7 @@ impl Joining<'_> {
                 }
                 Ok(())
             })?;
-            let ids = stored.ids.into_iter().map(|id| Id::from(id.into_bytes()));
+            let ids = stored.ids.iter().map(|id| Id::from(id.as_bytes()));
             let ids: Vec<Id> = ids.collect();
             for id in &ids {
                 before
@@ -138,8 +142,8 @@ impl Joining<'_> {
             }
             if !ids.iter().any(|id| changed.contains(&**id)) {
                 let unchanged = Unchanged {
-                    name: stored.name,
-                    text,
+                    name: stored.name.to_owned(),
+                    text: text.to_vec(),
                     ids,
                 };
                 let naming = unchanged.ids.first().ok_or_else(incomplete)?;

@@ -1,9 +1,6 @@
 //! My customers that a delta run joins anew, and what the result says of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::rc::Rc;
 
 use super::{
     Joining,
@@ -13,7 +10,7 @@ use super::{
 use crate::{
     customers::rows::searchable,
     error::Error,
-    matching::delta::{maps::Map, own::Own},
+    matching::delta::{links::LinkTable, maps::Map, own::Own},
     overlap::{
         graph::{Graph, Link},
         layer::{Id, NewShared},
@@ -72,23 +69,24 @@ impl Joining<'_> {
         graph: &Graph,
         customers: &[Customer],
         before: &Before,
-        links: &[Vec<Vec<u8>>],
+        links: &LinkTable,
     ) -> Result<Vec<NewShared>, Error> {
         let mut new = Vec::with_capacity(links.len());
-        // The rows that have to be looked up, and what they are called.
-        let mut names: BTreeMap<Id, (String, Vec<u8>)> = BTreeMap::new();
+        // The rows whose names are not known from the last result.
+        let mut unnamed: Vec<Id> = Vec::new();
         let mut components = graph.components()?;
-        for records in links {
+        for number in (0_u32..).take(links.len()) {
             let found = components.next_component()?.ok_or_else(incomplete)?;
             let (component, my_handle, fields) = found;
             let naming = &customers[component.customer as usize];
-            let mut ids = BTreeSet::new();
-            for record in records {
+            let mut ids = vec![Rc::clone(&naming.id)];
+            for record in links.of(number) {
                 let customer = &customers[Link::parse(record)?.0.customer as usize];
-                ids.extend(customer.ids.iter().map(Rc::clone));
+                let others = customer.ids.iter().filter(|id| **id != naming.id);
+                ids.extend(others.map(Rc::clone));
             }
-            ids.remove(&naming.id);
-            let ids: Vec<Id> = std::iter::once(Rc::clone(&naming.id)).chain(ids).collect();
+            ids[1..].sort_unstable();
+            ids.dedup();
             let now = self.now.as_second();
             let first_matched = ids
                 .iter()
@@ -100,7 +98,7 @@ impl Joining<'_> {
                 were.into_iter().eq(&ids[1..])
             });
             if unchanged.is_none() {
-                names.extend(ids.iter().map(|id| (Rc::clone(id), Default::default())));
+                unnamed.extend(ids.iter().map(Rc::clone));
             }
             new.push(NewShared {
                 column: Column {
@@ -121,7 +119,7 @@ impl Joining<'_> {
                 fields: fields.to_vec(),
             });
         }
-        self.look_up(&mut names)?;
+        let names = self.names(unnamed)?;
         for shared in &mut new {
             let Some((name, text)) = names.get(&shared.ids[0]) else {
                 continue;
@@ -133,23 +131,55 @@ impl Joining<'_> {
         Ok(new)
     }
 
-    /// What rows are called now; a row that was deleted since the run read it has no name.
-    fn look_up(&self, names: &mut BTreeMap<Id, (String, Vec<u8>)>) -> Result<(), Error> {
-        let ids: Vec<String> = names
-            .keys()
-            .map(|id| String::from_utf8(id.to_vec()).map_err(|_| incomplete()))
-            .collect::<Result<_, _>>()?;
+    /// What rows are called. Those that changed were read by this run; of the others, one that was deleted since has no name.
+    fn names(&self, mut ids: Vec<Id>) -> Result<Names, Error> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut names = Names {
+            called: vec![Called::default(); ids.len()],
+            ids,
+        };
+        let mut others: Vec<&str> = Vec::new();
+        let mut changed = self.update.texts().peekable();
+        for (id, called) in names.ids.iter().zip(&mut names.called) {
+            while changed.next_if(|(other, ..)| *other < &**id).is_some() {}
+            match changed.next_if(|(other, ..)| *other == &**id) {
+                Some((_, name, domains)) => {
+                    *called = (name.to_owned(), search_text(name, domains));
+                }
+                None => others.push(std::str::from_utf8(id).map_err(|_| incomplete())?),
+            }
+        }
+        let mut read = Vec::with_capacity(others.len());
         self.store.read_blocking(|connection| {
-            searchable(
-                connection,
-                &mut ids.iter().map(String::as_str),
-                &mut |row| {
-                    let text = search_text(row.name, &row.domains()?.join("\n"));
-                    names.insert(row.id.as_bytes().into(), (row.name.to_owned(), text));
-                    Ok(())
-                },
-            )
-        })
+            searchable(connection, &mut others.iter().copied(), &mut |row| {
+                let text = search_text(row.name, &row.domains()?.join("\n"));
+                read.push((Id::from(row.id.as_bytes()), (row.name.to_owned(), text)));
+                Ok(())
+            })
+        })?;
+        for (id, called) in read {
+            let at = names.ids.binary_search(&id).map_err(|_| incomplete())?;
+            names.called[at] = called;
+        }
+        Ok(names)
+    }
+}
+
+/// A name, and what a search looks through.
+type Called = (String, Vec<u8>);
+
+/// What rows are called.
+struct Names {
+    /// Ascending.
+    ids: Vec<Id>,
+    /// By place among these.
+    called: Vec<Called>,
+}
+
+impl Names {
+    fn get(&self, id: &Id) -> Option<&Called> {
+        self.called.get(self.ids.binary_search(id).ok()?)
     }
 }
 

@@ -17,5 +17,6 @@ pub(crate) mod own;
 pub(crate) mod plan;
 pub(crate) mod published;
 pub(crate) mod sealed;
+mod search;
 pub(crate) mod shared;
 pub(crate) mod texts;

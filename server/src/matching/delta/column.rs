@@ -4,9 +4,12 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::sealed::{
-    BLOCK_BYTES, BlockReader, BlockWriter, SALT_BYTES, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES,
-    damaged,
+use super::{
+    sealed::{
+        BLOCK_BYTES, BlockReader, BlockWriter, SALT_BYTES, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES,
+        damaged,
+    },
+    search::partition_point_near,
 };
 use crate::error::Error;
 
@@ -167,7 +170,9 @@ impl Column {
     /// The position of the first record that begins with `key`, in a sorted column.
     pub(crate) fn find(&mut self, key: &[u8; SEARCH_BYTES]) -> Result<Option<u64>, Error> {
         // The first block that begins with the key or beyond: the record is in it, or in the one before.
-        let after = self.fences.partition_point(|fence| fence < key);
+        let (fences, current) = (&self.fences, self.current.unwrap_or(0));
+        let near = usize::try_from(current).unwrap_or(usize::MAX);
+        let after = partition_point_near(fences.len(), near, |at| fences[at] < *key);
         if let Some(number) = after.checked_sub(1) {
             self.load(number as u64)?;
             let (record, block) = (self.record, &self.block);

@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sealed::{BlockReader, BlockWriter, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES, damaged};
+use super::{
+    sealed::{BlockReader, BlockWriter, SMALL_BLOCK_BYTES, StateKey, TAG_BYTES, damaged},
+    search::partition_point_near,
+};
 use crate::error::Error;
 
 /// The longest text.
@@ -164,7 +167,10 @@ impl Texts {
         if number >= self.records {
             return Err(Error::internal("a state text beyond the end"));
         }
-        let at = self.fences.partition_point(|fence| fence.first <= number) - 1;
+        let fences = &self.fences;
+        let at = partition_point_near(fences.len(), self.current.unwrap_or(0), |at| {
+            fences[at].first <= number
+        }) - 1;
         self.load(at)?;
         let place = usize::try_from(number - self.fences[at].first).unwrap_or(usize::MAX);
         let place = self
@@ -180,9 +186,10 @@ impl Texts {
         key: &[u8],
         of: impl Fn(&[u8]) -> &[u8],
     ) -> Result<u64, Error> {
-        let after = self
-            .fences
-            .partition_point(|fence| &self.index[fence.key.clone()] < key);
+        let (fences, index) = (&self.fences, &self.index);
+        let after = partition_point_near(fences.len(), self.current.unwrap_or(0), |at| {
+            &index[fences[at].key.clone()] < key
+        });
         if let Some(at) = after.checked_sub(1) {
             self.load(at)?;
             let place = self

@@ -3,7 +3,7 @@
 
 /// A value of the thrift compact protocol.
 #[derive(Clone)]
-pub enum Value {
+pub(crate) enum Value {
     Bool(bool),
     I32(i64),
     I64(i64),
@@ -17,9 +17,9 @@ pub enum Value {
 }
 
 /// Fields with their ids, ascending.
-pub type Fields = Vec<(i16, Value)>;
+pub(crate) type Fields = Vec<(i16, Value)>;
 
-pub fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
@@ -29,7 +29,7 @@ pub fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-pub fn zigzag(value: i64) -> Vec<u8> {
+pub(crate) fn zigzag(value: i64) -> Vec<u8> {
     varint(((value << 1) ^ (value >> 63)) as u64)
 }
 
@@ -47,7 +47,7 @@ fn list(kind: u8, elements: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A struct's bytes.
-pub fn encode(fields: &Fields) -> Vec<u8> {
+pub(crate) fn encode(fields: &Fields) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (id, value) in fields {
         let (kind, value) = match value {
@@ -85,24 +85,24 @@ pub fn encode(fields: &Fields) -> Vec<u8> {
 }
 
 // Codecs.
-pub const PLAIN_BYTES: i64 = 0;
-pub const SNAPPY: i64 = 1;
-pub const GZIP: i64 = 2;
-pub const ZSTD: i64 = 6;
+pub(crate) const PLAIN_BYTES: i64 = 0;
+pub(crate) const SNAPPY: i64 = 1;
+pub(crate) const GZIP: i64 = 2;
+pub(crate) const ZSTD: i64 = 6;
 
 // Encodings.
-pub const PLAIN: i64 = 0;
-pub const RLE: i64 = 3;
-pub const DELTA_BINARY_PACKED: i64 = 5;
-pub const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
-pub const DELTA_BYTE_ARRAY: i64 = 7;
-pub const RLE_DICTIONARY: i64 = 8;
+pub(crate) const PLAIN: i64 = 0;
+pub(crate) const RLE: i64 = 3;
+pub(crate) const DELTA_BINARY_PACKED: i64 = 5;
+pub(crate) const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+pub(crate) const DELTA_BYTE_ARRAY: i64 = 7;
+pub(crate) const RLE_DICTIONARY: i64 = 8;
 
 /// A page: what its header says, and its bytes as the file has them.
 #[derive(Clone)]
-pub struct Page {
-    pub header: Fields,
-    pub body: Vec<u8>,
+pub(crate) struct Page {
+    pub(crate) header: Fields,
+    pub(crate) body: Vec<u8>,
 }
 
 fn page(kind: i64, part: i16, size: usize, body: &[u8], fields: Fields) -> Page {
@@ -118,7 +118,7 @@ fn page(kind: i64, part: i16, size: usize, body: &[u8], fields: Fields) -> Page 
 }
 
 /// A data page of version 1 of `count` values, `size` bytes once decompressed.
-pub fn data(encoding: i64, count: i64, size: usize, body: &[u8]) -> Page {
+pub(crate) fn data(encoding: i64, count: i64, size: usize, body: &[u8]) -> Page {
     let fields = [count, encoding, RLE, RLE];
     page(
         0,
@@ -130,7 +130,7 @@ pub fn data(encoding: i64, count: i64, size: usize, body: &[u8]) -> Page {
 }
 
 /// A dictionary of `count` plain values.
-pub fn dictionary(count: i64, size: usize, body: &[u8]) -> Page {
+pub(crate) fn dictionary(count: i64, size: usize, body: &[u8]) -> Page {
     let fields = [count, PLAIN];
     page(
         2,
@@ -142,7 +142,7 @@ pub fn dictionary(count: i64, size: usize, body: &[u8]) -> Page {
 }
 
 /// Texts as plain values.
-pub fn texts<T: AsRef<[u8]>>(texts: &[T]) -> Vec<u8> {
+pub(crate) fn texts<T: AsRef<[u8]>>(texts: &[T]) -> Vec<u8> {
     texts
         .iter()
         .flat_map(|text| {
@@ -154,14 +154,14 @@ pub fn texts<T: AsRef<[u8]>>(texts: &[T]) -> Vec<u8> {
 
 /// A column and its pages.
 #[derive(Clone)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its elements of the schema, depth first.
-    pub schema: Vec<Fields>,
-    pub path: Vec<&'static str>,
-    pub codec: i64,
-    pub values: i64,
-    pub has_dictionary: bool,
-    pub pages: Vec<Page>,
+    pub(crate) schema: Vec<Fields>,
+    pub(crate) path: Vec<&'static str>,
+    pub(crate) codec: i64,
+    pub(crate) values: i64,
+    pub(crate) has_dictionary: bool,
+    pub(crate) pages: Vec<Page>,
 }
 
 const BYTE_ARRAY: i64 = 6;
@@ -176,7 +176,7 @@ fn leaf(name: &str, repetition: i64) -> Fields {
 }
 
 /// A column of texts, none of them null.
-pub fn required(name: &'static str, codec: i64, values: i64, pages: Vec<Page>) -> Column {
+pub(crate) fn required(name: &'static str, codec: i64, values: i64, pages: Vec<Page>) -> Column {
     let has_dictionary = matches!(pages[0].header[0].1, Value::I32(2));
     Column {
         schema: vec![leaf(name, 0)],
@@ -189,7 +189,7 @@ pub fn required(name: &'static str, codec: i64, values: i64, pages: Vec<Page>) -
 }
 
 /// A column of lists of texts: `repeated binary name`.
-pub fn repeated(name: &'static str, values: i64, pages: Vec<Page>) -> Column {
+pub(crate) fn repeated(name: &'static str, values: i64, pages: Vec<Page>) -> Column {
     Column {
         schema: vec![leaf(name, 2)],
         ..required(name, PLAIN_BYTES, values, pages)
@@ -197,15 +197,15 @@ pub fn repeated(name: &'static str, values: i64, pages: Vec<Page>) -> Column {
 }
 
 /// A file of one row group with these columns.
-pub struct Handmade {
-    pub columns: Vec<Column>,
+pub(crate) struct Handmade {
+    pub(crate) columns: Vec<Column>,
     /// Rows that the file speaks of, and its row group.
-    pub rows: (i64, i64),
+    pub(crate) rows: (i64, i64),
 }
 
 impl Handmade {
     /// Two customers, "a" and "b".
-    pub fn customers() -> Self {
+    pub(crate) fn customers() -> Self {
         let column = |name, values: [&str; 2]| {
             let body = texts(&values);
             required(
@@ -222,7 +222,7 @@ impl Handmade {
     }
 
     /// And a further column.
-    pub fn with(mut self, column: Column) -> Self {
+    pub(crate) fn with(mut self, column: Column) -> Self {
         self.columns.push(column);
         self
     }
@@ -278,7 +278,7 @@ impl Handmade {
     }
 
     /// The file, whose footer `change` changes.
-    pub fn changed(&self, change: impl FnOnce(&mut Fields)) -> Vec<u8> {
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut Fields)) -> Vec<u8> {
         let mut file = b"PAR1".to_vec();
         let mut places = Vec::new();
         for column in &self.columns {
@@ -299,7 +299,7 @@ impl Handmade {
     }
 
     /// The file.
-    pub fn file(&self) -> Vec<u8> {
+    pub(crate) fn file(&self) -> Vec<u8> {
         self.changed(|_| ())
     }
 }

@@ -23,6 +23,17 @@ const CUSTOMERS: &str = "message customer {
     required boolean private;
 }";
 
+/// Types whose text the parquet crate makes.
+const TYPES: &str = "message customer {
+    required binary id (UTF8);
+    required binary stage (UTF8);
+    required int64 seen (TIMESTAMP_MILLIS);
+    required int64 time (TIME_MICROS);
+    required int64 price (DECIMAL(9,2));
+    required binary worth (DECIMAL(9,2));
+    repeated binary domain (UTF8);
+}";
+
 const DEALS: &str = "message deal {
     required binary id (UTF8);
     required binary amount (UTF8);
@@ -38,6 +49,8 @@ enum Values {
     /// One of them null.
     Optional([Option<&'static str>; 3]),
     Lists([&'static [&'static str]; 3]),
+    /// Lists that are never null, of which none is empty.
+    Repeated([&'static [&'static str]; 3]),
     Numbers([i64; 3]),
     Truths([bool; 3]),
 }
@@ -50,6 +63,18 @@ fn customers() -> Vec<Values> {
         Values::Optional([Some("Acme"), None, Some("Acme Ltd")]),
         Values::Numbers([7, -1, 1 << 40]),
         Values::Truths([false, true, false]),
+    ]
+}
+
+fn types() -> Vec<Values> {
+    vec![
+        Values::Texts(["a1", "a2", "b1"]),
+        Values::Texts(["Lead", "Deal", "Lead"]),
+        Values::Numbers([1_767_571_200_000, -1, 0]),
+        Values::Numbers([0, 1, 86_399_999_999]),
+        Values::Numbers([12_345, -5, 0]),
+        Values::Texts(["\x01\x02", "\x7f", ""]),
+        Values::Repeated([&["x.example"], &["y.example", "z.example"], &["x.example"]]),
     ]
 }
 
@@ -114,6 +139,17 @@ fn file(
                         Some(&repetitions),
                     )
                 }
+                Values::Repeated(lists) => {
+                    let repetitions: Vec<i16> = lists
+                        .iter()
+                        .flat_map(|list| (0..list.len()).map(|at| i16::from(at > 0)))
+                        .collect();
+                    column.typed::<ByteArrayType>().write_batch(
+                        &bytes(&lists.concat()),
+                        Some(&vec![1; repetitions.len()]),
+                        Some(&repetitions),
+                    )
+                }
                 Values::Numbers(numbers) => {
                     column.typed::<Int64Type>().write_batch(numbers, None, None)
                 }
@@ -169,6 +205,10 @@ pub fn seeds() -> Vec<Seed> {
     seeds.push((
         "customers-two-groups".to_owned(),
         file(CUSTOMERS, &customers(), 2, plain()),
+    ));
+    seeds.push((
+        "customers-types".to_owned(),
+        file(TYPES, &types(), 1, plain()),
     ));
     seeds.push(("deals".to_owned(), file(DEALS, &deals(), 1, plain())));
     seeds

@@ -7,7 +7,9 @@
 //! Invariant: memory is bounded by constants, whatever the file says; a row is handed out only from a row group whose columns
 //! agree so far, and the last one of a group only leads to the next if all of them had as many as the footer says.
 
+mod codec;
 mod footer;
+mod header;
 mod pages;
 mod thrift;
 mod values;
@@ -16,14 +18,14 @@ use std::{
     fs::File,
     io::{self, Read, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use parquet::{
     errors::ParquetError,
     file::metadata::ParquetMetaData,
     record::{
-        Row,
+        Field, Row,
         reader::{ReaderIter, TreeBuilder},
     },
 };
@@ -32,6 +34,9 @@ use pages::{Group, Progress};
 
 /// Rows that the crate reads ahead of each column.
 const BATCH_ROWS: usize = 256;
+/// Bytes of a decimal number, and its digits after the point, as the largest of other systems.
+const MAX_DECIMAL_BYTES: usize = 32;
+const MAX_DECIMAL_SCALE: i32 = 76;
 /// Bytes of what a reason quotes from the crate.
 const MAX_REASON_BYTES: usize = 500;
 
@@ -44,6 +49,9 @@ pub(crate) enum Refused {
     /// It asks for more than there is, or for what this node does not do; says what to change.
     #[error("{0}")]
     Limit(String),
+    /// Its temporary copy cannot be read, which is no fault of its own.
+    #[error("the temporary copy of the file cannot be read: {0}")]
+    Copy(io::Error),
 }
 
 impl Refused {
@@ -59,16 +67,13 @@ impl Refused {
         Self::Damaged("its parts contradict each other".to_owned())
     }
 
-    fn unreadable(error: io::Error) -> Self {
-        Self::Damaged(format!("it cannot be read: {error}"))
-    }
-
     /// Adds the place of a page.
     fn of_column(self, column: &str, at: u64) -> Self {
         let place = |problem| format!("column \"{column}\", before byte {at}: {problem}");
         match self {
             Self::Damaged(problem) => Self::Damaged(place(problem)),
             Self::Limit(problem) => Self::Limit(place(problem)),
+            copy @ Self::Copy(_) => copy,
         }
     }
 }
@@ -97,6 +102,28 @@ impl From<ParquetError> for Refused {
 /// then.
 fn contained<T>(work: impl FnOnce() -> Result<T, Refused>) -> Result<T, Refused> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Refused::contradiction()))
+}
+
+/// A number, truth value or time as text. Texts, lists and groups are their readers' own matter.
+///
+/// # Errors
+/// What is wrong with the value: the crate panics on times out of range, and writes out as many digits as a file wishes.
+pub(crate) fn text(value: &Field) -> Result<String, String> {
+    const DAY_MILLIS: i32 = 24 * 60 * 60 * 1000;
+    let sound = match value {
+        Field::TimeMillis(time) => (0..DAY_MILLIS).contains(time),
+        Field::TimeMicros(time) => (0..i64::from(DAY_MILLIS) * 1000).contains(time),
+        Field::Decimal(decimal) => {
+            decimal.data().len() <= MAX_DECIMAL_BYTES
+                && (0..=MAX_DECIMAL_SCALE).contains(&decimal.scale())
+        }
+        _ => true,
+    };
+    let text = sound.then(|| contained(|| Ok(value.to_string())));
+    match text {
+        Some(Ok(text)) => Ok(text),
+        _ => Err("the value is out of range".to_owned()),
+    }
 }
 
 /// Why a file was not copied.
@@ -161,6 +188,7 @@ impl ParquetFile {
             file: self,
             next_group: 0,
             group: None,
+            decompressed: Arc::default(),
             ended: false,
         }
     }
@@ -171,6 +199,8 @@ pub(crate) struct Rows<'a> {
     file: &'a ParquetFile,
     next_group: usize,
     group: Option<(ReaderIter, Arc<Progress>)>,
+    /// Bytes of all pages so far.
+    decompressed: Arc<AtomicU64>,
     ended: bool,
 }
 
@@ -191,6 +221,7 @@ impl Rows<'_> {
             let group = Group::new(
                 Arc::clone(&self.file.file),
                 metadata.row_group(self.next_group),
+                Arc::clone(&self.decompressed),
             );
             let schema = metadata.file_metadata().schema_descr_ptr();
             let rows = TreeBuilder::new()

@@ -65,6 +65,19 @@ impl Node {
 
     /// Imports a file that is to be refused, and returns what the caller reads after the file's name.
     fn refused(&self, file: &[u8]) -> String {
+        let message = self.message(file);
+        let problem = message.strip_prefix("f.parquet: ");
+        problem.unwrap_or_else(|| panic!("{message}")).to_owned()
+    }
+
+    /// The same, for a file with a problem at a place.
+    fn problem_at(&self, place: &str, file: &[u8]) -> String {
+        let message = self.message(file);
+        let problem = message.strip_prefix(&format!("f.parquet, {place}: "));
+        problem.unwrap_or_else(|| panic!("{message}")).to_owned()
+    }
+
+    fn message(&self, file: &[u8]) -> String {
         let left = self.left();
         let error = self.import(file).unwrap_err();
         assert_eq!(error.reason(), Reason::InvalidArgument, "{error}");
@@ -75,8 +88,7 @@ impl Node {
         if left.iter().any(|path| path.ends_with("f.parquet")) {
             assert_eq!(self.left(), left);
         }
-        let problem = message.strip_prefix("f.parquet: ");
-        problem.unwrap_or_else(|| panic!("{message}")).to_owned()
+        message.to_owned()
     }
 
     /// The same, for a file that is not what it should be.
@@ -375,6 +387,95 @@ fn deltas_are_as_many_as_the_values() {
             "{reason}"
         );
     }
+}
+
+/// Where all parts agree on 2³¹ - 1 values, only memory is the limit.
+#[test]
+fn deltas_of_no_bytes_are_bounded() {
+    let node = Node::new();
+    let rows = 0x7fff_ffff;
+    for encoding in [DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY] {
+        // One miniblock of 65536 a block: two bytes for as many.
+        let mut body = [varint(65536), vec![1], varint(rows as u64), vec![0]].concat();
+        body.extend([0, 0].repeat(1 << 15));
+        let page = data(encoding, rows, body.len(), &body);
+        let mut file = Handmade {
+            rows: (rows, rows),
+            ..Handmade::customers()
+        };
+        for column in &mut file.columns {
+            column.values = rows;
+        }
+        let file = file.with(required("notes", PLAIN_BYTES, rows, vec![page]));
+        let reason = node.refused(&file.file());
+        assert!(
+            reason.contains("needs more than 536870912 bytes of memory"),
+            "{reason}"
+        );
+    }
+}
+
+/// Values that the crate writes as text only with a panic, or with as many digits as the file says.
+#[test]
+fn values_out_of_range_are_refused() {
+    let node = Node::new();
+    let numbers = |number: i64| [1_i64, number].map(i64::to_le_bytes).concat();
+    let small = |number: i32| [1_i32, number].map(i32::to_le_bytes).concat();
+    let out_of_range = "the value is out of range";
+    let (int32, int64, text) = (1, 2, 6);
+    let (decimal, date, time_millis, time_micros, millis, micros) = (5, 6, 7, 8, 9, 10);
+    for (kind, body) in [
+        ([int32, date, 0, 0], small(i32::MIN)),
+        ([int32, time_millis, 0, 0], small(-1)),
+        ([int64, time_micros, 0, 0], numbers(24 * 3_600_000_000)),
+        ([int64, millis, 0, 0], numbers(i64::MAX)),
+        ([int64, micros, 0, 0], numbers(i64::MIN)),
+        (
+            [text, decimal, 2, 0x7fff_fffe],
+            texts(&[vec![1], vec![0x7f; 1 << 20]]),
+        ),
+    ] {
+        let file = Handmade::customers().with(typed("notes", kind, &body));
+        assert_eq!(
+            node.problem_at("row 2, column 3 (notes)", &file.file()),
+            out_of_range
+        );
+    }
+    let scale = typed(
+        "notes",
+        [text, decimal, 0x7fff_fffd, 0x7fff_fffe],
+        &texts(&[[1], [2]]),
+    );
+    let file = Handmade::customers().with(scale).file();
+    assert_eq!(
+        node.problem_at("row 1, column 3 (notes)", &file),
+        out_of_range
+    );
+    // As they should be: 1970-01-02, then -0.05 of a decimal with two digits after the point.
+    let file = Handmade::customers()
+        .with(typed("seen", [int32, date, 0, 0], &small(-1)))
+        .with(typed(
+            "worth",
+            [text, decimal, 2, 9],
+            &texts(&[[1], [0xfb]]),
+        ));
+    assert_eq!(node.import(&file.file()).unwrap(), 2);
+    let details = node
+        .store
+        .read_blocking(|connection| rows::fetch(connection, &["a", "b"]))
+        .unwrap();
+    let fields: Vec<_> = details
+        .iter()
+        .flatten()
+        .map(|customer| (customer.field("seen"), customer.field("worth")))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            (Some("1970-01-02"), Some("0.01")),
+            (Some("1969-12-31"), Some("-0.05"))
+        ]
+    );
 }
 
 /// Each text goes on from the whole one before: 100 MiB a row in a page of 100 MiB, once packed a few KB.

@@ -33,17 +33,16 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// Reads and checks the footer.
 pub(super) fn read(file: &File) -> Result<ParquetMetaData, Refused> {
-    let length = file.metadata().map_err(Refused::unreadable)?.len();
+    let length = file.metadata().map_err(Refused::Copy)?.len();
     let (head, tail) = (MAGIC.len() as u64, TAIL_BYTES);
     if length < head + tail {
         return Err(Refused::damaged(format!("it has only {length} bytes")));
     }
     let mut start = [0; 4];
-    file.read_exact_at(&mut start, 0)
-        .map_err(Refused::unreadable)?;
+    file.read_exact_at(&mut start, 0).map_err(Refused::Copy)?;
     let mut end = [0; 8];
     file.read_exact_at(&mut end, length - tail)
-        .map_err(Refused::unreadable)?;
+        .map_err(Refused::Copy)?;
     let (size, magic) = end.split_at(4);
     if magic == ENCRYPTED {
         return Err(Refused::limit(
@@ -68,7 +67,7 @@ pub(super) fn read(file: &File) -> Result<ParquetMetaData, Refused> {
     }
     let mut footer = vec![0; usize::try_from(size).map_err(|_| Refused::contradiction())?];
     file.read_exact_at(&mut footer, length - tail - size)
-        .map_err(Refused::unreadable)?;
+        .map_err(Refused::Copy)?;
     check_bytes(&footer)?;
     // Nothing here needs statistics; skipped ones cannot be wrong.
     let options = ParquetMetaDataOptions::new()

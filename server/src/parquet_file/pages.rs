@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::Read as _,
     os::unix::fs::FileExt as _,
     sync::{
         Arc,
@@ -23,8 +22,9 @@ use parquet::{
 };
 
 use super::{
-    BATCH_ROWS, Refused,
-    thrift::{self, Fault, Item},
+    BATCH_ROWS, Refused, codec,
+    header::{DATA, DATA_2, DICTIONARY, Header, encoding, size},
+    thrift::Fault,
     values::{self, Lists},
 };
 
@@ -35,6 +35,8 @@ const MAX_HELD_BYTES: u64 = 512 << 20;
 /// Bytes that a column of lists may need for rows read ahead and for the row at hand, as [`super::BATCH_ROWS`] and the bounds
 /// of [`values`] have it.
 const LISTS_BYTES: u64 = 20 << 20;
+/// Bytes that all pages of a file may decompress to.
+const MAX_DECOMPRESSED_BYTES: u64 = 256 << 30;
 /// Bytes of a page's header, which may hold a smallest and a largest text.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// Bytes that most headers fit in.
@@ -44,6 +46,8 @@ const HEADER_BYTES: u64 = 512;
 pub(super) struct Progress {
     /// Bytes of the pages at hand.
     held: AtomicU64,
+    /// Bytes of all pages of the file so far.
+    decompressed: Arc<AtomicU64>,
     /// Values, null or not, and rows of each column so far.
     columns: Vec<(AtomicU64, AtomicU64)>,
 }
@@ -54,6 +58,16 @@ impl Progress {
         if before.saturating_add(bytes) > MAX_HELD_BYTES {
             return Err(Refused::limit(format!(
                 "the Parquet file needs more than {MAX_HELD_BYTES} bytes of memory for one page of each column: write smaller pages or fewer columns"
+            )));
+        }
+        Ok(())
+    }
+
+    fn decompress(&self, bytes: u64) -> Result<(), Refused> {
+        let before = self.decompressed.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > MAX_DECOMPRESSED_BYTES {
+            return Err(Refused::limit(format!(
+                "the Parquet file decompresses to more than {MAX_DECOMPRESSED_BYTES} bytes: import it in parts"
             )));
         }
         Ok(())
@@ -72,10 +86,16 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(file: Arc<File>, metadata: &'a RowGroupMetaData) -> Self {
+    /// A row group of a file of which `decompressed` bytes have been read.
+    pub(super) fn new(
+        file: Arc<File>,
+        metadata: &'a RowGroupMetaData,
+        decompressed: Arc<AtomicU64>,
+    ) -> Self {
         let columns = metadata.columns().iter().map(|_| Default::default());
         let progress = Progress {
             held: AtomicU64::new(0),
+            decompressed,
             columns: columns.collect(),
         };
         Self {
@@ -150,78 +170,6 @@ impl RowGroupReader for Group<'_> {
     }
 }
 
-/// What a page's header says (parquet.thrift, `PageHeader`).
-#[derive(Clone, Copy, Debug, Default)]
-struct Header {
-    kind: i64,
-    bytes: i64,
-    compressed: i64,
-    crc: Option<i64>,
-    values: i64,
-    encoding: i64,
-    definition_encoding: i64,
-    repetition_encoding: i64,
-    /// Of version 2 only.
-    nulls: i64,
-    rows: i64,
-    definition_bytes: i64,
-    repetition_bytes: i64,
-    is_uncompressed: bool,
-}
-
-const DATA: i64 = 0;
-const DICTIONARY: i64 = 2;
-const DATA_2: i64 = 3;
-
-impl Header {
-    /// Reads the header that `bytes` start with, and its length.
-    fn read(bytes: &[u8]) -> Result<(Self, usize), Fault> {
-        let mut header = Self::default();
-        let mut parts = [false; 9];
-        let length = thrift::walk(bytes, &mut |path, item| {
-            match (path, item) {
-                ([part @ (5 | 7 | 8)], Item::Struct) => {
-                    parts[usize::from(part.unsigned_abs())] = true
-                }
-                ([8, 7], Item::Bool(compressed)) => header.is_uncompressed = !compressed,
-                (path, Item::Integer(value)) => {
-                    let place = match path {
-                        [1] => &mut header.kind,
-                        [2] => &mut header.bytes,
-                        [3] => &mut header.compressed,
-                        [4] => header.crc.insert(0),
-                        [5 | 7 | 8, 1] => &mut header.values,
-                        [5 | 7, 2] | [8, 4] => &mut header.encoding,
-                        [5, 3] => &mut header.definition_encoding,
-                        [5, 4] => &mut header.repetition_encoding,
-                        [8, 2] => &mut header.nulls,
-                        [8, 3] => &mut header.rows,
-                        [8, 5] => &mut header.definition_bytes,
-                        [8, 6] => &mut header.repetition_bytes,
-                        _ => return Ok(()),
-                    };
-                    *place = value;
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-        let part = match header.kind {
-            DATA => 5,
-            DICTIONARY => 7,
-            DATA_2 => 8,
-            _ => return Err(Fault::Malformed("the kind is unknown")),
-        };
-        // One part only, or its numbers would be those of another.
-        if parts.iter().filter(|there| **there).count() != 1 || !parts[part] {
-            return Err(Fault::Malformed(
-                "the part for its kind is missing, or there is another",
-            ));
-        }
-        Ok((header, length))
-    }
-}
-
 /// The pages of a column.
 struct Pages {
     file: Arc<File>,
@@ -246,35 +194,6 @@ struct Pages {
 /// A problem of a page; its place is added where it is known.
 fn wrong<T>(problem: impl Into<String>) -> Result<T, Refused> {
     Err(Refused::damaged(problem.into()))
-}
-
-/// A number of a header, which cannot be negative.
-fn size(number: i64, what: &str) -> Result<u64, Refused> {
-    u64::try_from(number)
-        .ok()
-        .filter(|number| i32::try_from(*number).is_ok())
-        .ok_or_else(|| Refused::damaged(format!("a page's header says {what} {number}")))
-}
-
-fn encoding(number: i64) -> Result<Encoding, Refused> {
-    Ok(match number {
-        0 => Encoding::PLAIN,
-        2 => Encoding::PLAIN_DICTIONARY,
-        3 => Encoding::RLE,
-        5 => Encoding::DELTA_BINARY_PACKED,
-        6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
-        7 => Encoding::DELTA_BYTE_ARRAY,
-        8 => Encoding::RLE_DICTIONARY,
-        9 => Encoding::BYTE_STREAM_SPLIT,
-        _ => return wrong(format!("its encoding {number} is not known")),
-    })
-}
-
-/// CRC-32 as in gzip.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
 }
 
 impl Pages {
@@ -307,7 +226,7 @@ impl Pages {
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| Refused::contradiction())?];
         self.file
             .read_exact_at(&mut bytes, at)
-            .map_err(Refused::unreadable)?;
+            .map_err(Refused::Copy)?;
         Ok(bytes)
     }
 
@@ -337,10 +256,11 @@ impl Pages {
             self.held.pop_front();
         }
         self.progress.hold(size_before + size_after)?;
+        self.progress.decompress(size_after)?;
         let raw = self.read(self.at, size_before)?;
         self.at += size_before;
         if let Some(crc) = header.crc
-            && crc as u32 != checksum(&raw)
+            && crc as u32 != codec::checksum(&raw)
         {
             return wrong("a page's checksum is not that of its bytes");
         }
@@ -361,10 +281,13 @@ impl Pages {
         let page = self.decompress(raw, apart as usize, size_after as usize, &header)?;
         self.progress.release(size_before);
         let (page, grown) = self.page(&header, page)?;
-        self.progress.hold(grown)?;
         // A dictionary stays until the end.
         if page.is_data_page() {
-            self.held.push_back((self.lists.rows, size_after + grown));
+            let (rows, bytes) = (self.lists.rows, size_after + grown);
+            match self.held.back_mut() {
+                Some((end, before)) if *end == rows => *before += bytes,
+                _ => self.held.push_back((rows, bytes)),
+            }
         }
         Ok(Some(page))
     }
@@ -383,53 +306,21 @@ impl Pages {
             return Ok(raw.into());
         }
         let (levels, packed) = raw.split_at(apart);
-        let rest = length - apart;
         let mut page = Vec::with_capacity(length);
         page.extend_from_slice(levels);
-        let unpacked = match self.codec {
-            // Nothing but nulls.
-            _ if rest == 0 => Ok(()),
-            Compression::SNAPPY => match snap::raw::decompress_len(packed) {
-                Ok(size) if size == rest => {
-                    page.resize(length, 0);
-                    snap::raw::Decoder::new()
-                        .decompress(packed, &mut page[apart..])
-                        .map(|_| ())
-                        .map_err(|error| error.to_string())
-                }
-                Ok(size) => Err(format!("{size} bytes, not {rest}")),
-                Err(error) => Err(error.to_string()),
-            },
-            // One byte more shows that there is more.
-            Compression::GZIP(_) => flate2::read::MultiGzDecoder::new(packed)
-                .take(rest as u64 + 1)
-                .read_to_end(&mut page)
-                .map(|_| ())
-                .map_err(|error| error.to_string()),
-            Compression::ZSTD(_) => {
-                page.resize(length, 0);
-                match zstd::bulk::decompress_to_buffer(packed, &mut page[apart..]) {
-                    Ok(size) if size == rest => Ok(()),
-                    Ok(size) => Err(format!("{size} bytes, not {rest}")),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-            other => {
-                return Err(Refused::limit(format!(
-                    "it is compressed with {other}, which is not read: use snappy, gzip or zstd"
-                )));
-            }
-        };
-        match unpacked {
-            Ok(()) if page.len() == length => Ok(page.into()),
-            Ok(()) => wrong(format!(
-                "a page decompresses to more or less than {length} bytes"
-            )),
-            Err(problem) => wrong(format!("a page cannot be decompressed: {problem}")),
+        // Where nothing is left, all values are null.
+        if apart < length {
+            codec::decompress(self.codec, packed, &mut page, length)?;
         }
+        if page.len() != length {
+            return wrong(format!(
+                "a page decompresses to more or less than {length} bytes"
+            ));
+        }
+        Ok(page.into())
     }
 
-    /// Checks a decompressed page's contents; returns it, and the bytes that its values need apart from its own.
+    /// Checks a decompressed page's contents; returns it, and the bytes, held, that its values need apart from its own.
     fn page(&mut self, header: &Header, buf: Bytes) -> Result<(Page, u64), Refused> {
         let count = size(header.values, "values of")?;
         // Checked to be one of i32.
@@ -444,13 +335,15 @@ impl Pages {
             let kind = (self.descriptor.physical_type(), length);
             values::dictionary(&buf, count, kind, lists).or_else(wrong)?;
             self.has_dictionary = true;
+            let grown = count * values::VALUE_BYTES;
+            self.progress.hold(grown)?;
             let page = Page::DictionaryPage {
                 buf,
                 num_values,
                 encoding,
                 is_sorted: false,
             };
-            return Ok((page, count * values::VALUE_BYTES));
+            return Ok((page, grown));
         }
         self.seen += count;
         if self.seen > self.values {
@@ -465,18 +358,29 @@ impl Pages {
         } else {
             self.lists.rows += count;
         }
-        let grown = match encoding {
+        // What the values need apart from the page, before they are looked at.
+        let mut grown = match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY => {
+                count * values::VALUE_BYTES
+            }
+            _ => 0,
+        };
+        self.progress.hold(grown)?;
+        match encoding {
             Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY if !self.has_dictionary => {
                 return wrong("it has no dictionary");
             }
-            Encoding::DELTA_BINARY_PACKED => values::delta_count(values, count).map(|()| 0),
+            Encoding::DELTA_BINARY_PACKED => values::delta_count(values, count).or_else(wrong)?,
             Encoding::DELTA_LENGTH_BYTE_ARRAY => {
-                values::delta_lengths(values, count).map(|()| count * values::VALUE_BYTES)
+                values::delta_lengths(values, count).or_else(wrong)?;
             }
-            Encoding::DELTA_BYTE_ARRAY => values::delta_texts(values, count, lists),
-            _ => Ok(0),
-        };
-        let grown = grown.or_else(wrong)?;
+            Encoding::DELTA_BYTE_ARRAY => {
+                let bytes = values::delta_texts(values, count, lists).or_else(wrong)?;
+                self.progress.hold(bytes)?;
+                grown += bytes;
+            }
+            _ => {}
+        }
         let (seen, rows) = &self.progress.columns[self.index];
         seen.store(self.seen, Ordering::Relaxed);
         rows.store(self.lists.rows, Ordering::Relaxed);

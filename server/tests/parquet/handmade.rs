@@ -158,6 +158,8 @@ pub(crate) struct Column {
     /// Its elements of the schema, depth first.
     pub(crate) schema: Vec<Fields>,
     pub(crate) path: Vec<&'static str>,
+    /// The number of its physical type.
+    pub(crate) physical: i64,
     pub(crate) codec: i64,
     pub(crate) values: i64,
     pub(crate) has_dictionary: bool,
@@ -181,6 +183,7 @@ pub(crate) fn required(name: &'static str, codec: i64, values: i64, pages: Vec<P
     Column {
         schema: vec![leaf(name, 0)],
         path: vec![name],
+        physical: BYTE_ARRAY,
         codec,
         values,
         has_dictionary,
@@ -193,6 +196,27 @@ pub(crate) fn repeated(name: &'static str, values: i64, pages: Vec<Page>) -> Col
     Column {
         schema: vec![leaf(name, 2)],
         ..required(name, PLAIN_BYTES, values, pages)
+    }
+}
+
+/// A plain column of a physical and a converted type, a scale and a precision.
+pub(crate) fn typed(
+    name: &'static str,
+    [physical, converted, scale, precision]: [i64; 4],
+    body: &[u8],
+) -> Column {
+    let number = |id, number| (id, Value::I32(number));
+    Column {
+        schema: vec![vec![
+            number(1, physical),
+            number(3, 0),
+            (4, Value::Text(name.into())),
+            number(6, converted),
+            number(7, scale),
+            number(8, precision),
+        ]],
+        physical,
+        ..required(name, PLAIN_BYTES, 2, vec![data(PLAIN, 2, body.len(), body)])
     }
 }
 
@@ -237,7 +261,7 @@ impl Handmade {
         for (column, (start, length)) in self.columns.iter().zip(places) {
             schema.extend(column.schema.iter().cloned());
             let mut metadata = vec![
-                (1, Value::I32(BYTE_ARRAY)),
+                (1, Value::I32(column.physical)),
                 (2, Value::Numbers(vec![PLAIN])),
                 (
                     3,

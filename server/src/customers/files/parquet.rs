@@ -46,7 +46,10 @@ pub(in crate::customers) fn read(
     if bytes == 0 {
         return Err(error_of(file, "the file is empty"));
     }
-    let refused = |refused: Refused| error_of(file, refused.to_string());
+    let refused = |refused: Refused| match refused {
+        Refused::Copy(error) => spool::failed(directory, &error),
+        refused => error_of(file, refused.to_string()),
+    };
     let parquet = ParquetFile::open(copy).map_err(refused)?;
     let columns: Vec<(String, Role)> = parquet
         .columns()
@@ -150,6 +153,6 @@ fn scalar(value: &Field) -> Result<Cow<'_, str>, String> {
         Field::Group(_) | Field::ListInternal(_) | Field::MapInternal(_) => {
             Err("a text is wanted here, not a list or a group".to_owned())
         }
-        other => Ok(Cow::Owned(other.to_string())),
+        other => parquet_file::text(other).map(Cow::Owned),
     }
 }

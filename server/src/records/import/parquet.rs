@@ -41,7 +41,10 @@ pub(super) fn read(
         )
         .into(),
     })?;
-    let refused = |refused: Refused| Error::invalid(file, refused.to_string());
+    let refused = |refused: Refused| match refused {
+        Refused::Copy(_) => Error::internal(refused.to_string()),
+        refused => Error::invalid(file, refused.to_string()),
+    };
     let parquet = ParquetFile::open(copy).map_err(refused)?;
     let columns = Columns::parse(batch, kind, parquet.columns(), |column| {
         format!("{file}, column {column}")
@@ -91,6 +94,6 @@ fn text(value: &Field) -> Result<String, String> {
         Field::Group(_) | Field::MapInternal(_) => {
             Err("a text is wanted here, not a group".to_owned())
         }
-        other => Ok(other.to_string()),
+        other => parquet_file::text(other),
     }
 }

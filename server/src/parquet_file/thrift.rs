@@ -195,7 +195,9 @@ pub(super) const fn zigzag(value: u64) -> i64 {
 mod tests {
     use super::*;
 
-    fn items(bytes: &[u8]) -> Result<(usize, Vec<(Vec<i16>, Item)>), Fault> {
+    type Visited = Vec<(Vec<i16>, Item)>;
+
+    fn items(bytes: &[u8]) -> Result<(usize, Visited), Fault> {
         let mut items = Vec::new();
         let length = walk(bytes, &mut |path, item| {
             items.push((path.to_vec(), item));

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a target that cannot go on fails")]
 
+pub mod imports;
 pub mod memory;
 pub mod node;
+pub mod parquet;
 pub mod runs;
 pub mod script;
 pub mod seeds;

@@ -14,7 +14,7 @@ use overlap_crypto::{
 };
 
 use crate::{
-    node,
+    node, parquet,
     runs::{counted, listed, shaken},
     script::{Sent, unchanged},
     support::{Company, EXPORTER, hello, rng, run_list_flow, sessions, side_terms, terms},
@@ -267,5 +267,6 @@ pub fn all() -> Vec<Seeds> {
         ("count", named("run", [unchanged(0..count.sent[1].len())])),
     ];
     seeds.extend(node::seeds());
+    seeds.push(("parquet", parquet::seeds()));
     seeds
 }

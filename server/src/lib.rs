@@ -30,6 +30,8 @@ pub mod node;
 pub mod notices;
 pub mod overlap;
 mod paging;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 pub mod partner_info;
 pub mod partnership;
 pub mod program;

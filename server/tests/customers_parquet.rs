@@ -1,7 +1,8 @@
 //! Parquet files, where they are built in.
 #![cfg(feature = "parquet")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use overlap_crypto::terms::KeyType;
@@ -15,13 +16,24 @@ use overlap_server::{
     storage::Store,
 };
 use parquet::{
+    basic::{Compression, Encoding},
     data_type::{BoolType, ByteArray, ByteArrayType, Int64Type},
-    file::writer::SerializedFileWriter,
+    file::{
+        properties::{WriterProperties, WriterVersion},
+        writer::SerializedFileWriter,
+    },
     schema::parser::parse_message_type,
 };
 
+type Customer<'a> = (&'a str, &'a str, &'a [&'a str], i64, bool);
+
 /// A file of `id`, `stage`, `email` (a list), `seats` and `private`.
-fn write(path: &Path, rows: &[(&str, &str, &[&str], i64, bool)]) {
+fn write(path: &Path, rows: &[Customer<'_>]) {
+    write_as(path, &[rows], WriterProperties::default());
+}
+
+/// The same, of several row groups.
+fn write_as(path: &Path, groups: &[&[Customer<'_>]], properties: WriterProperties) {
     let schema = "message customer {
         required binary id (UTF8);
         required binary stage (UTF8);
@@ -30,8 +42,16 @@ fn write(path: &Path, rows: &[(&str, &str, &[&str], i64, bool)]) {
         required boolean private;
     }";
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
-    let file = std::fs::File::create(path).expect("a new file");
-    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).expect("a writer");
+    let file = File::create(path).expect("a new file");
+    let mut writer =
+        SerializedFileWriter::new(file, schema, Arc::new(properties)).expect("a writer");
+    for rows in groups {
+        write_group(&mut writer, rows);
+    }
+    writer.close().expect("a whole file");
+}
+
+fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Customer<'_>]) {
     let mut group = writer.next_row_group().expect("a row group");
     let texts = |pick: &dyn Fn(usize) -> String| -> Vec<ByteArray> {
         (0..rows.len())
@@ -94,7 +114,6 @@ fn write(path: &Path, rows: &[(&str, &str, &[&str], i64, bool)]) {
         column_writer.close().expect("a whole column");
     }
     group.close().expect("a whole row group");
-    writer.close().expect("a whole file");
 }
 
 fn import(store: &Store, path: &Path) -> Result<ImportSummary, Error> {
@@ -140,6 +159,94 @@ fn a_parquet_file_is_imported() {
         ["A@x.example", "b@x.example"]
     );
     assert_eq!(b.identifiers[0].key.as_deref(), Ok("a@x.example"));
+}
+
+/// Each encoding, compression and form of page that writers choose from has the same customers.
+#[test]
+fn all_encodings_are_read() {
+    const ROWS: usize = 3000;
+    let ids: Vec<String> = (0..ROWS).map(|row| format!("c{row:05}")).collect();
+    let emails: Vec<Vec<String>> = (0..ROWS)
+        .map(|row| {
+            (0..row % 4)
+                .map(|at| format!("u{row}.{at}@x.example"))
+                .collect()
+        })
+        .collect();
+    let emails: Vec<Vec<&str>> = emails
+        .iter()
+        .map(|emails| emails.iter().map(String::as_str).collect())
+        .collect();
+    let customers: Vec<Customer<'_>> = (0..ROWS)
+        .map(|row| {
+            let stage = ["Lead", "Deal", "Customer"][row % 3];
+            let seats = row as i64 * 7919 - 1_000_000;
+            (ids[row].as_str(), stage, &*emails[row], seats, row % 5 == 0)
+        })
+        .collect();
+    let groups: Vec<_> = customers.chunks(1700).collect();
+    let plain = || WriterProperties::builder().set_dictionary_enabled(false);
+    let delta = |text| {
+        let properties = plain().set_column_encoding("seats".into(), Encoding::DELTA_BINARY_PACKED);
+        let properties = properties.set_column_encoding("id".into(), text);
+        properties.set_column_encoding("email.list.element".into(), text)
+    };
+    let version_2 = WriterVersion::PARQUET_2_0;
+    for (name, properties) in [
+        ("plain", plain()),
+        ("dictionaries", WriterProperties::builder()),
+        (
+            "dictionaries given up",
+            WriterProperties::builder().set_dictionary_page_size_limit(2000),
+        ),
+        (
+            "small pages",
+            plain()
+                .set_data_page_row_count_limit(7)
+                .set_write_batch_size(7),
+        ),
+        ("lengths", delta(Encoding::DELTA_LENGTH_BYTE_ARRAY)),
+        ("texts", delta(Encoding::DELTA_BYTE_ARRAY)),
+        (
+            "streams",
+            plain().set_column_encoding("seats".into(), Encoding::BYTE_STREAM_SPLIT),
+        ),
+        ("version 2", plain().set_writer_version(version_2)),
+        ("snappy", plain().set_compression(Compression::SNAPPY)),
+        (
+            "gzip",
+            plain().set_compression(Compression::GZIP(Default::default())),
+        ),
+        (
+            "zstd, version 2",
+            plain()
+                .set_compression(Compression::ZSTD(Default::default()))
+                .set_writer_version(version_2),
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let path = directory.path().join("f.parquet");
+        write_as(&path, &groups, properties.build());
+        assert_eq!(
+            import(&store, &path).unwrap().inserted,
+            ROWS as u64,
+            "{name}"
+        );
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let details = store
+            .read_blocking(|connection| rows::fetch(connection, &ids))
+            .unwrap();
+        for (stored, (id, stage, emails, seats, private)) in details.iter().zip(&customers) {
+            let stored = stored.as_ref().unwrap();
+            assert_eq!(
+                (stored.stage.as_str(), stored.private, stored.field("seats")),
+                (*stage, *private, Some(seats.to_string().as_str())),
+                "{name}, {id}"
+            );
+            assert_eq!(&stored.of_type(KeyType::Email).collect::<Vec<_>>(), emails);
+        }
+    }
 }
 
 #[test]

@@ -2,11 +2,14 @@
 #![cfg(feature = "parquet")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "parquet/handmade.rs"]
+mod handmade;
 #[path = "records/support.rs"]
 mod support;
 
 use std::sync::Arc;
 
+use handmade::{Handmade, PLAIN, PLAIN_BYTES, Value, data, required, texts};
 use overlap_proto::v1::{self, RecordFileFormat::Parquet, RecordKind, record::Content};
 use overlap_server::auth::Role;
 use parquet::{
@@ -86,6 +89,33 @@ fn deals(rows: &[(&str, &str, &[&str], i64)]) -> Vec<u8> {
     file
 }
 
+/// A file with a list whose values do not repeat, at which the parquet crate panics.
+fn contradiction() -> Vec<u8> {
+    let column = |name| {
+        let body = texts(&["a", "b"]);
+        required(
+            name,
+            PLAIN_BYTES,
+            2,
+            vec![data(PLAIN, 2, body.len(), &body)],
+        )
+    };
+    let mut list = column("influencing_partners");
+    let fields = [
+        (3, Value::I32(0)),
+        (4, Value::Text(b"influencing_partners".to_vec())),
+        (5, Value::I32(1)),
+        (6, Value::I32(3)),
+    ];
+    list.schema.insert(0, fields.to_vec());
+    list.path = vec!["influencing_partners"; 2];
+    Handmade {
+        columns: vec![column("id"), list],
+        rows: (2, 2),
+    }
+    .file()
+}
+
 /// 2026-01-05T00:00:00Z.
 const OPENED: i64 = 1_767_571_200_000_000;
 
@@ -139,9 +169,14 @@ async fn k35_parquet_files_are_taken_in() {
             "must be an amount and a currency, e.g. 1234.50 EUR".to_owned()
         )]
     );
-    for broken in [&file[..file.len() - 5], &file[5..], b""] {
+    for broken in [&file[..file.len() - 5], &file[5..], b"", &contradiction()] {
         let refused = import(broken).await.unwrap_err();
         assert_eq!(reason(&refused), "INVALID_ARGUMENT");
+        let message = refused.message();
+        assert!(
+            message.starts_with("deals.parquet: not a whole Parquet file: "),
+            "{message}"
+        );
     }
     let listed = node
         .records(Role::Admin)

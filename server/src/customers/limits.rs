@@ -22,6 +22,9 @@ pub const MAX_FIELD_BYTES: usize = 8 * 1024;
 pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
 /// Customers in one file or stream.
 pub const MAX_CUSTOMERS: u64 = 100_000_000;
+/// Bytes of one Parquet file, which is kept in a temporary one while it is read.
+#[cfg(feature = "parquet")]
+pub const MAX_PARQUET_BYTES: u64 = 32 << 30;
 /// Customers or ids in one message of a stream.
 pub const MAX_MESSAGE_ROWS: usize = 10_000;
 /// Bytes of a search text.

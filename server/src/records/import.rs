@@ -132,6 +132,8 @@ pub(crate) fn fuzz(
     let mut batch = Batch::new(now);
     match (format, kind) {
         (Format::Csv, Some(kind)) => csv::read(&mut batch, bytes, "file", kind)?,
+        #[cfg(feature = "parquet")]
+        (Format::Parquet, Some(kind)) => parquet::read(&mut batch, bytes, "file", kind)?,
         _ => ndjson::read(&mut batch, bytes, "file", kind)?,
     }
     match batch.take_refused() {

@@ -1,24 +1,18 @@
 //! Parquet files, through the format's row reader.
 
-use std::{
-    borrow::Cow,
-    io::{self, Read},
-    path::Path,
-};
+use std::{borrow::Cow, io::Read, path::Path};
 
 use overlap_crypto::terms::KeyType;
-use parquet::{
-    file::reader::{FileReader as _, SerializedFileReader},
-    record::{Field, List, Row},
-};
+use parquet::record::{Field, List, Row};
 
 use super::{Position, Role, error_of, located, put_identifier, unreadable};
 use crate::{
     customers::{
         draft::{self, Block, Draft, Encoder, Place},
-        spool,
+        limits, spool,
     },
     error::Error,
+    parquet_file::{self, CopyError, ParquetFile, Refused},
 };
 
 /// Rows of a block.
@@ -35,25 +29,37 @@ pub(in crate::customers) fn read(
 ) -> Result<Vec<String>, Error> {
     let mut copy =
         tempfile::tempfile_in(directory).map_err(|error| spool::failed(directory, &error))?;
-    let bytes = copy_all(file, reader, directory, &mut copy)?;
+    let bytes =
+        parquet_file::copy(reader, &mut copy, limits::MAX_PARQUET_BYTES).map_err(|error| {
+            match error {
+                CopyError::Read(error) => unreadable(file, &error),
+                CopyError::Write(error) => spool::failed(directory, &error),
+                CopyError::TooLarge => error_of(
+                    file,
+                    format!(
+                        "a Parquet file may have at most {} bytes: import it in parts",
+                        limits::MAX_PARQUET_BYTES
+                    ),
+                ),
+            }
+        })?;
     if bytes == 0 {
         return Err(error_of(file, "the file is empty"));
     }
-    let damaged = |error: parquet::errors::ParquetError| {
-        error_of(file, format!("not a whole Parquet file: {error}"))
+    let refused = |refused: Refused| match refused {
+        Refused::Copy(error) => spool::failed(directory, &error),
+        refused => error_of(file, refused.to_string()),
     };
-    let reader = SerializedFileReader::new(copy).map_err(damaged)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let columns: Vec<(String, Role)> = schema
-        .get_fields()
-        .iter()
-        .map(|column| (column.name().to_owned(), Role::of(column.name())))
+    let parquet = ParquetFile::open(copy).map_err(refused)?;
+    let columns: Vec<(String, Role)> = parquet
+        .columns()
+        .map(|column| (column.to_owned(), Role::of(column)))
         .collect();
     check_columns(file, &columns)?;
     let mut block = Block::default();
     let mut scratch = Vec::new();
-    for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
-        let row = row.map_err(damaged)?;
+    for (number, row) in (1..).zip(parquet.rows()) {
+        let row = row.map_err(refused)?;
         let at = |place: Option<usize>, problem: String| {
             let column = place.map(|index| (index as u64 + 1, columns[index].0.as_str()));
             located(
@@ -87,28 +93,6 @@ pub(in crate::customers) fn read(
         .filter(|(_, role)| *role == Role::Field)
         .map(|(name, _)| name)
         .collect())
-}
-
-fn copy_all(
-    file: &str,
-    reader: &mut dyn Read,
-    directory: &Path,
-    copy: &mut impl io::Write,
-) -> Result<u64, Error> {
-    let mut buffer = vec![0; 128 * 1024];
-    let mut total = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(total),
-            Ok(length) => {
-                copy.write_all(&buffer[..length])
-                    .map_err(|error| spool::failed(directory, &error))?;
-                total += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(file, &error)),
-        }
-    }
 }
 
 fn check_columns(file: &str, columns: &[(String, Role)]) -> Result<(), Error> {
@@ -169,6 +153,6 @@ fn scalar(value: &Field) -> Result<Cow<'_, str>, String> {
         Field::Group(_) | Field::ListInternal(_) | Field::MapInternal(_) => {
             Err("a text is wanted here, not a list or a group".to_owned())
         }
-        other => Ok(Cow::Owned(other.to_string())),
+        other => parquet_file::text(other).map(Cow::Owned),
     }
 }

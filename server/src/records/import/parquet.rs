@@ -6,15 +6,12 @@ use std::{
     io::{self, Read},
 };
 
-use parquet::{
-    errors::ParquetError,
-    file::reader::{FileReader as _, SerializedFileReader},
-    record::Field,
-};
+use parquet::record::Field;
 
 use super::{Refusals, columns::Columns, unreadable};
 use crate::{
     error::{Error, Reason},
+    parquet_file::{self, CopyError, ParquetFile, Refused},
     records::{batch::Batch, kind::Kind},
 };
 
@@ -35,34 +32,25 @@ pub(super) fn read(
         )
     };
     let mut copy = tempfile::tempfile().map_err(no_room)?;
-    let mut buffer = vec![0; 1 << 17];
-    let mut total = 0;
-    loop {
-        let length = match file_bytes.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) => return Err(unreadable(file, &error)),
-        };
-        total += length as u64;
-        if total > MAX_BYTES {
-            return Err(Error::new(
-                Reason::QuotaExhausted,
-                format!("{file}: a file may have at most {MAX_BYTES} bytes: send it in parts"),
-            )
-            .into());
-        }
-        io::Write::write_all(&mut copy, &buffer[..length]).map_err(no_room)?;
-    }
-    let damaged =
-        |error: ParquetError| Error::invalid(file, format!("is not a whole Parquet file: {error}"));
-    let reader = SerializedFileReader::new(copy).map_err(damaged)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let names = schema.get_fields().iter().map(|column| column.name());
-    let columns = Columns::parse(batch, kind, names, |column| {
+    parquet_file::copy(&mut file_bytes, &mut copy, MAX_BYTES).map_err(|error| match error {
+        CopyError::Read(error) => unreadable(file, &error),
+        CopyError::Write(error) => no_room(error).into(),
+        CopyError::TooLarge => Error::new(
+            Reason::QuotaExhausted,
+            format!("{file}: a file may have at most {MAX_BYTES} bytes: send it in parts"),
+        )
+        .into(),
+    })?;
+    let refused = |refused: Refused| match refused {
+        Refused::Copy(_) => Error::internal(refused.to_string()),
+        refused => Error::invalid(file, refused.to_string()),
+    };
+    let parquet = ParquetFile::open(copy).map_err(refused)?;
+    let columns = Columns::parse(batch, kind, parquet.columns(), |column| {
         format!("{file}, column {column}")
     })?;
-    for (number, row) in (1_u64..).zip(reader.get_row_iter(None).map_err(damaged)?) {
-        let row = row.map_err(damaged)?;
+    for (number, row) in (1_u64..).zip(parquet.rows()) {
+        let row = row.map_err(refused)?;
         let cells = row.get_column_iter().map(|(_, value)| text(value));
         columns.push(batch, cells, |column| match column {
             "" => format!("{file}, row {number}"),
@@ -106,6 +94,6 @@ fn text(value: &Field) -> Result<String, String> {
         Field::Group(_) | Field::MapInternal(_) => {
             Err("a text is wanted here, not a group".to_owned())
         }
-        other => Ok(other.to_string()),
+        other => parquet_file::text(other),
     }
 }

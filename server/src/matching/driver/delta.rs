@@ -358,7 +358,7 @@ fn changed<'a>(
             return Ok(());
         }
         match change {
-            Change::Disclosed(row) => changes.disclosed(&row),
+            Change::Disclosed(row) => changes.disclosed(row),
             Change::Withdrawn(id) => {
                 changes.withdrawn(id);
                 Ok(())

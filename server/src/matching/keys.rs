@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use ring::digest;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
@@ -53,15 +53,14 @@ impl std::fmt::Debug for EpochKeys {
 }
 
 /// Names local customers to one partner during one epoch: SHA-256 after a block that the key fills up.
-pub struct HandleKey(digest::Context);
+pub struct HandleKey(Sha256);
 
 impl HandleKey {
     /// The handle of the local customer that row `id` names.
     #[must_use]
     pub fn handle(&self, id: &str) -> Handle {
-        let mut context = self.0.clone();
-        context.update(id.as_bytes());
-        context.finish().as_ref()[..HANDLE_BYTES]
+        let hash = self.0.clone().chain_update(id).finalize();
+        hash[..HANDLE_BYTES]
             .try_into()
             .expect("a SHA-256 hash is longer")
     }
@@ -73,9 +72,7 @@ impl EpochKeys {
     pub fn handle_key(&self) -> HandleKey {
         let mut block = Zeroizing::new([0; 64]);
         block[..32].copy_from_slice(self.handle_key.as_ref());
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(block.as_ref());
-        HandleKey(context)
+        HandleKey(Sha256::new_with_prefix(block.as_ref()))
     }
 
     fn header(&self) -> Header {
@@ -126,7 +123,7 @@ impl Header {
         bytes.extend_from_slice(&self.epoch.to_be_bytes());
         bytes.extend_from_slice(&self.started_at.to_be_bytes());
         bytes.extend_from_slice(&self.terms);
-        let check = digest::digest(&digest::SHA256, &bytes);
+        let check = Sha256::digest(&bytes);
         bytes.extend_from_slice(check.as_ref());
         bytes
     }
@@ -135,7 +132,7 @@ impl Header {
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
         let (check, sealed) = rest.split_at_checked(CHECK_BYTES)?;
-        if check != digest::digest(&digest::SHA256, header).as_ref() || !header.starts_with(MAGIC) {
+        if check != Sha256::digest(header).as_slice() || !header.starts_with(MAGIC) {
             return None;
         }
         let header = Self {

@@ -11,8 +11,8 @@ pub(crate) mod tests;
 use std::{path::Path, sync::Arc};
 
 use overlap_crypto::terms::{KeyType, Tier};
-use ring::digest;
 use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
 
 pub use build::{Builder, Observer};
 pub use stages::{MAX_STAGES, StageTiers};
@@ -295,12 +295,12 @@ impl LocalCustomers {
 /// The salted hash of a key.
 #[must_use]
 pub fn key_hash(salt: &Salt, key_type: KeyType, value: &str) -> [u8; GROUP_BYTES] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(salt);
-    context.update(&[key_type.code()]);
-    context.update(value.as_bytes());
-    let hash = context.finish();
-    hash.as_ref()[..GROUP_BYTES]
+    let hash = Sha256::new()
+        .chain_update(salt)
+        .chain_update([key_type.code()])
+        .chain_update(value)
+        .finalize();
+    hash[..GROUP_BYTES]
         .try_into()
         .expect("a SHA-256 hash is longer")
 }

@@ -89,7 +89,7 @@ impl LinkTable {
         Ok(())
     }
 
-    /// Bounds of the numbers that have links.
+    /// The numbers that have links are below this.
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }
@@ -181,12 +181,17 @@ impl Links {
     }
 
     /// The links of a shared customer of the next layer.
-    fn origin<'a>(&'a self, origin: Origin, new: &'a LinkTable) -> impl Iterator<Item = &'a [u8]> {
+    fn origin<'a>(
+        &'a self,
+        origin: Origin,
+        new: &'a LinkTable,
+    ) -> Result<impl Iterator<Item = &'a [u8]>, Error> {
         let (table, number) = match origin {
             Origin::Before(number) => (&self.layer, number),
             Origin::New(place) => (new, place),
         };
-        table.of(number)
+        let exists = (number as usize) < table.len();
+        exists.then(|| table.of(number)).ok_or_else(malformed)
     }
 
     /// Gives the links to the next run: those of the base, and of a layer whose shared customers come from `origins`.
@@ -201,7 +206,7 @@ impl Links {
         let mut layer = beside.section();
         for (number, origin) in (0_u32..).zip(origins) {
             let number = number.to_be_bytes();
-            for record in self.origin(*origin, new) {
+            for record in self.origin(*origin, new)? {
                 layer.push(&[&number, record])?;
             }
         }
@@ -237,7 +242,7 @@ impl Links {
                 }
                 Merged::Layer(number) => {
                     let origin = origins.get(*number as usize).ok_or_else(malformed)?;
-                    for record in self.origin(*origin, new) {
+                    for record in self.origin(*origin, new)? {
                         visit(now, record)?;
                     }
                 }

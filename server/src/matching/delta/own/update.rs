@@ -58,7 +58,7 @@ pub(super) struct ChangedRow {
     pub(super) text: RowTextPlace,
 }
 
-/// Where what a row is called is among the texts of those that changed, and where behind it what it is searched by.
+/// Where the name of a row that changed is among the texts of those that did, and where its domains are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowTextPlace {
     name: Range<usize>,

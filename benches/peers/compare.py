@@ -89,6 +89,9 @@ def main() -> None:
     arguments.add_argument("--only", default=",".join(PROMISES), help="comma-separated systems")
     arguments.add_argument("--output", choices=["table", "json"], default="table")
     options = arguments.parse_args()
+    systems = options.only.split(",")
+    if unknown := [name for name in systems if name not in PROMISES]:
+        arguments.error(f"--only {','.join(unknown)}: the systems are {', '.join(PROMISES)}")
 
     cpus = [{0}, {0}] if options.pin == "one" else [{0}, {1}]
     count = options.customers
@@ -99,7 +102,7 @@ def main() -> None:
         "openmined": lambda: openmined(count, cpus),
     }
     results = {}
-    for name in options.only.split(","):
+    for name in systems:
         results[name] = runs[name]() | {"promises": PROMISES[name]}
         if results[name]["matched"] != count // 2:
             sys.exit(f"{name} matched {results[name]['matched']} of {count // 2} shared customers")

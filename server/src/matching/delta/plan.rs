@@ -25,6 +25,8 @@ use crate::{
 
 /// Changes of one kind are padded to at least this many.
 const LEAST_CHANGES: u64 = 1_024;
+/// A run of more changes is a full one: a delta run holds about 2 KB a change in memory.
+const MOST_CHANGES: u64 = 50_000;
 /// Delta runs after which everything is matched again.
 const MAX_DELTAS: u32 = 60;
 
@@ -38,17 +40,19 @@ pub(crate) fn padded(count: u64, table: u64) -> u64 {
 }
 
 /// Whether so many changes are better matched in a full run.
-const fn too_many(changes: usize, table: u64) -> bool {
+fn too_many(changes: usize, table: u64) -> bool {
     changes as u64 > most_changes(table)
 }
 
 /// The most changes to a table of `table` entries that a delta run takes.
-pub(crate) const fn most_changes(table: u64) -> u64 {
-    if table / 4 > LEAST_CHANGES {
-        table / 4
-    } else {
-        LEAST_CHANGES
-    }
+pub(crate) fn most_changes(table: u64) -> u64 {
+    (table / 4).clamp(LEAST_CHANGES, MOST_CHANGES)
+}
+
+/// The most tags that a partner's delta run publishes which keeps to [`most_changes`], if it has published `table`: new ones
+/// and new labels, and as much again as its table may have shrunk since it was counted.
+pub(crate) fn most_tags(table: u64) -> u64 {
+    4 * padded(MOST_CHANGES, table)
 }
 
 /// My customers in a delta run: those of the last run, and what becomes of them.
@@ -419,6 +423,25 @@ mod tests {
         ] {
             assert_eq!(padded(count, table), expected, "{count} of {table}");
         }
+    }
+
+    #[test]
+    fn a_quarter_of_a_table_may_change_at_least_1024_at_most_50_000() {
+        for (table, most) in [
+            (0, 1_024),
+            (4_096, 1_024),
+            (4_104, 1_026),
+            (199_999, 49_999),
+            (200_000, 50_000),
+            (1 << 22, 50_000),
+        ] {
+            assert_eq!(most_changes(table), most, "of {table}");
+            assert!(!too_many(most as usize, table), "of {table}");
+            assert!(too_many(most as usize + 1, table), "of {table}");
+        }
+        // 50,000 are padded to 65,536, and to a hundredth of ten million.
+        assert_eq!(most_tags(1 << 20), 262_144);
+        assert_eq!(most_tags(10_000_000), 400_000);
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub(crate) struct PublishedDocument {
     sessions: Vec<String>,
 }
 
+impl PublishedDocument {
+    /// Tags of the base.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+}
+
 /// Writes a base, in the order of tags. Labels of several sessions make changes of those of the later ones.
 pub(crate) struct PublishedWriter {
     tags: ColumnWriter,

@@ -28,7 +28,7 @@ use crate::{
             kept::{self, Binding, Kept, StateFiles},
             links::Links,
             own::{Changes, Own, OwnWriter, Totals, Update, describe},
-            plan::{Basis, Customers, DeltaPlan, QueryPlan, TagPlan, most_changes},
+            plan::{Basis, Customers, DeltaPlan, QueryPlan, TagPlan, most_changes, most_tags},
             shared::EdgeChanges,
         },
         failure::{Failure, misused},
@@ -373,7 +373,7 @@ fn changed<'a>(
     }
 }
 
-/// Whether the partner's hello goes on from the same run of the same epoch as `kept`.
+/// Whether the partner's hello goes on from the same run of the same epoch as `kept`, with no more than can be held in memory.
 pub(super) fn agrees(kept: &Kept, peer: &Hello) -> bool {
     let document = &kept.document;
     let theirs = peer.peer_receipt.as_ref().map(|receipt| receipt.hash());
@@ -382,7 +382,10 @@ pub(super) fn agrees(kept: &Kept, peer: &Hello) -> bool {
         .epoch_key
         .as_ref()
         .map(|key| their_epoch((key.epoch, key.public_key)));
+    let most = document.receiver.as_ref();
+    let most = most.map_or(0, |receiver| most_tags(receiver.published.base()));
     peer.mode == Mode::Delta
+        && peer.tags <= most
         && hex::encode(peer.receipt_head) == *peer_head
         && theirs.is_some_and(|hash| hex::encode(hash) == *own_head)
         && epoch == document.binding.their_epoch

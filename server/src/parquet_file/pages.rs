@@ -52,25 +52,35 @@ pub(super) struct Progress {
     columns: Vec<(AtomicU64, AtomicU64)>,
 }
 
+/// Counts bytes, as long as there are no more than `most` of them.
+fn count(
+    total: &AtomicU64,
+    bytes: u64,
+    most: u64,
+    problem: impl FnOnce() -> String,
+) -> Result<(), Refused> {
+    let before = total.fetch_add(bytes, Ordering::Relaxed);
+    if before.saturating_add(bytes) > most {
+        return Err(Refused::limit(problem()));
+    }
+    Ok(())
+}
+
 impl Progress {
     fn hold(&self, bytes: u64) -> Result<(), Refused> {
-        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > MAX_HELD_BYTES {
-            return Err(Refused::limit(format!(
+        count(&self.held, bytes, MAX_HELD_BYTES, || {
+            format!(
                 "the Parquet file needs more than {MAX_HELD_BYTES} bytes of memory for one page of each column: write smaller pages or fewer columns"
-            )));
-        }
-        Ok(())
+            )
+        })
     }
 
     fn decompress(&self, bytes: u64) -> Result<(), Refused> {
-        let before = self.decompressed.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > MAX_DECOMPRESSED_BYTES {
-            return Err(Refused::limit(format!(
+        count(&self.decompressed, bytes, MAX_DECOMPRESSED_BYTES, || {
+            format!(
                 "the Parquet file decompresses to more than {MAX_DECOMPRESSED_BYTES} bytes: import it in parts"
-            )));
-        }
-        Ok(())
+            )
+        })
     }
 
     fn release(&self, bytes: u64) {

@@ -111,7 +111,7 @@ pub struct RunFailure {
     pub message: String,
     /// Which side.
     pub fault: Fault,
-    /// Figures; of a budget: `budget`, `limit`, `used`, `asked`, `epoch_end`.
+    /// Figures; of a budget: `budget`, `limit`, `used`, `asked`, `window_end`.
     #[serde(default)]
     pub details: BTreeMap<String, String>,
 }

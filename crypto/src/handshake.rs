@@ -372,16 +372,21 @@ impl Session {
         }
     }
 
-    /// Whether a receipt that the peer presents is this side's own, and newer than what this side remembers: then this side
-    /// was rolled back.
+    /// Whether a receipt that the peer presents is this side's own of a run with this peer, and newer than what this side
+    /// remembers: then this side was rolled back.
     ///
     /// # Errors
-    /// [`Fault::SignatureInvalid`] if the peer presents a receipt that this side never signed.
+    /// [`Fault::SignatureInvalid`] if the peer presents a receipt that this side never signed,
+    /// [`Fault::WrongOrganization`] if it is of a run with someone else.
     pub fn rolled_back(&self, own_organization_key: &[u8; 32]) -> Result<bool, Fault> {
         let Some(receipt) = &self.peer.peer_receipt else {
             return Ok(false);
         };
         receipt.verify(own_organization_key)?;
+        let signer = receipt.receipt.signer;
+        if receipt.receipt.side(signer.peer()).organization != self.peer.sender {
+            return Err(Fault::WrongOrganization);
+        }
         Ok(receipt.receipt.run_counter > self.own.run_counter
             || (receipt.receipt.run_counter == self.own.run_counter
                 && !bool::from(receipt.hash().ct_eq(&self.own.receipt_head))))

@@ -42,6 +42,16 @@ pub enum CellReport {
     },
 }
 
+impl CellReport {
+    /// The same, suppressed if it is a count below `min_count`.
+    const fn of_at_least(self, min_count: u32) -> Self {
+        match self {
+            Self::Released { count, .. } if count < min_count as u64 => Self::Suppressed,
+            report => report,
+        }
+    }
+}
+
 /// The counts of one run, or repeated from an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {

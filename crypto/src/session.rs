@@ -31,30 +31,42 @@ pub enum Phase {
     Receipts,
 }
 
+impl Phase {
+    /// The phase that the numbered frames of this kind belong to. Each side goes through the phases in their order, so that
+    /// none of its frames belongs to an earlier phase than the frame before.
+    #[must_use]
+    pub const fn of(kind: FrameKind) -> Option<Self> {
+        match kind {
+            FrameKind::Hello | FrameKind::Confirm => Some(Self::Handshake),
+            FrameKind::Query
+            | FrameKind::Evaluation
+            | FrameKind::Commitments
+            | FrameKind::Slice
+            | FrameKind::Claims
+            | FrameKind::Removals
+            | FrameKind::EarlierClaims
+            | FrameKind::Withdrawals => Some(Self::Lists),
+            FrameKind::Report => Some(Self::Reports),
+            FrameKind::CountCommit
+            | FrameKind::CountOpen
+            | FrameKind::CountElements
+            | FrameKind::CountReturns => Some(Self::Count),
+            FrameKind::Receipt => Some(Self::Receipts),
+            FrameKind::Abort | FrameKind::Ack | FrameKind::Resume => None,
+        }
+    }
+}
+
 /// Whether a frame of this kind may come in this phase.
 ///
 /// # Errors
 /// [`Fault::UnexpectedFrame`].
 pub const fn allowed(phase: Phase, kind: FrameKind) -> Result<(), Fault> {
-    let allowed = match kind {
-        FrameKind::Abort => true,
-        FrameKind::Hello | FrameKind::Confirm => matches!(phase, Phase::Handshake),
-        FrameKind::Ack => !matches!(phase, Phase::Handshake),
-        FrameKind::Resume => !matches!(phase, Phase::Handshake | Phase::Count),
-        FrameKind::Report => matches!(phase, Phase::Reports),
-        FrameKind::Receipt => matches!(phase, Phase::Receipts),
-        FrameKind::Query
-        | FrameKind::Evaluation
-        | FrameKind::Commitments
-        | FrameKind::Slice
-        | FrameKind::Claims
-        | FrameKind::Removals
-        | FrameKind::EarlierClaims
-        | FrameKind::Withdrawals => matches!(phase, Phase::Lists),
-        FrameKind::CountCommit
-        | FrameKind::CountOpen
-        | FrameKind::CountElements
-        | FrameKind::CountReturns => matches!(phase, Phase::Count),
+    let allowed = match (Phase::of(kind), kind) {
+        (Some(its), _) => its as u8 == phase as u8,
+        (None, FrameKind::Ack) => !matches!(phase, Phase::Handshake),
+        (None, FrameKind::Resume) => !matches!(phase, Phase::Handshake | Phase::Count),
+        (None, _) => true,
     };
     if allowed {
         Ok(())

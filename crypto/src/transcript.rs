@@ -5,6 +5,7 @@ use crate::{
     fault::{Fault, Misuse},
     handshake::Session,
     plan::Role,
+    session::Phase,
     signature::{Signer, verify},
     suite::{derive, derive_truncated},
     wire::{Flow, Frame, FrameKind, ResumeBody},
@@ -165,6 +166,8 @@ impl Outbound {
 pub struct Inbound {
     run: RunId,
     flows: [bool; 4],
+    /// The phase of the newest frame.
+    phase: Phase,
     chain: Chain,
 }
 
@@ -180,6 +183,7 @@ impl Inbound {
         Self {
             run: session.run(),
             flows,
+            phase: Phase::Handshake,
             chain: Chain::new(&session.id(), session.role().peer()),
         }
     }
@@ -187,8 +191,8 @@ impl Inbound {
     /// Takes the next frame.
     ///
     /// # Errors
-    /// [`Fault::WrongRun`], [`Fault::WrongFlow`], [`Fault::UnexpectedFrame`] for a second hello and for kinds outside the
-    /// chain, [`Fault::OutOfOrder`] for a gap and [`Fault::ReplayedFrame`] for a repetition.
+    /// [`Fault::WrongRun`], [`Fault::WrongFlow`], [`Fault::UnexpectedFrame`] for a second hello, for kinds outside the chain,
+    /// for a frame of an earlier phase than the last and for any after the receipt, [`Fault::OutOfOrder`] for a gap and [`Fault::ReplayedFrame`] for a repetition.
     pub fn admit(&mut self, run: &[u8], frame: &Frame<'_>) -> Result<(), Fault> {
         self.admit_digested(run, frame, &payload_digest(frame.payload))
     }
@@ -219,6 +223,13 @@ impl Inbound {
             FrameKind::Hello | FrameKind::Resume | FrameKind::Ack
         ) {
             return Err(Fault::UnexpectedFrame);
+        }
+        // The chain of a receipt ends before it: what came after would be signed by nobody.
+        if let Some(phase) = Phase::of(frame.kind) {
+            if phase < self.phase || self.phase == Phase::Receipts {
+                return Err(Fault::UnexpectedFrame);
+            }
+            self.phase = phase;
         }
         self.chain
             .absorb(frame.flow, frame.kind, frame.sequence, digest);

@@ -3,6 +3,7 @@
 mod support;
 
 use overlap_crypto::{
+    context::OrganizationId,
     fault::{Error, Fault},
     handshake::{Confirming, EpochKey, Handshake, Hello, ListQuerier, Mode, PeerState},
     plan::{Queries, Role},
@@ -353,6 +354,41 @@ fn z05_duplicated_replayed_and_foreign_frames_are_refused() {
 }
 
 #[test]
+fn z05_no_frame_comes_after_one_of_a_later_phase_nor_after_the_receipt() {
+    let mut rng = rng(31);
+    let (one, other, terms) = both(&[Tier::List, Tier::List], &[Tier::List, Tier::List]);
+    let (session, peer) = sessions(&one, &other, &terms, &mut rng);
+    let run = session.run().0;
+    let queries = session.role().querying_flow();
+    let answers = session.role().peer().querying_flow();
+    let flow = if peer.plan().has(queries) {
+        queries
+    } else {
+        answers
+    };
+    let late = [
+        (FrameKind::Report, FrameKind::Claims, flow),
+        (FrameKind::Receipt, FrameKind::Claims, flow),
+        (FrameKind::Receipt, FrameKind::Report, Flow::Session),
+        (FrameKind::Receipt, FrameKind::Receipt, Flow::Session),
+        (FrameKind::Report, FrameKind::Confirm, Flow::Session),
+    ];
+    for (last, kind, flow) in late {
+        let (mut out, mut inbound) = (Outbound::new(&session), Inbound::new(&peer));
+        let first = out.frame(Flow::Session, last, b"").unwrap();
+        inbound.admit(&run, &first).unwrap();
+        let head = inbound.chain().head();
+        let second = out.frame(flow, kind, b"").unwrap();
+        assert_eq!(
+            inbound.admit(&run, &second),
+            Err(Fault::UnexpectedFrame),
+            "{kind:?} after {last:?}"
+        );
+        assert_eq!(inbound.chain().head(), head, "{kind:?} after {last:?}");
+    }
+}
+
+#[test]
 fn z05_a_frame_without_a_place_in_its_phase_is_refused() {
     assert_eq!(allowed(Phase::Lists, FrameKind::Slice), Ok(()));
     assert_eq!(
@@ -601,6 +637,13 @@ fn a_newer_receipt_of_ones_own_shows_a_roll_back() {
     assert_eq!(
         rolled_back(0, [0; 32], forged),
         Err(Fault::SignatureInvalid)
+    );
+    // What this side signed for a third party is the peer's to show, and says nothing of their runs.
+    let mut foreign = receipt.receipt;
+    foreign.acceptor.organization = OrganizationId([7; 32]);
+    assert_eq!(
+        rolled_back(0, [0; 32], foreign.sign(&one.signer)),
+        Err(Fault::WrongOrganization)
     );
 }
 

@@ -136,7 +136,7 @@ async fn z10_tags_of_a_partner_have_a_budget() {
     assert_eq!(figure(&mine, "used"), 2 * TAGS);
     assert_eq!(figure(&mine, "asked"), TAGS);
     // Thirty days after the first tag.
-    assert_eq!(details(&mine)["epoch_end"], "2026-03-31T12:00:00Z");
+    assert_eq!(details(&mine)["window_end"], "2026-03-31T12:00:00Z");
     assert_eq!(pair.a.view(), before);
     pair.advance(30 * 24);
     pair.good_run().await;
@@ -156,10 +156,28 @@ async fn z10_queries_of_a_partner_have_a_budget() {
     assert_eq!(figure(&theirs, "limit"), TAGS);
     assert_eq!(figure(&theirs, "used"), 2 * QUERIES);
     assert_eq!(figure(&theirs, "asked"), QUERIES);
-    assert_eq!(details(&theirs)["epoch_end"], "2026-03-31T12:00:00Z");
-    // The next epoch has a budget of its own.
+    assert_eq!(details(&theirs)["window_end"], "2026-03-31T12:00:00Z");
     pair.advance(30 * 24);
     pair.good_run().await;
+}
+
+/// The partner can end my epochs by changing its own stages, without anyone here approving.
+#[tokio::test(flavor = "multi_thread")]
+async fn z10_a_new_epoch_brings_no_new_budget() {
+    let mut pair = Pair::new();
+    pair.side_b.max_evaluations = TAGS;
+    pair.good_run().await;
+    pair.good_run().await;
+    let before = epoch(&pair.b);
+    pair.advance(1);
+    pair.side_a.tiers.remove("Lost");
+    let (mine, theirs) = pair.run().await;
+    mine.unwrap_err();
+    let theirs = theirs.unwrap_err();
+    assert!(epoch(&pair.b) > before);
+    assert_eq!(theirs.error.reason(), Reason::QuotaExhausted);
+    assert_eq!(details(&theirs)["budget"], "queries");
+    assert_eq!(figure(&theirs, "used"), 2 * QUERIES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,4 +316,7 @@ async fn z10_an_older_database_costs_the_epoch_and_the_next_run_is_right() {
     pair.good_run().await;
     assert!(epoch(&pair.b) > before);
     assert_eq!(alarms(&pair.b).len(), 2);
+    // What the three good runs asked for stays debited, two epochs later.
+    let (_, evaluations) = pair.b.evaluations_left(1_000);
+    assert_eq!(evaluations, 1_000 - 3 * QUERIES);
 }

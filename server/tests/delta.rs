@@ -306,7 +306,7 @@ fn state_keys(node: &TestNode) -> usize {
 
 /// Waits until the work of a run that broke off has let go of the budget ledger.
 fn await_ledger(node: &TestNode) {
-    let path = keys::directory(node.directory.path(), PARTNERSHIP).join("ledger");
+    let path = keys::directory(node.directory.path(), PARTNERSHIP).join("ledger.lock");
     for _ in 0..1_000 {
         match std::fs::File::open(&path).map(|file| file.try_lock()) {
             Ok(Err(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),

@@ -203,3 +203,24 @@ async fn z07_a_released_count_stands_until_enough_members_differ() {
     done_b.unwrap();
     assert_eq!(cell(&a), ("COUNTED", Some(17)));
 }
+
+/// A cell that was released under a lower threshold is not shown under the one that is agreed now, and the run does not fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn z07_a_raised_threshold_holds_for_counts_of_earlier_runs() {
+    let (mut side_a, mut side_b) = (all(Tier::List), all(Tier::Count));
+    side_a.rows = (0..64)
+        .map(|i| row(&format!("a{i:02}"), "Prospect", &[email(i)]))
+        .collect();
+    side_b.rows = (0..12)
+        .map(|i| row(&format!("b{i:02}"), "Customer", &[email(i)]))
+        .collect();
+    let (a, b) = check(&side_a, &side_b).await;
+    let place = ("Prospect".to_owned(), "Customer".to_owned());
+    assert_eq!(a.view().cells[&place], ("COUNTED", Some(12)));
+    side_b.min_count = 13;
+    let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), 2).await;
+    done_a.unwrap();
+    done_b.unwrap();
+    assert_eq!(a.view(), oracle::view(&side_a, &side_b));
+    assert_eq!(a.view().cells[&place], ("SUPPRESSED", None));
+}

@@ -68,7 +68,8 @@ impl Series {
     /// 2. A column whose reader stage would be left with fewer than `k` unreported customers is suppressed.
     /// 3. A cell changes only if at least `k` members changed since its last release and `min_interval_s` have passed;
     ///    otherwise the old value is repeated, with its old time, so that no change and a small one look the same.
-    /// 4. A cell with fewer than `k` members is suppressed, 0 included.
+    /// 4. A cell with fewer than `k` members is suppressed, 0 included, and so is an old value below a `k` that was raised
+    ///    since.
     #[must_use]
     pub fn release(
         rules: &ReportRules,
@@ -146,7 +147,7 @@ impl Series {
                 if changed(&last.members, &members) < threshold
                     || now < last.at.saturating_add(rules.min_interval_s) =>
             {
-                return last.report;
+                return last.report.of_at_least(rules.min_count);
             }
             None | Some(_) => {}
         }

@@ -29,8 +29,19 @@ fn release_in(
     unclaimed: u64,
     structure: [u8; 32],
 ) -> (CellReport, Series) {
+    release_by(&RULES, previous, now, ids, unclaimed, structure)
+}
+
+fn release_by(
+    rules: &ReportRules,
+    previous: Option<&Series>,
+    now: u64,
+    ids: Vec<Member>,
+    unclaimed: u64,
+    structure: [u8; 32],
+) -> (CellReport, Series) {
     let (report, series) = Series::release(
-        &RULES,
+        rules,
         previous,
         &ReleaseInput {
             structure,
@@ -93,6 +104,20 @@ fn z07_falling_under_the_threshold_is_a_change_like_any_other() {
         release(Some(&series), 600, members(0..9)).0,
         released(9, 600)
     );
+}
+
+#[test]
+fn z07_a_raised_threshold_holds_for_what_was_released_below_it() {
+    let (_, series) = release(None, 0, members(0..4));
+    let at = |min_count, previous: &Series| {
+        let rules = ReportRules { min_count, ..RULES };
+        release_by(&rules, Some(previous), 500, members(0..4), 100, [1; 32])
+    };
+    let (report, raised) = at(5, &series);
+    assert_eq!(report, CellReport::Suppressed);
+    assert_eq!(at(4, &series).0, released(4, 0));
+    // Lowered again, it is the same old value: raising is no way to have it counted anew.
+    assert_eq!(at(3, &raised).0, released(4, 0));
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl AbortBody {
     pub const CANCELLED: u16 = 1000;
     /// The sender's own environment failed (disk, network, budget).
     pub const UNAVAILABLE: u16 = 1001;
-    /// The sender's budget for this epoch is used up.
+    /// The sender's budget for these 30 days is used up.
     pub const BUDGET_EXHAUSTED: u16 = 1002;
 
     /// Decodes the body.

@@ -2,13 +2,14 @@
 //!
 //! Evaluations of the partner's queries, and the partner's published tags that are compared with this node's customers, are
 //! debited durably before they are used, in a file outside the database and its backups. A debit reserves a block at a time,
-//! so a crash wastes at most one block. Ledger and database carry the same generation: if they disagree, one of them was
+//! so a crash wastes at most one block. Both are counted in windows of 30 days and not by epochs, which either side can end:
+//! by changing its terms, or by presenting what destroys keys. Ledger and database carry the same generation: if they disagree, one of them was
 //! rolled back, and whoever has the older one does not know any more what was spent.
 
 mod balance;
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{Read, Write},
     path::{Path, PathBuf},
 };
@@ -34,13 +35,19 @@ pub const BLOCK: u64 = 65_536;
 pub const GROWTH_FLOOR: u64 = 10_000;
 
 const FILE_NAME: &str = "ledger";
+/// The lock is a file of its own, so that the ledger can be replaced while it is held.
+const LOCK_NAME: &str = "ledger.lock";
+/// A ledger that is longer is replaced by its last line: every attempt at a run adds some.
+const MAX_BYTES: usize = 64 * 1024;
+/// Budgets are for this long, from the first use.
+const WINDOW_S: i64 = MAX_EPOCH_AGE_S;
 
 /// What is debited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// Evaluations of the partner's queries in an epoch of mine.
+    /// Evaluations of the partner's queries.
     Queries,
-    /// Tags of the partner's that are compared with my customers, in the window that begins with the first.
+    /// Tags of the partner's that are compared with my customers.
     Tags,
 }
 
@@ -76,6 +83,7 @@ impl Declared {
 pub struct Ledger {
     path: PathBuf,
     file: File,
+    _lock: File,
     store: Store,
     partnership_id: String,
     balance: Balance,
@@ -85,13 +93,11 @@ pub struct Ledger {
     unused: [u64; 2],
     /// The number that the epoch of this run has at least.
     least_epoch: u64,
-    /// When the epoch began; the tags' window where there is none.
-    epoch_started_at: i64,
 }
 
 impl Ledger {
-    /// Opens the ledger and compares it with the database. If they disagree, the epoch's keys are destroyed, what is known of
-    /// the debits goes over to the next epoch, and the audit log says so.
+    /// Opens the ledger and compares it with the database. If they disagree, the epoch's keys are destroyed, what either knows
+    /// to be debited stays so, and the audit log says so.
     ///
     /// # Errors
     /// `RUN_UNDER_WAY` if another run holds the ledger; what the file system or the store reports.
@@ -102,23 +108,17 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Self, Error> {
         new_directory(directory)?;
-        let path = directory.join(FILE_NAME);
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let mut file = options.open(&path).map_err(|error| disk(&path, &error))?;
+        let (path, lock_path) = (directory.join(FILE_NAME), directory.join(LOCK_NAME));
+        let lock = open_file(&lock_path)?;
         // Two that count from the same place would each give the budget away.
-        file.try_lock().map_err(|error| match error {
+        lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::new(
                 Reason::RunUnderWay,
                 "another run with this partner holds the budget ledger",
             ),
-            TryLockError::Error(error) => disk(&path, &error),
+            TryLockError::Error(error) => disk(&lock_path, &error),
         })?;
+        let mut file = open_file(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(|error| disk(&path, &error))?;
@@ -129,8 +129,13 @@ impl Ledger {
                 .and_then(|()| file.sync_all())
                 .map_err(|error| disk(&path, &error))?;
         }
-        sync_directory(directory)?;
         let found = balance::last(&bytes[..whole]);
+        if let balance::Found::Last(last) = found
+            && whole > MAX_BYTES
+        {
+            file = replace(directory, &last)?;
+        }
+        sync_directory(directory)?;
         let stored =
             store.read_blocking(|connection| records::budget(connection, partnership_id))?;
         let has_keys = keys::exist(directory);
@@ -162,17 +167,17 @@ impl Ledger {
                 )
             })?;
         }
-        let window = now.as_second().saturating_sub(balance.tags_since);
-        if window >= MAX_EPOCH_AGE_S {
-            (balance.tags, balance.tags_since) = (0, now.as_second());
+        if now.as_second().saturating_sub(balance.since) >= WINDOW_S {
+            (balance.queries, balance.tags) = (0, 0);
+            balance.since = now.as_second();
         }
         let mut ledger = Self {
             path,
             file,
+            _lock: lock,
             store: store.clone(),
             partnership_id: partnership_id.to_owned(),
             least_epoch,
-            epoch_started_at: balance.tags_since,
             balance,
             limits: [0; 2],
             unused: [0; 2],
@@ -187,17 +192,16 @@ impl Ledger {
     /// What the file system reports.
     pub fn begin(
         &mut self,
-        epoch: Option<(u64, i64)>,
+        epoch: Option<u64>,
         max_queries: u64,
         max_tags: u64,
     ) -> Result<(), Error> {
         self.limits = [max_queries, max_tags];
-        if let Some((epoch, started_at)) = epoch {
-            self.epoch_started_at = started_at;
-            if self.balance.epoch != epoch {
-                self.balance.enter(epoch);
-                self.append()?;
-            }
+        if let Some(epoch) = epoch
+            && self.balance.epoch != epoch
+        {
+            self.balance.epoch = epoch;
+            self.append()?;
         }
         Ok(())
     }
@@ -211,24 +215,20 @@ impl Ledger {
     /// Checks that a budget covers `count` more, without debiting them.
     ///
     /// # Errors
-    /// `QUOTA_EXHAUSTED` with limit, used, asked and the end of the epoch.
+    /// `QUOTA_EXHAUSTED` with limit, used, asked and the end of the window.
     pub fn require(&self, budget: Budget, count: u64) -> Result<(), Error> {
         if count <= self.remaining(budget) {
             return Ok(());
         }
         let limit = self.limits[budget as usize];
         let used = self.balance.debited(budget) - self.unused[budget as usize];
-        let since = match budget {
-            Budget::Queries => self.epoch_started_at,
-            Budget::Tags => self.balance.tags_since,
-        };
-        let end = Timestamp::from_second(since.saturating_add(MAX_EPOCH_AGE_S))
+        let end = Timestamp::from_second(self.balance.since.saturating_add(WINDOW_S))
             .map_or_else(|_| "unknown".to_owned(), |end| end.to_string());
         Err(Error::new(
             Reason::QuotaExhausted,
             format!(
-                "the partner's budget of {limit} {} for this epoch does not cover {count} more: {used} are used until {end}; \
-                 raise max_evaluations_per_epoch or wait for the next epoch",
+                "the partner's budget of {limit} {} in 30 days does not cover {count} more: {used} are used until {end}; \
+                 raise max_evaluations_per_epoch or wait until then",
                 budget.name()
             ),
         )
@@ -236,7 +236,7 @@ impl Ledger {
         .with("limit", limit)
         .with("used", used)
         .with("asked", count)
-        .with("epoch_end", end))
+        .with("window_end", end))
     }
 
     /// What the partner may still have.
@@ -335,6 +335,29 @@ impl Ledger {
             .and_then(|()| self.file.sync_data())
             .map_err(|error| disk(&self.path, &error))
     }
+}
+
+fn open_file(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(|error| disk(path, &error))
+}
+
+/// Puts a ledger of one line in place of the one in `directory`.
+fn replace(directory: &Path, last: &Balance) -> Result<File, Error> {
+    let (path, temporary) = (directory.join(FILE_NAME), directory.join("ledger.new"));
+    let _ = fs::remove_file(&temporary);
+    let mut file = open_file(&temporary)?;
+    file.write_all(&last.encode())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(|error| disk(&path, &error))?;
+    Ok(file)
 }
 
 /// "Least seconds between two runs": refuses one that comes `passed_s` after the last.

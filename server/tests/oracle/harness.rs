@@ -58,7 +58,7 @@ pub struct TestNode {
 pub const PARTNERSHIP: &str = "prt_test";
 
 impl TestNode {
-    /// The epoch, and what is left in it of a budget of evaluations.
+    /// The epoch, and what is left of a budget of evaluations.
     pub fn evaluations_left(&self, budget: u64) -> (u64, u64) {
         let directory = keys::directory(self.directory.path(), PARTNERSHIP);
         let now = self.clock.now();

@@ -316,8 +316,11 @@ async fn admit(run: &Run, prepared: &Prepared, session: &Session) -> Result<(), 
     let my_epoch = prepared.keys.as_ref().map(|keys| keys.epoch);
     let i_query = session.list_querier() == session.role();
     let (record, full) = (run.record_id.clone(), prepared.mode() == Mode::Full);
+    let in_force = Arc::clone(&run.in_force);
     run.store
         .write(move |tx| {
+            // A change of the permissions that came before this is seen here; one that comes after finds the run and cancels it.
+            in_force(tx)?;
             records::set_full(tx, &record, full)?;
             if let Some((epoch, key)) = peer_epoch {
                 records::pin_epoch(tx, &partnership, epoch, &key)?;

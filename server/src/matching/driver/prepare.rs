@@ -159,7 +159,7 @@ impl Prepared {
             .terms
             .side(&run.parties.me())
             .ok_or_else(|| Error::internal("this organisation is no side of the terms"))?;
-        let epoch = keys.as_ref().map(|keys| (keys.epoch, keys.started_at));
+        let epoch = keys.as_ref().map(|keys| keys.epoch);
         ledger.begin(epoch, mine.max_queries, mine.max_tags)?;
         let handles = keys.as_ref().map(EpochKeys::handle_key);
         run.store.read_blocking(|connection| {

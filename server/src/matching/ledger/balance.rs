@@ -10,14 +10,14 @@ use crate::matching::records::StoredBudget;
 pub struct Balance {
     /// Counts how often the ledger was opened and closed.
     pub generation: u64,
-    /// The epoch of mine that queries are counted in; 0 if they go over to the next.
+    /// The newest epoch of mine; 0 for none.
     pub epoch: u64,
-    /// Evaluations debited in the epoch.
+    /// Evaluations debited in the window.
     pub queries: u64,
-    /// The partner's tags debited in their window.
+    /// The partner's tags debited in the window.
     pub tags: u64,
-    /// When that window began, Unix time.
-    pub tags_since: i64,
+    /// When the window began, Unix time.
+    pub since: i64,
     /// When the last run gave the partner what it gives, Unix time; 0 for never.
     pub last_run: i64,
     /// The partner's set in that run.
@@ -49,7 +49,7 @@ impl Balance {
             self.epoch,
             self.queries,
             self.tags,
-            self.tags_since.cast_unsigned(),
+            self.since.cast_unsigned(),
             self.last_run.cast_unsigned(),
             self.peer_set,
             u64::from(self.settled),
@@ -71,7 +71,7 @@ impl Balance {
             epoch: field(1)?,
             queries: field(2)?,
             tags: field(3)?,
-            tags_since: field(4)?.cast_signed(),
+            since: field(4)?.cast_signed(),
             last_run: field(5)?.cast_signed(),
             peer_set: field(6)?,
             settled: field(7)? == 1,
@@ -91,14 +91,6 @@ impl Balance {
             Budget::Queries => &mut self.queries,
             Budget::Tags => &mut self.tags,
         }
-    }
-
-    /// Enters an epoch. It has a budget of its own, unless the one before ended because the books disagreed.
-    pub(super) const fn enter(&mut self, epoch: u64) {
-        if self.epoch != 0 {
-            self.queries = 0;
-        }
-        self.epoch = epoch;
     }
 }
 
@@ -148,10 +140,10 @@ pub(super) fn reconcile(
     };
     let balance = Balance {
         generation: last.generation.max(known.generation),
-        epoch: 0,
+        epoch: last.epoch.max(known.epoch),
         queries: last.queries.max(known.queries),
         tags: last.tags.max(known.tags),
-        tags_since: last.tags_since.max(known.tags_since),
+        since: last.since.max(known.since),
         ..last
     };
     (balance, Some(problem))

@@ -10,14 +10,14 @@ use crate::{error::Error, matching::ledger::Balance};
 pub struct StoredBudget {
     /// Counts how often the ledger was opened and closed.
     pub generation: u64,
-    /// The epoch of mine that queries were counted in.
+    /// The newest epoch of mine.
     pub epoch: u64,
     /// Evaluations debited as of then.
     pub queries: u64,
     /// Tags debited as of then.
     pub tags: u64,
-    /// When the tags' window began, Unix time.
-    pub tags_since: i64,
+    /// When the window of both began, Unix time.
+    pub since: i64,
 }
 
 /// What the database knows of a partnership's ledger.
@@ -43,13 +43,13 @@ pub fn budget(
             },
         )
         .optional()?;
-    row.map(|(generation, epoch, queries, tags, tags_since)| {
+    row.map(|(generation, epoch, queries, tags, since)| {
         Ok(StoredBudget {
             generation: number(generation)?,
             epoch: number(epoch)?,
             queries: number(queries)?,
             tags: number(tags)?,
-            tags_since,
+            since,
         })
     })
     .transpose()
@@ -73,7 +73,7 @@ pub fn remember_budget(
             stored(balance.epoch)?,
             stored(balance.queries)?,
             stored(balance.tags)?,
-            balance.tags_since,
+            balance.since,
         ],
     )?;
     Ok(())

@@ -312,6 +312,74 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_has_every_key_and_the_defaults() {
+        let sample = include_str!("../../deploy/policy.toml");
+        let policy = parse(sample, "deploy/policy.toml").unwrap();
+        let tiers = [
+            ("Prospect", v1::Tier::Count),
+            ("Lead", v1::Tier::List),
+            ("Deal", v1::Tier::List),
+            ("Customer", v1::Tier::List),
+            ("Lost", v1::Tier::Hidden),
+        ];
+        let written = v1::SharingPolicy {
+            stages: tiers
+                .map(|(stage, tier)| (stage.to_owned(), tier.into()))
+                .into(),
+            shared_fields: vec!["name".to_owned(), "industry".to_owned()],
+            timeline: false,
+            match_on: [v1::KeyType::Email, v1::KeyType::Phone, v1::KeyType::Domain]
+                .map(Into::into)
+                .into(),
+            domain_from_email: false,
+            min_count: 5,
+            count_by_count: false,
+            label_field_bytes: 256,
+            padding: 0,
+            max_evaluations_per_epoch: 16_777_216,
+            min_interval_s: 0,
+        };
+        assert_eq!(policy, written);
+        // What it says beside stages and shared fields is the default.
+        let least = r#"
+            [stages]
+            Prospect = "count"
+            Lead = "list"
+            Deal = "list"
+            Customer = "list"
+            Lost = "hidden"
+            [fields]
+            share = ["name", "industry"]
+        "#;
+        assert_eq!(policy, parse(least, "least").unwrap());
+        let sample: toml::Table = toml::from_str(sample).unwrap();
+        let tables = known_keys("");
+        assert_eq!(tables, ["stages", "fields", "keys", "limits"]);
+        for table in &tables[1..] {
+            for key in known_keys(&format!("[{table}]\n")) {
+                assert!(
+                    sample[table].get(&key).is_some(),
+                    "{table}.{key} is not in the sample"
+                );
+            }
+        }
+    }
+
+    /// The keys that the parser knows under a table's header, from what it says of one that it does not know.
+    fn known_keys(header: &str) -> Vec<String> {
+        let text = format!("{header}no_such_key = 1\n");
+        let problem = parse(&text, "p.toml").unwrap_err().problem;
+        let keys: Vec<String> = problem
+            .split('`')
+            .skip(3)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect();
+        assert!(!keys.is_empty(), "{problem}");
+        keys
+    }
+
+    #[test]
     fn errors_say_where() {
         for (text, expected) in [
             (

@@ -124,7 +124,8 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// Bytes of one API request.
     pub max_request_bytes: usize,
-    /// Runs under way with one partner.
+    /// Connections and run streams that one partner is allowed, beside those that every partner is. It has one run at a time,
+    /// whatever this says.
     pub max_runs_per_partner: usize,
     /// Connections to the exchange listener.
     pub max_exchange_connections: usize,

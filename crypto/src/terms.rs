@@ -184,9 +184,9 @@ pub struct SideTerms {
     pub label_field_bytes: u16,
     /// How its set sizes are rounded up.
     pub padding: Padding,
-    /// Queries it answers in an epoch.
+    /// Queries it answers in 30 days.
     pub max_queries: u64,
-    /// Tags it publishes in an epoch.
+    /// Tags it publishes, and compares with its own, in 30 days.
     pub max_tags: u64,
     /// The longest life of its VOPRF key.
     pub epoch_days: u16,

@@ -3,13 +3,29 @@
 
 mod oracle;
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
 use oracle::{
     Tier,
-    harness::{check, links, run_pair},
+    harness::{PARTNERSHIP, TestNode, check, links, links_through, run_pair},
     world::{Dice, agreement, all, rows},
 };
+use overlap_crypto::wire::FrameKind;
 use overlap_proto::exchange::v1::Frame;
-use overlap_server::{error::Reason, matching::driver::drive};
+use overlap_server::{
+    error::{Error, Reason},
+    matching::{
+        driver::drive,
+        failure::Side,
+        progress::RunState,
+        recording::{self, RecordingRules},
+        records::{self, RecordedFailure, RunRecord},
+    },
+};
 
 fn sides() -> (oracle::Side, oracle::Side) {
     let mut dice = Dice::new(77);
@@ -60,4 +76,142 @@ async fn lost_epoch_keys_begin_an_epoch_that_the_partner_accepts() {
     done_a.expect("the initiator's run");
     done_b.expect("the acceptor's run");
     assert_eq!((a.view(), b.view()), before);
+}
+
+/// Permissions that were withdrawn after a run read them, and before it was known: nothing of the customers leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn z06_a_run_discloses_nothing_under_permissions_that_are_no_longer_in_force() {
+    let (side_a, side_b) = sides();
+    let (a, b) = check(&side_a, &side_b).await;
+    for withdrawn_by_initiator in [true, false] {
+        let run_id = 2 + u8::from(withdrawn_by_initiator);
+        let sent = Arc::new(Mutex::new(BTreeSet::new()));
+        let note = |initiator: bool| {
+            let sent = Arc::clone(&sent);
+            move |frame: Frame| {
+                sent.lock().unwrap().insert((initiator, frame.kind));
+                Some(frame)
+            }
+        };
+        let (link_a, link_b) = links_through(run_id, note(true), note(false));
+        let mut run_a = a.run(&b, agreement(&side_a, &side_b));
+        let mut run_b = b.run(&a, agreement(&side_b, &side_a));
+        let withdrawn = if withdrawn_by_initiator {
+            &mut run_a
+        } else {
+            &mut run_b
+        };
+        withdrawn.in_force = Arc::new(|_| Err(Error::new(Reason::TermsDiffer, "withdrawn")));
+        let (done_a, done_b) = tokio::join!(drive(run_a, link_a), drive(run_b, link_b));
+        let (mine, theirs) = if withdrawn_by_initiator {
+            (done_a, done_b)
+        } else {
+            (done_b, done_a)
+        };
+        let failure = mine.unwrap_err();
+        assert_eq!(
+            (failure.error.reason(), failure.side),
+            (Reason::TermsDiffer, Side::Mine)
+        );
+        theirs.unwrap_err();
+        let sent: BTreeSet<u32> = sent
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(initiator, _)| *initiator == withdrawn_by_initiator)
+            .map(|(_, kind)| *kind)
+            .collect();
+        let greetings = [FrameKind::Hello, FrameKind::Confirm, FrameKind::Abort];
+        assert_eq!(sent, greetings.map(|kind| kind.code().into()).into());
+    }
+}
+
+/// Starting a run and dropping it costs a partner nothing: it must not be able to push out what tells of its good runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn z09_recordings_of_good_runs_outlast_any_number_of_failed_ones() {
+    let (side_a, side_b) = sides();
+    let (mut a, mut b) = (TestNode::new(1), TestNode::new(2));
+    for (node, side) in [(&mut a, &side_a), (&mut b, &side_b)] {
+        node.import(&side.rows);
+        node.settings.recording = Some(RecordingRules {
+            max_bytes: 1 << 30,
+            keep: 2,
+        });
+    }
+    let path = |run: &str| recording::path(b.directory.path(), PARTNERSHIP, run);
+    let all_paths = || {
+        let folder = recording::directory(b.directory.path(), PARTNERSHIP);
+        let files = std::fs::read_dir(folder).unwrap();
+        files
+            .map(|file| file.unwrap().path())
+            .collect::<BTreeSet<PathBuf>>()
+    };
+    let good = async |number| {
+        let (done_a, done_b) = run_pair((&a, &side_a), (&b, &side_b), number).await;
+        done_a.unwrap();
+        path(&done_b.unwrap().run_id)
+    };
+    let first = good(1).await;
+    for number in 10..18 {
+        let (link_a, link_b) = links(number);
+        drop(link_a);
+        drive(b.run(&a, agreement(&side_b, &side_a)), link_b)
+            .await
+            .unwrap_err();
+    }
+    let kept = all_paths();
+    assert!(kept.contains(&first), "{kept:?}");
+    assert_eq!(kept.len(), 1 + 3, "{kept:?}");
+    let (second, third) = (good(2).await, good(3).await);
+    let kept = all_paths();
+    assert!(kept.contains(&second) && kept.contains(&third), "{kept:?}");
+    assert!(!kept.contains(&first), "{kept:?}");
+}
+
+/// A partner's attempts leave a bounded number of records, and none with a receipt goes.
+#[test]
+fn failed_runs_of_a_partner_are_forgotten_and_those_with_receipts_are_not() {
+    let node = TestNode::new(1);
+    let failure = RecordedFailure {
+        reason: "PARTNER_UNREACHABLE".to_owned(),
+        message: String::new(),
+        side: Side::Network,
+        details: BTreeMap::new(),
+    };
+    let remembered = node
+        .store
+        .write_blocking(|tx| {
+            for number in 0..1_010_u32 {
+                let id = format!("run_{number:05}");
+                let started_at = jiff::Timestamp::from_second(number.into()).unwrap();
+                records::insert(
+                    tx,
+                    &RunRecord {
+                        id: id.clone(),
+                        partnership_id: PARTNERSHIP.to_owned(),
+                        state: RunState::Planned,
+                        full: true,
+                        initiated_here: number == 1,
+                        request_id: None,
+                        started_at,
+                        ended_at: None,
+                        failure: None,
+                        summary: None,
+                    },
+                )?;
+                records::fail(tx, &id, RunState::Failed, &failure, started_at)?;
+            }
+            let sql = "INSERT INTO matching_receipts (run_id, partnership_id, own, result_salt) VALUES ('run_00003', ?1, x'00', x'00')";
+            tx.execute(sql, [PARTNERSHIP])?;
+            records::forget_failed(tx, PARTNERSHIP)?;
+            let mut statement = tx.prepare("SELECT id FROM matching_runs ORDER BY id LIMIT 4")?;
+            let first = statement.query_map([], |row| row.get(0))?;
+            let first = first.collect::<Result<Vec<String>, _>>()?;
+            let count: u32 = tx.query_row("SELECT count(*) FROM matching_runs", [], |row| row.get(0))?;
+            Ok((first, count))
+        })
+        .unwrap();
+    // This node's own, the one with a receipt, and the newest thousand of the others: 0, 2, 4 to 9 are gone.
+    let expected = ["run_00001", "run_00003", "run_00010", "run_00011"];
+    assert_eq!(remembered, (expected.map(str::to_owned).to_vec(), 1_002));
 }

@@ -31,13 +31,15 @@ impl LabelFormat {
     pub const FIXED_BYTES: usize = 17;
     /// Bytes that sealing adds.
     pub const SEAL_BYTES: usize = SEAL_BYTES;
+    /// The most bytes of a fields area.
+    pub const MAX_FIELD_BYTES: usize = MAX_LABEL_BYTES - Self::FIXED_BYTES - Self::SEAL_BYTES;
 
     /// Labels with a fields area of this length.
     ///
     /// # Errors
-    /// [`Misuse::FieldsTooLong`] if a sealed label would exceed [`MAX_LABEL_BYTES`].
+    /// [`Misuse::FieldsTooLong`] above [`Self::MAX_FIELD_BYTES`].
     pub const fn new(field_bytes: u16) -> Result<Self, Misuse> {
-        if field_bytes as usize + Self::FIXED_BYTES + Self::SEAL_BYTES > MAX_LABEL_BYTES {
+        if field_bytes as usize > Self::MAX_FIELD_BYTES {
             return Err(Misuse::FieldsTooLong);
         }
         Ok(Self { field_bytes })

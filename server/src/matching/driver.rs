@@ -402,7 +402,7 @@ pub async fn drive_to_result(run: Run, link: RunLink) -> Result<(Completed, Tail
             Ok((completed, Tail { recorder, ..tail }))
         }
         Err(failure) => {
-            recorder.finish().await;
+            recorder.finish(false).await;
             Err(failure)
         }
     }
@@ -456,7 +456,7 @@ impl Tail {
             Err(_) => tracing::debug!("the end of a run was not acknowledged"),
         }
         if let Some(recorder) = self.recorder {
-            recorder.finish().await;
+            recorder.finish(true).await;
         }
     }
 }

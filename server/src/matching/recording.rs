@@ -34,13 +34,18 @@ const FRAMES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a recording's file name ends in.
 const EXTENSION: &str = "frames";
+/// What it ends in if the run failed.
+const FAILED: &str = ".failed.frames";
+/// Recordings of failed runs that are kept for each partner, the newest. They have a number of their own: a partner can make as
+/// many as it likes, and must not be able to push out those of good runs.
+const KEEP_FAILED: usize = 3;
 
 /// How runs are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingRules {
     /// Bytes of one recording; what does not fit is left out, and the recording says so.
     pub max_bytes: u64,
-    /// Recordings kept for each partner, the newest.
+    /// Recordings of good runs kept for each partner, the newest.
     pub keep: usize,
 }
 
@@ -73,6 +78,8 @@ enum Entry {
 
 /// Writes a run's frames to a file, over all its connections.
 pub struct Recorder {
+    path: PathBuf,
+    keep: usize,
     taps: Taps,
     writer: JoinHandle<()>,
 }
@@ -93,8 +100,7 @@ struct Line {
 }
 
 impl Recorder {
-    /// Starts the recording of a run, and removes the oldest ones that are too many. Another attempt at a run replaces what
-    /// the one before recorded.
+    /// Starts the recording of a run. Another attempt at a run replaces what the one before recorded.
     ///
     /// # Errors
     /// What the file system reports.
@@ -113,12 +119,14 @@ impl Recorder {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(disk(&path, &error));
             }
-            _ => prune(&folder, rules.keep.saturating_sub(1))?,
+            _ => {}
         }
         let mut file = BufWriter::with_capacity(1 << 20, new_file(&path)?);
         file.write_all(MAGIC).map_err(|error| disk(&path, &error))?;
         let (entries, mut incoming) = mpsc::channel(FRAMES);
+        let written_to = path.clone();
         let writer = tokio::task::spawn_blocking(move || {
+            let path = written_to;
             let mut left = rules.max_bytes.saturating_sub(MAGIC.len() as u64);
             let written = std::iter::from_fn(|| incoming.blocking_recv())
                 .try_for_each(|entry| write(&mut file, &entry, &mut left))
@@ -140,7 +148,12 @@ impl Recorder {
             line: Arc::new(AsyncMutex::new(line)),
             tasks: Arc::default(),
         };
-        Ok(Self { taps, writer })
+        Ok(Self {
+            path,
+            keep: rules.keep,
+            taps,
+            writer,
+        })
     }
 
     /// A link whose frames are recorded on their way, and those of the connections after it.
@@ -160,9 +173,15 @@ impl Recorder {
         }
     }
 
-    /// Waits for what is left to be handed on and written, once the link is dropped.
-    pub async fn finish(self) {
-        let Self { taps, writer } = self;
+    /// Waits for what is left to be handed on and written, once the link is dropped, and removes the oldest recordings that are
+    /// too many: of good runs, or of failed ones.
+    pub async fn finish(self, good: bool) {
+        let Self {
+            path,
+            keep,
+            taps,
+            writer,
+        } = self;
         let all = async {
             loop {
                 let task = lock(&taps.tasks).pop();
@@ -174,6 +193,9 @@ impl Recorder {
         };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
             tracing::warn!("the end of a run's recording took too long");
+        }
+        if let Err(error) = crate::storage::blocking(move || settle(&path, good, keep)).await {
+            tracing::warn!(%error, "a run's recording could not be put away");
         }
     }
 }
@@ -333,16 +355,38 @@ fn write(file: &mut impl Write, entry: &Entry, left: &mut u64) -> std::io::Resul
     file.write_all(body)
 }
 
-/// Removes all but the newest recordings.
-fn prune(folder: &Path, keep: usize) -> Result<(), Error> {
+/// Gives the recording at `path` its place among those of its kind, and removes the oldest of these.
+fn settle(path: &Path, good: bool, keep: usize) -> Result<(), Error> {
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let (path, keep) = if good {
+        (path.to_owned(), keep)
+    } else {
+        let failed = path.with_extension(&FAILED[1..]);
+        match fs::rename(path, &failed) {
+            // It went with the permissions.
+            Err(error) if gone(&error) => return Ok(()),
+            renamed => renamed.map_err(|error| disk(path, &error))?,
+        }
+        (failed, KEEP_FAILED)
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let newest = match modified(&path) {
+        Err(error) if gone(&error) => return Ok(()),
+        time => time.map_err(|error| disk(&path, &error))?,
+    };
     let mut recordings = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| disk(folder, &error))? {
         let entry = entry.map_err(|error| disk(folder, &error))?;
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        recordings.push((
-            modified.map_err(|error| disk(folder, &error))?,
-            entry.path(),
-        ));
+        if entry.file_name().to_string_lossy().ends_with(FAILED) == good {
+            continue;
+        }
+        let path = entry.path();
+        let time = modified(&path).map_err(|error| disk(&path, &error))?;
+        // A newer one is of a run under way, which may yet fail.
+        if time <= newest {
+            recordings.push((time, path));
+        }
     }
     recordings.sort();
     let surplus = recordings.len().saturating_sub(keep);

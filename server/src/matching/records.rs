@@ -18,8 +18,8 @@ pub use receipts::{
 };
 pub use results::{ResultRecord, complete, directories, remove_derived, result};
 pub use runs::{
-    RecordedFailure, RunRecord, Summary, by_request, fail, get, give_way, insert, list, set_full,
-    settle_interrupted, timestamp, unfinished,
+    RecordedFailure, RunRecord, Summary, by_request, fail, forget_failed, get, give_way, insert,
+    list, set_full, settle_interrupted, timestamp, unfinished,
 };
 pub use state::{
     PartnerState, list_querier, partner_state, pin_epoch, remember_roles, remember_series, series,

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use overlap_crypto::terms::{KeyType, Tier};
+use overlap_crypto::{
+    list::LabelFormat,
+    terms::{KeyType, Tier},
+};
 use overlap_proto::{
     policy_file::{self, DEFAULT_LABEL_BYTES, DEFAULT_MAX_EVALUATIONS, DEFAULT_MIN_COUNT},
     v1,
@@ -17,7 +20,7 @@ pub const MAX_STAGES: usize = 64;
 /// Fields that a policy may share.
 pub const MAX_FIELDS: usize = 32;
 /// Bytes of the shared fields in a label.
-pub const MAX_LABEL_BYTES: u32 = 4096;
+pub const MAX_LABEL_BYTES: u32 = LabelFormat::MAX_FIELD_BYTES as u32;
 /// Characters of a stage's or field's name.
 pub const MAX_NAME: usize = 100;
 const MAX_MIN_COUNT: u32 = 1_000_000;
@@ -466,6 +469,18 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    /// A label has at most 4,096 bytes sealed: stage, pseudonym and seal take 33 of them.
+    #[test]
+    fn p31_more_field_bytes_than_a_label_holds_are_refused_with_the_policy() {
+        let mut policy = policy("[stages]\nLead = \"list\"\n[fields]\nshare = [\"name\"]\n");
+        policy.label_field_bytes = 4_096 - 33;
+        policy.check().unwrap();
+        policy.label_field_bytes += 1;
+        let error = policy.check().unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidArgument);
+        assert!(error.message().contains("at most 4063"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use overlap_crypto::{item::PADDING, plan::Queries, terms::Tier};
+use overlap_crypto::{item::PADDING, list::LabelFormat, plan::Queries, terms::Tier};
 
 use super::{
     entries::EntryTable,
@@ -27,6 +27,8 @@ use crate::{
 const LEAST_CHANGES: u64 = 1_024;
 /// A run of more changes is a full one: a delta run holds about 2 KB a change in memory.
 const MOST_CHANGES: u64 = 50_000;
+/// Bytes of sealed labels that a side may publish in a delta run.
+const MOST_LABEL_BYTES: u64 = 128 << 20;
 /// Delta runs after which everything is matched again.
 const MAX_DELTAS: u32 = 60;
 
@@ -53,6 +55,11 @@ pub(crate) fn most_changes(table: u64) -> u64 {
 /// and new labels, and as much again as its table may have shrunk since it was counted.
 pub(crate) fn most_tags(table: u64) -> u64 {
     4 * padded(MOST_CHANGES, table)
+}
+
+/// Whether the labels of so many tags can be held in memory, which a delta run does.
+pub(crate) const fn labels_fit(tags: u64, format: LabelFormat) -> bool {
+    tags.saturating_mul(format.sealed_bytes() as u64) <= MOST_LABEL_BYTES
 }
 
 /// My customers in a delta run: those of the last run, and what becomes of them.
@@ -442,6 +449,11 @@ mod tests {
         // 50,000 are padded to 65,536, and to a hundredth of ten million.
         assert_eq!(most_tags(1 << 20), 262_144);
         assert_eq!(most_tags(10_000_000), 400_000);
+        // 128 MiB of the longest labels, of 4,096 bytes; of those with the default fields area, of 289, as many as there may be.
+        let longest = LabelFormat::new(4_063).unwrap();
+        assert!(labels_fit(32_768, longest) && !labels_fit(32_769, longest));
+        assert!(labels_fit(400_000, LabelFormat::new(256).unwrap()));
+        assert!(!labels_fit(u64::MAX, longest));
     }
 
     #[test]

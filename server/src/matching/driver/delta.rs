@@ -28,7 +28,10 @@ use crate::{
             kept::{self, Binding, Kept, StateFiles},
             links::Links,
             own::{Changes, Own, OwnWriter, Totals, Update, describe},
-            plan::{Basis, Customers, DeltaPlan, QueryPlan, TagPlan, most_changes, most_tags},
+            plan::{
+                Basis, Customers, DeltaPlan, QueryPlan, TagPlan, labels_fit, most_changes,
+                most_tags,
+            },
             shared::EdgeChanges,
         },
         failure::{Failure, misused},
@@ -305,10 +308,12 @@ fn plan_from(
             .terms
             .side(&partner)
             .is_some_and(|side| list + count <= side.max_queries);
-        let tags_fit = terms
-            .terms
-            .side(&me)
-            .is_some_and(|side| tags <= side.max_tags);
+        let tags_fit = terms.terms.side(&me).is_some_and(|side| {
+            tags <= side.max_tags
+                && side
+                    .label_format()
+                    .is_ok_and(|format| labels_fit(tags, format))
+        });
         queries_fit && tags_fit
     });
     Ok(planned.map(|plan| Planned {
@@ -374,7 +379,7 @@ fn changed<'a>(
 }
 
 /// Whether the partner's hello goes on from the same run of the same epoch as `kept`, with no more than can be held in memory.
-pub(super) fn agrees(kept: &Kept, peer: &Hello) -> bool {
+pub(super) fn agrees(kept: &Kept, terms: &RunTerms, peer: &Hello) -> bool {
     let document = &kept.document;
     let theirs = peer.peer_receipt.as_ref().map(|receipt| receipt.hash());
     let [own_head, peer_head] = &document.receipts;
@@ -384,8 +389,11 @@ pub(super) fn agrees(kept: &Kept, peer: &Hello) -> bool {
         .map(|key| their_epoch((key.epoch, key.public_key)));
     let most = document.receiver.as_ref();
     let most = most.map_or(0, |receiver| most_tags(receiver.published.base()));
+    let labels = terms.terms.side(&peer.sender);
+    let labels = labels.and_then(|side| side.label_format().ok());
     peer.mode == Mode::Delta
         && peer.tags <= most
+        && labels.is_some_and(|format| labels_fit(peer.tags, format))
         && hex::encode(peer.receipt_head) == *peer_head
         && theirs.is_some_and(|hash| hex::encode(hash) == *own_head)
         && epoch == document.binding.their_epoch

@@ -57,7 +57,7 @@ pub(super) async fn handshake(
         &link.exporter,
     )?;
     if let Some(delta) = &prepared.delta
-        && !delta::agrees(&delta.kept, confirming.session().peer())
+        && !delta::agrees(&delta.kept, &prepared.terms, confirming.session().peer())
     {
         return Err(Fault::FullRunRequired.into());
     }
@@ -158,7 +158,7 @@ async fn answer(
     };
     let greeted = Hello::decode(&peer_payload)?;
     if let Some(delta) = &prepared.delta
-        && !delta::agrees(&delta.kept, &greeted)
+        && !delta::agrees(&delta.kept, &prepared.terms, &greeted)
     {
         prepared = prepare_anew(run, directory, role, prepared).await?;
     }

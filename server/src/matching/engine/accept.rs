@@ -91,7 +91,8 @@ fn accept(node: &Arc<Node>, partnership: &Partnership, slot: &Slot) -> Result<Ru
                 failure: None,
                 summary: None,
             },
-        )
+        )?;
+        records::forget_failed(tx, &partnership.id)
     })?;
     Ok(run)
 }

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Failed runs of the partner's that are remembered.
+const FAILED_KEPT: u32 = 1_000;
+
 /// A run as the database has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
@@ -160,6 +163,21 @@ pub fn insert(tx: &Transaction<'_>, run: &RunRecord) -> Result<(), Error> {
             run.request_id,
             run.started_at.as_millisecond(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Forgets the oldest runs that the partner opened and that failed without a receipt: opening them costs the partner little.
+///
+/// # Errors
+/// What the store reports.
+pub fn forget_failed(tx: &Transaction<'_>, partnership_id: &str) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM matching_runs WHERE partnership_id = ?1 AND id IN (
+             SELECT id FROM matching_runs WHERE partnership_id = ?1 AND initiated_here = 0 AND state IN ('FAILED', 'CANCELLED')
+                 AND id NOT IN (SELECT run_id FROM matching_receipts)
+             ORDER BY started_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+        params![partnership_id, FAILED_KEPT],
     )?;
     Ok(())
 }

@@ -34,6 +34,9 @@ pub struct Partnership {
     pub id: String,
     /// The partner's name for people.
     pub organization: String,
+    /// Its name as of the pairing, by which this organisation's records may name it. A new name of its own making changes nothing
+    /// about whom records mean.
+    pub known_as: String,
     /// host:port of the partner's exchange listener, if it has one.
     pub endpoint: Option<String>,
     /// SHA-256 of the partner's end-entity certificate.

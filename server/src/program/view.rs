@@ -386,7 +386,8 @@ impl Filter {
 }
 
 /// For role PARTNER: the only company the caller sees (K-27), as records name it. Its token names a partnership; records name
-/// the partner by that, by the organisation's name, or by the id of a profile of that name.
+/// the partner by that, by the organisation's name as of its pairing, or by the id of a profile of that name. A name that the partner
+/// gives itself later names no records: it could be another's.
 ///
 /// # Errors
 /// `ROLE_NOT_ALLOWED` if the token names none; `PARTNERSHIP_NOT_CONNECTED` if that has ended (P-01); what the store reports.
@@ -409,7 +410,7 @@ pub fn own_partner(
     if is_known(facts, &partnership) {
         return Ok(Some(partnership));
     }
-    let named = record.map(|record| record.organization).and_then(|name| {
+    let named = record.map(|record| record.known_as).and_then(|name| {
         let mut profiles = facts.partners.iter();
         profiles
             .find(|partner| same(&partner.profile.name, &name))

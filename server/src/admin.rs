@@ -29,14 +29,6 @@ impl Service {
     pub const fn new(node: Arc<Node>) -> Self {
         Self(node)
     }
-
-    async fn follow_tokens(&self) -> Result<(), Error> {
-        let node = Arc::clone(&self.0);
-        self.0
-            .store
-            .read(move |connection| node.tokens.reload(connection))
-            .await
-    }
 }
 
 #[tonic::async_trait]
@@ -112,7 +104,7 @@ impl AdminService for Service {
                 )
             })
             .await?;
-        self.follow_tokens().await?;
+        self.0.follow_tokens().await?;
         Ok(Response::new(CreateTokenResponse {
             token: Some(to_proto(&token)),
             secret,
@@ -151,7 +143,7 @@ impl AdminService for Service {
             .store
             .write(move |tx| auth::revoke(tx, node.now(), &caller.token_id, &id))
             .await?;
-        self.follow_tokens().await?;
+        self.0.follow_tokens().await?;
         Ok(Response::new(RevokeTokenResponse {
             token: Some(to_proto(&token)),
         }))

@@ -9,7 +9,7 @@ use crate::error::{Error, Reason};
 
 pub(crate) use layer::AuthenticationLayer;
 pub use tokens::{Token, Tokens, create};
-pub(crate) use tokens::{list, revoke};
+pub(crate) use tokens::{list, revoke, revoke_of_partnership};
 
 /// What a caller may do; the role table is in docs/API.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

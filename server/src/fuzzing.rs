@@ -41,8 +41,8 @@ pub async fn partnered(
     let now = node.now().as_microsecond();
     node.store.write_blocking(|tx| {
         tx.execute(
-            "INSERT INTO partnerships (id, state, organization, organization_folded, endpoint, certificate_sha256, \
-             organization_key, created_us, connected_us) VALUES (?, 'CONNECTED', 'Globex', 'globex', 'globex.example:1', ?, ?, ?, ?)",
+            "INSERT INTO partnerships (id, state, organization, known_as, organization_folded, endpoint, certificate_sha256, \
+             organization_key, created_us, connected_us) VALUES (?, 'CONNECTED', 'Globex', 'Globex', 'globex', 'globex.example:1', ?, ?, ?, ?)",
             params![PARTNER, [1_u8; 32], [2_u8; 32], now, now],
         )?;
         Ok(())

@@ -10,7 +10,7 @@ use overlap_proto::v1;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::{
-    audit,
+    audit, auth,
     error::{Error, Reason, unless},
     exchange,
     identity::fingerprint,
@@ -34,6 +34,9 @@ pub struct Partnership {
     pub id: String,
     /// The partner's name for people.
     pub organization: String,
+    /// Its name as of the pairing, by which this organisation's records may name it. A new name of its own making changes nothing
+    /// about whom records mean.
+    pub known_as: String,
     /// host:port of the partner's exchange listener, if it has one.
     pub endpoint: Option<String>,
     /// SHA-256 of the partner's end-entity certificate.
@@ -149,17 +152,19 @@ fn end(node: &Node, tx: &Transaction<'_>, id: &str, actor: &str) -> Result<(), E
     // Nothing else is to be told any more.
     tx.execute("DELETE FROM notices_out WHERE partnership = ?", [id])?;
     node.partnership_ended(tx, id)?;
+    auth::revoke_of_partnership(tx, node.now(), actor, id)?;
     audit::record(tx, node.now(), actor, REVOKED, Some(id), &[])
 }
 
 impl Node {
-    /// Makes the exchange listener follow what the store says about partners. To be called after every write that changes
-    /// partnerships or invitations.
+    /// Makes the listeners follow what the store says about partners and their users. To be called after every write that
+    /// changes partnerships or invitations.
     pub(crate) async fn follow_partners(self: &std::sync::Arc<Self>) -> Result<(), Error> {
         let node = std::sync::Arc::clone(self);
         self.store
             .read(move |connection| node.reload_partners(connection))
-            .await
+            .await?;
+        self.follow_tokens().await
     }
 
     fn reload_partners(&self, connection: &Connection) -> Result<(), Error> {

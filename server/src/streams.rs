@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::{Status, Streaming};
 
 use crate::error::{Error, Reason};
@@ -11,6 +11,9 @@ use crate::error::{Error, Reason};
 const QUEUE: usize = 4;
 /// Longest wait for the next message.
 const IDLE: Duration = Duration::from_secs(120);
+/// Streams under way at once, in this process. Each keeps a thread of those that the store needs, too.
+const MOST_STREAMS: usize = 64;
+static STREAMS: Semaphore = Semaphore::const_new(MOST_STREAMS);
 
 /// What reaches the work: a message, or that the caller ended the stream. A queue that closes without the latter is a stream
 /// that broke.
@@ -71,7 +74,8 @@ impl<T: Closing> Messages<T> {
 /// Runs `work` off the asynchronous runtime on the messages of a stream.
 ///
 /// # Errors
-/// What `work` reports; `DEADLINE_EXCEEDED` if the caller falls silent; what broke the stream.
+/// What `work` reports; `DEADLINE_EXCEEDED` if the caller falls silent; `QUOTA_EXHAUSTED` with too many streams at once; what broke
+/// the stream.
 pub(crate) async fn run<T, R, E>(
     mut stream: Streaming<T>,
     work: impl FnOnce(Messages<T>) -> Result<R, E> + Send + 'static,
@@ -82,8 +86,18 @@ where
     E: Send + 'static,
     Status: From<E>,
 {
+    let place = STREAMS.try_acquire().map_err(|_| {
+        Error::new(
+            Reason::QuotaExhausted,
+            format!("{MOST_STREAMS} uploads are under way: try again when one has ended"),
+        )
+    })?;
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let result = tokio::task::spawn_blocking(move || work(Messages::new(receiver)));
+    let result = tokio::task::spawn_blocking(move || {
+        // Held by the work, which may go on when the call was given up.
+        let _place = place;
+        work(Messages::new(receiver))
+    });
     loop {
         let message = tokio::time::timeout(IDLE, stream.message())
             .await

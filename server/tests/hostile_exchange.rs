@@ -13,21 +13,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use node_support::{TestNode, eventually, pair_with, reason, rogue::Rogue};
-use overlap_proto::exchange::v1::{CollectRequest, DeliverRequest, Frame, PairRequest, RunRequest};
+use overlap_proto::{
+    exchange::v1::{
+        CollectRequest, DeliverRequest, FetchAssetRequest, FetchAssetResponse, Frame, PairRequest,
+        RunRequest,
+    },
+    v1::{
+        AssetHeader, AssetKind, RevokePartnershipRequest, ShareAssetRequest, UnshareAssetRequest,
+        UploadAssetRequest, asset_service_client::AssetServiceClient, upload_asset_request::Part,
+    },
+};
 use overlap_server::{
     config::Span,
     error::Error,
     exchange::{Link, open_run},
     node::{Node, Registry},
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use tonic::Code;
+use tonic::{Code, Status, Streaming};
 
 /// Sends one frame, then whatever it gets back.
 async fn echo(_: Arc<Node>, mut link: Link) -> Result<(), Error> {
@@ -369,6 +379,129 @@ async fn dropped_runs_count_until_their_work_has_ended() {
         }
     }
     assert_eq!(refused, 7);
+}
+
+/// More than the windows of a connection hold.
+const FILE_BYTES: usize = 6 << 20;
+
+/// A file of the node that is shared with Globex.
+async fn shared_file(victim: &TestNode) -> (String, Vec<u8>) {
+    let content: Vec<u8> = (0..FILE_BYTES).map(|at| (at >> 8) as u8).collect();
+    let header = AssetHeader {
+        kind: AssetKind::CaseStudy.into(),
+        file_name: "study.pdf".to_owned(),
+        sha256: hex::encode(Sha256::digest(&content)),
+        ..AssetHeader::default()
+    };
+    let chunks = content
+        .chunks(32 << 10)
+        .map(|chunk| Part::Chunk(chunk.to_vec()));
+    let parts: Vec<_> = [Part::Header(header)]
+        .into_iter()
+        .chain(chunks)
+        .map(|part| UploadAssetRequest { part: Some(part) })
+        .collect();
+    let mut assets = AssetServiceClient::new(victim.api().await);
+    let response = assets.upload_asset(stream::iter(parts)).await.unwrap();
+    let id = response.into_inner().asset.unwrap().id;
+    share_file(victim, &id).await;
+    (id, content)
+}
+
+async fn share_file(victim: &TestNode, id: &str) {
+    let request = ShareAssetRequest {
+        partner: "Globex".to_owned(),
+        id: id.to_owned(),
+        ..ShareAssetRequest::default()
+    };
+    let mut assets = AssetServiceClient::new(victim.api().await);
+    assets.share_asset(request).await.unwrap();
+}
+
+/// What comes until the stream ends, and how it ends.
+async fn rest(mut chunks: Streaming<FetchAssetResponse>) -> (Vec<u8>, Option<Status>) {
+    let mut content = Vec::new();
+    loop {
+        match timeout(Duration::from_secs(10), chunks.message())
+            .await
+            .expect("the fetch ends")
+        {
+            Ok(Some(message)) => content.extend(message.chunk),
+            Ok(None) => return (content, None),
+            Err(status) => return (content, Some(status)),
+        }
+    }
+}
+
+/// More fetches than the runtime has threads for blocking work, and nobody reads them: the store still has threads, and what
+/// is no longer shared stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn p26_z06_fetches_that_nobody_reads_hold_no_thread() {
+    let victim = TestNode::start_configured("Acme", registry, |config| {
+        config.limits.call_timeout = Span::seconds(4);
+    })
+    .await;
+    let bad = TestNode::start_with("Globex", registry).await;
+    bad.accept(&victim.invite().await).await.unwrap();
+    let (id, content) = shared_file(&victim).await;
+    let rogue = Rogue::partner(&victim, &bad);
+    let request = FetchAssetRequest {
+        id: id.clone(),
+        offset: 0,
+    };
+    let mut calls = Vec::new();
+    for _ in 0..13 {
+        let client = rogue.client().await;
+        for _ in 0..40 {
+            let (mut client, request) = (client.clone(), request.clone());
+            calls.push(async move { client.fetch_asset(request).await });
+        }
+    }
+    assert!(calls.len() > 512);
+    let calls = tokio::spawn(join_all(calls));
+    for _ in 0..8 {
+        let answer = timeout(Duration::from_secs(5), victim.partnership("Globex")).await;
+        answer.expect("the API answers").unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let (mut stalled, mut refused) = (Vec::new(), 0);
+    for answer in calls.await.unwrap() {
+        match answer {
+            Ok(chunks) => stalled.push(chunks.into_inner()),
+            Err(status) => {
+                assert_eq!(reason(&status), "QUOTA_EXHAUSTED", "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((stalled.len(), refused), (4, 516));
+
+    // A reader that goes makes room for one that reads.
+    drop(stalled.pop());
+    let mut client = rogue.client().await;
+    let fetched = client.fetch_asset(request.clone()).await.unwrap();
+    let (read, end) = rest(fetched.into_inner()).await;
+    assert!(end.is_none() && read == content, "{end:?}");
+
+    let mut assets = AssetServiceClient::new(victim.api().await);
+    let taken_back = UnshareAssetRequest {
+        partner: "Globex".to_owned(),
+        id: id.clone(),
+    };
+    assets.unshare_asset(taken_back).await.unwrap();
+    let (read, end) = rest(stalled.pop().unwrap()).await;
+    assert!(read.len() < FILE_BYTES, "{}", read.len());
+    assert_eq!(reason(&end.unwrap()), "NOT_FOUND");
+
+    share_file(&victim, &id).await;
+    let revocation = RevokePartnershipRequest {
+        partner: "Globex".to_owned(),
+    };
+    let mut partners = victim.partners().await;
+    partners.revoke_partnership(revocation).await.unwrap();
+    let (read, end) = rest(stalled.pop().unwrap()).await;
+    assert!(read.len() < FILE_BYTES, "{}", read.len());
+    assert_eq!(reason(&end.unwrap()), "PEER_UNKNOWN");
 }
 
 /// Notices of every kind with bodies of no kind, numbers from the ends of their range, over and over.

@@ -9,7 +9,7 @@ use node_support::{TestNode, eventually, pair, reason};
 use overlap_proto::v1::{
     CreateTokenRequest, CreateTokenResponse, GetNodeRequest, GetPartnershipRequest,
     GetScorecardRequest, ListAuditEventsRequest, ListPartnershipsRequest, ListTokensRequest,
-    RevokeTokenRequest, Role, admin_service_client::AdminServiceClient,
+    RevokePartnershipRequest, RevokeTokenRequest, Role, admin_service_client::AdminServiceClient,
     partnership_service_client::PartnershipServiceClient,
     program_service_client::ProgramServiceClient,
 };
@@ -171,6 +171,70 @@ async fn tokens_expire_and_are_revoked() {
     let first = listed.tokens[0].id.clone();
     let status = admin.revoke_token(revoke(&first)).await.unwrap_err();
     assert_eq!(reason(&status), "FAILED_PRECONDITION");
+}
+
+/// The end of a partnership ends what its users may see, whichever side ends it (P-01, Z-06).
+#[tokio::test(flavor = "multi_thread")]
+async fn p01_z06_tokens_of_a_partners_users_end_with_the_partnership() {
+    let (a, b) = pair().await;
+    let c = TestNode::start("Initech").await;
+    c.accept(&a.invite().await).await.unwrap();
+    let theirs = [
+        token(&a, Role::Partner, "Globex").await,
+        token(&b, Role::Partner, "Acme").await,
+    ];
+    let others = [
+        token(&a, Role::Partner, "Initech").await,
+        token(&b, Role::Member, "").await,
+    ];
+    let calls = async |node: &TestNode, token: &CreateTokenResponse| {
+        let mut admin = AdminServiceClient::new(node.api_as(&token.secret).await);
+        admin.get_node(GetNodeRequest {}).await.err()
+    };
+    for ((node, token), other) in [&a, &b].into_iter().zip(&theirs).zip(&others) {
+        assert!(calls(node, token).await.is_none());
+        assert!(calls(node, other).await.is_none());
+    }
+    let request = RevokePartnershipRequest {
+        partner: "Globex".to_owned(),
+    };
+    let mut partners = a.partners().await;
+    partners.revoke_partnership(request).await.unwrap();
+    let refused = calls(&a, &theirs[0]).await.unwrap();
+    assert_eq!(reason(&refused), "UNAUTHENTICATED");
+    eventually("the other side's token ends", || async {
+        calls(&b, &theirs[1])
+            .await
+            .is_some_and(|status| reason(&status) == "UNAUTHENTICATED")
+    })
+    .await;
+    for (((node, token), other), actor) in [&a, &b]
+        .into_iter()
+        .zip(&theirs)
+        .zip(&others)
+        .zip(["tok_", "partner:"])
+    {
+        assert!(calls(node, other).await.is_none());
+        let id = &token.token.as_ref().unwrap().id;
+        let events = node.audit_events().await;
+        let ended: Vec<_> = events
+            .iter()
+            .filter(|event| event.action == "token.revoked")
+            .collect();
+        assert_eq!(ended.len(), 1);
+        assert_eq!(&ended[0].details["token"], id);
+        assert!(ended[0].actor.starts_with(actor), "{:?}", ended[0]);
+    }
+    // As an older version left it.
+    let mut a = a;
+    let work =
+        |tx: &rusqlite::Transaction<'_>| Ok(tx.execute("UPDATE tokens SET revoked_us = NULL", [])?);
+    a.node().store.write(work).await.unwrap();
+    a.restart().await;
+    let mut program = ProgramServiceClient::new(a.api_as(&theirs[0].secret).await);
+    let scorecard = program.get_scorecard(GetScorecardRequest::default());
+    let refused = scorecard.await.unwrap_err();
+    assert_eq!(reason(&refused), "PARTNERSHIP_NOT_CONNECTED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ fn as_partnership(node: &TestNode) -> Partnership {
     Partnership {
         id: "prt_x".to_owned(),
         organization: node.config.organization.clone(),
+        known_as: node.config.organization.clone(),
         endpoint: Some(node.config.exchange.listen.to_string()),
         certificate_sha256: node.node().identity.certificate_sha256(),
         organization_key: node.node().identity.organization_key(),

@@ -7,13 +7,14 @@ mod attribution_support;
 use attribution_support::{
     count, delivered, ingest,
     node_support::{TestNode, eventually, reason},
-    outbox, partners, policy, proto_time, say, set, set_policy, text_time, timelines,
+    outbox, partners, policy, proto_time, say, set, set_policy, text_time, timelines, token,
 };
 use overlap_proto::v1::{
-    ActionSegment, DisclosureState, GetActionSegmentsRequest, GetReferralConversionRequest,
-    GetStageMovementsRequest, GetTimelineRequest, GetTimelineResponse, LifecycleEventRecord,
-    LifecycleEventType, ListActionSegmentRequest, ReferralRecord, ReferralStatus,
-    RevokeSharingRequest, TimelineSide, record::Content,
+    ActionSegment, DisclosureState, GetActionSegmentsRequest, GetPartnerOverviewRequest,
+    GetReferralConversionRequest, GetStageMovementsRequest, GetTimelineRequest,
+    GetTimelineResponse, LifecycleEventRecord, LifecycleEventType, ListActionSegmentRequest,
+    PartnerProfileRecord, ReferralRecord, ReferralStatus, RevokeSharingRequest, Role, TimelineSide,
+    program_service_client::ProgramServiceClient, record::Content,
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -159,6 +160,59 @@ async fn p17_p18_both_sides_events_in_order_where_the_partner_shares_its_own() {
     assert_eq!(count(&a, "SELECT count(*) FROM partner_events").await, 0);
     let absent = try_timeline(&a, "Globex", "a9").await.unwrap_err();
     assert_eq!(absent.code(), Code::NotFound);
+}
+
+/// K-27, P-18: a partner that gives itself the name of another company of the program remains the company it was.
+#[tokio::test]
+async fn k27_p18_a_new_name_gives_a_partner_nothing_of_another_company() {
+    use LifecycleEventType::Milestone;
+    let (a, b) = partners(true, false).await;
+    for (id, name) in [("p3", "Globex"), ("p7", "Initech")] {
+        let profile = PartnerProfileRecord {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        ingest(&a, id, Content::PartnerProfile(profile)).await;
+    }
+    let theirs = token(&a, "ann", Role::Partner, "Globex").await;
+    let rename =
+        json!({"organization": "Initech", "endpoint": b.node().exchange_endpoint().unwrap()});
+    say(&b, "partnership.profile", rename).await;
+    eventually("the new name is known", || async {
+        a.partnership("Initech").await.is_ok()
+    })
+    .await;
+    let request = GetPartnerOverviewRequest::default();
+    let overview = ProgramServiceClient::new(a.api_as(&theirs).await)
+        .get_partner_overview(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(overview.partner, "p3");
+    for (id, label, partner) in [
+        ("e1", "by their name", "Initech"),
+        ("e2", "by their profile", "p7"),
+        ("e3", "by its name", "Globex"),
+        ("e4", "by its profile", "p3"),
+    ] {
+        event(&a, id, "a1", Milestone, DAY1, label, partner).await;
+    }
+    eventually("events arrive", || async {
+        timeline(&b, "Acme", "b1").await.len() >= 2
+    })
+    .await;
+    delivered(&a).await;
+    let mut labels: Vec<_> = timeline(&b, "Acme", "b1")
+        .await
+        .into_iter()
+        .map(|(_, _, label)| label)
+        .collect();
+    labels.sort();
+    assert_eq!(labels, ["by its name", "by its profile"]);
+    // Nor does anybody else get the name that the partner was paired with.
+    let c = TestNode::start("Globex").await;
+    let refused = c.accept(&a.invite().await).await.unwrap_err();
+    assert_eq!(reason(&refused), "ALREADY_EXISTS");
 }
 
 async fn first_alias_is_gold(b: &TestNode) -> bool {

@@ -1,15 +1,18 @@
 //! Bytes of files between the nodes: the partner's node fetches them when somebody wants them, from where a broken stream ended.
 
 use std::{
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _, stream};
 use overlap_proto::exchange::v1::{FetchAssetRequest, FetchAssetResponse};
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use rusqlite::Connection;
+use tokio::time::timeout;
 
 use super::{
     CHUNK_BYTES, MAX_BYTES,
@@ -30,11 +33,11 @@ use crate::{
 const ATTEMPTS: u32 = 4;
 /// The first wait between two attempts; it doubles.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Chunks that wait for a slow reader.
-const QUEUED_CHUNKS: usize = 4;
 
-/// The bytes of a file, in chunks.
-pub(super) type Chunks = ReceiverStream<Result<Vec<u8>, Error>>;
+/// The bytes of a file, in chunks that are read when they are wanted: a reader that stalls holds a file open, and no thread.
+pub(super) type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Error>> + Send>>;
+/// Looks before each chunk whether the reader may still have it.
+type Permitted = Box<dyn Fn(&Connection) -> Result<(), Error> + Send>;
 
 /// Gives a partner's node the bytes of a file that is shared with it.
 ///
@@ -45,16 +48,20 @@ pub(crate) async fn serve(
     partnership: &Partnership,
     request: FetchAssetRequest,
 ) -> Result<impl Stream<Item = Result<FetchAssetResponse, Error>> + Send + use<>, Error> {
-    let (id, partnership) = (request.id.clone(), partnership.id.clone());
+    let (id, partnership) = (request.id, partnership.id.clone());
+    let is_shared = {
+        let (id, partnership) = (id.clone(), partnership.clone());
+        move |connection: &Connection| match rows::share_of(connection, &partnership, &id)? {
+            Some((_, true, _, _)) => Ok(()),
+            _ => Err(Error::not_found("asset", &id)),
+        }
+    };
+    let still_shared: Permitted = Box::new(is_shared.clone());
     let reader = Arc::clone(node);
     let asset = node
         .store
         .write(move |tx| {
-            let is_shared = rows::share_of(tx, &partnership, &id)?
-                .is_some_and(|(_, is_shared, _, _)| is_shared);
-            if !is_shared {
-                return Err(Error::not_found("asset", &id));
-            }
+            is_shared(tx)?;
             let asset = rows::find(tx, &id)?;
             if request.offset == 0 {
                 audit::record(
@@ -75,28 +82,18 @@ pub(crate) async fn serve(
             "an offset behind the end of the file",
         ));
     }
-    let chunks = read(node, files::own(&asset.sha256), asset.bytes, request.offset).await?;
-    Ok(futures::StreamExt::map(chunks, |chunk| {
-        chunk.map(|chunk| FetchAssetResponse { chunk })
-    }))
+    let place = files::own(&asset.sha256);
+    let reading = Reading::open(node, place, asset.bytes, request.offset, Some(still_shared));
+    let chunks = reading.await?.ok_or_else(missing)?.chunks();
+    Ok(chunks.map(|chunk| chunk.map(|chunk| FetchAssetResponse { chunk })))
 }
 
 /// Reads the file at a place.
 ///
 /// # Errors
 /// `STORAGE_FAILED` if it is not there.
-pub(super) async fn read(
-    node: &Arc<Node>,
-    place: String,
-    bytes: u64,
-    offset: u64,
-) -> Result<Chunks, Error> {
-    try_read(node, place, bytes, offset).await?.ok_or_else(|| {
-        Error::new(
-            Reason::StorageFailed,
-            "the file is missing from the node's directory: upload it again",
-        )
-    })
+pub(super) async fn read(node: &Arc<Node>, place: String, bytes: u64) -> Result<Chunks, Error> {
+    try_read(node, place, bytes).await?.ok_or_else(missing)
 }
 
 /// Reads the file at a place, if it is there.
@@ -104,39 +101,82 @@ pub(super) async fn try_read(
     node: &Arc<Node>,
     place: String,
     bytes: u64,
-    offset: u64,
 ) -> Result<Option<Chunks>, Error> {
-    let node = Arc::clone(node);
-    let path = files::path(&node, &place);
-    let Some(mut file) = blocking(move || files::open(&node, &place, bytes)).await? else {
-        return Ok(None);
-    };
-    let (queue, chunks) = mpsc::channel(QUEUED_CHUNKS);
-    tokio::task::spawn_blocking(move || {
-        let failed = |error: std::io::Error| files::failed(&path, &error);
-        if let Err(error) = file.seek(SeekFrom::Start(offset)) {
-            // Nobody listens if the call was given up.
-            let _ = queue.blocking_send(Err(failed(error)));
-            return;
-        }
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-            let read = file
-                .by_ref()
-                .take(CHUNK_BYTES as u64)
-                .read_to_end(&mut chunk);
-            let item = match read {
-                Ok(0) => return,
-                Ok(_) => Ok(chunk),
-                Err(error) => Err(failed(error)),
+    let reading = Reading::open(node, place, bytes, 0, None).await?;
+    Ok(reading.map(Reading::chunks))
+}
+
+fn missing() -> Error {
+    Error::new(
+        Reason::StorageFailed,
+        "the file is missing from the node's directory: upload it again",
+    )
+}
+
+/// A file that somebody reads.
+struct Reading {
+    node: Arc<Node>,
+    path: PathBuf,
+    file: File,
+    permitted: Option<Permitted>,
+}
+
+impl Reading {
+    /// Opens the file at a place from an offset on, if it is there in full length.
+    async fn open(
+        node: &Arc<Node>,
+        place: String,
+        bytes: u64,
+        offset: u64,
+        permitted: Option<Permitted>,
+    ) -> Result<Option<Self>, Error> {
+        let node = Arc::clone(node);
+        blocking(move || {
+            let path = files::path(&node, &place);
+            let Some(mut file) = files::open(&node, &place, bytes)? else {
+                return Ok(None);
             };
-            let is_last = item.is_err();
-            if queue.blocking_send(item).is_err() || is_last {
-                return;
-            }
+            file.seek(SeekFrom::Start(offset))
+                .map_err(|error| files::failed(&path, &error))?;
+            Ok(Some(Self {
+                node,
+                path,
+                file,
+                permitted,
+            }))
+        })
+        .await
+    }
+
+    /// The next bytes; none at the end.
+    fn next(&mut self) -> Result<Vec<u8>, Error> {
+        if let Some(permitted) = &self.permitted {
+            self.node.store.read_blocking(permitted)?;
         }
-    });
-    Ok(Some(ReceiverStream::new(chunks)))
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        self.file
+            .by_ref()
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut chunk)
+            .map_err(|error| files::failed(&self.path, &error))?;
+        Ok(chunk)
+    }
+
+    /// What there is, a chunk whenever one is asked for.
+    fn chunks(self) -> Chunks {
+        Box::pin(stream::unfold(Some(self), |reading| async {
+            let mut reading = reading?;
+            let read = blocking(move || {
+                let chunk = reading.next()?;
+                Ok((chunk, reading))
+            });
+            match read.await {
+                Ok((chunk, _)) if chunk.is_empty() => None,
+                Ok((chunk, reading)) => Some((Ok(chunk), Some(reading))),
+                Err(error) => Some((Err(error), None)),
+            }
+        }))
+    }
 }
 
 /// The bytes of a partner's file: of the copy here, or fetched and verified; see [`pieces`] for a partner that cannot be called.
@@ -150,7 +190,7 @@ pub(super) async fn from_partner(
     shared: &Shared,
 ) -> Result<Chunks, Error> {
     let place = files::from_partner(&partnership.id, &shared.asset.sha256);
-    if let Some(chunks) = try_read(node, place.clone(), shared.asset.bytes, 0).await? {
+    if let Some(chunks) = try_read(node, place.clone(), shared.asset.bytes).await? {
         return Ok(chunks);
     }
     if partnership.endpoint.is_none() {
@@ -164,14 +204,14 @@ pub(super) async fn from_partner(
         (incoming, error) = match fetch(node, partnership, shared, incoming).await {
             (incoming, Ok(())) => {
                 settle(node, partnership, shared, incoming).await?;
-                return read(node, place, shared.asset.bytes, 0).await;
+                return read(node, place, shared.asset.bytes).await;
             }
             (Some(incoming), Err(error)) => (incoming, error),
             (None, Err(error)) => return Err(error),
         };
         let is_passing = matches!(
             error.reason(),
-            Reason::PartnerUnreachable | Reason::DeadlineExceeded
+            Reason::PartnerUnreachable | Reason::DeadlineExceeded | Reason::QuotaExhausted
         );
         if !is_passing || attempt >= ATTEMPTS {
             return Err(error);

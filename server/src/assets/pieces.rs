@@ -93,7 +93,7 @@ pub(super) async fn await_file(
                 received(connection, &id, &asset.id)
             })
             .await?;
-        if let Some(chunks) = try_read(node, place.clone(), shared.asset.bytes, 0).await? {
+        if let Some(chunks) = try_read(node, place.clone(), shared.asset.bytes).await? {
             return Ok(chunks);
         }
         let Some(progress) = progress else {

@@ -95,7 +95,7 @@ impl Service {
                 .store
                 .read(move |connection| rows::find(connection, &id))
                 .await?;
-            let chunks = fetch::read(&self.node, files::own(&asset.sha256), asset.bytes, 0).await?;
+            let chunks = fetch::read(&self.node, files::own(&asset.sha256), asset.bytes).await?;
             return Ok((asset, chunks));
         }
         let (partnership, shared) = self

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,6 +16,7 @@ use crate::{
     convert::{stored_time, stored_time_opt},
     error::{Error, Reason},
     identity::{new_id, random},
+    node::Node,
 };
 
 /// Begins every secret, so that scanners for leaked credentials find it.
@@ -87,6 +88,16 @@ impl Tokens {
             role: token.role,
             partner: token.partner.clone(),
         })
+    }
+}
+
+impl Node {
+    /// Makes the API follow what the store says about tokens. To be called after every write that changes them.
+    pub(crate) async fn follow_tokens(self: &Arc<Self>) -> Result<(), Error> {
+        let node = Arc::clone(self);
+        self.store
+            .read(move |connection| node.tokens.reload(connection))
+            .await
     }
 }
 
@@ -162,9 +173,40 @@ pub(crate) fn revoke(
             "this is the last ADMIN token: make another one first",
         ));
     }
+    end(tx, now, actor, &mut token)?;
+    Ok(token)
+}
+
+/// Ends the tokens of a partner's users.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn revoke_of_partnership(
+    tx: &Transaction<'_>,
+    now: Timestamp,
+    actor: &str,
+    partnership: &str,
+) -> Result<(), Error> {
+    let mut tokens = Vec::new();
+    {
+        let mut statement = tx.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM tokens WHERE partnership = ? AND revoked_us IS NULL ORDER BY created_us, rowid"
+        ))?;
+        let mut rows = statement.query([partnership])?;
+        while let Some(row) = rows.next()? {
+            tokens.push(read(row)?);
+        }
+    }
+    for token in &mut tokens {
+        end(tx, now, actor, token)?;
+    }
+    Ok(())
+}
+
+fn end(tx: &Transaction<'_>, now: Timestamp, actor: &str, token: &mut Token) -> Result<(), Error> {
     tx.execute(
         "UPDATE tokens SET revoked_us = ? WHERE id = ?",
-        params![now.as_microsecond(), id],
+        params![now.as_microsecond(), token.id],
     )?;
     audit::record(
         tx,
@@ -172,10 +214,10 @@ pub(crate) fn revoke(
         actor,
         "token.revoked",
         token.partner.as_deref(),
-        &[("token", id), ("user", &token.user)],
+        &[("token", &token.id), ("user", &token.user)],
     )?;
     token.revoked_at = Some(now);
-    Ok(token)
+    Ok(())
 }
 
 /// Tokens in order of their making.

@@ -28,10 +28,13 @@ struct Pinned {
     /// Dropped with the entry, which ends what runs over the partner's connections.
     alive: watch::Sender<()>,
     runs: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
 }
 
 /// Run streams of one partner beyond the runs it may have: a stream that broke may not have been noticed yet.
 const SPARE_STREAMS: usize = 2;
+/// Files that one partner fetches at once.
+const FETCHES_PER_PARTNER: usize = 4;
 
 impl Directory {
     /// The directory as the store has it.
@@ -66,6 +69,7 @@ impl Directory {
                     partnership_id,
                     alive: watch::Sender::new(()),
                     runs: Arc::new(Semaphore::new(runs_per_partner + SPARE_STREAMS)),
+                    fetches: Arc::new(Semaphore::new(FETCHES_PER_PARTNER)),
                 },
             };
             state.pinned.insert(certificate, pinned);
@@ -121,6 +125,16 @@ impl Directory {
                 .pinned
                 .get(certificate_sha256)
                 .map(|pinned| Arc::clone(&pinned.runs))
+        })
+    }
+
+    /// Admission for the partner's fetches of files.
+    pub(crate) fn fetches(&self, certificate_sha256: &[u8; 32]) -> Option<Arc<Semaphore>> {
+        self.state(|state| {
+            state
+                .pinned
+                .get(certificate_sha256)
+                .map(|pinned| Arc::clone(&pinned.fetches))
         })
     }
 

@@ -152,7 +152,45 @@ impl Exchange {
             link::cut(&self.node, &certificate_sha256),
         )))
     }
+
+    /// One of a few fetches of this partner; the others wait for a while.
+    async fn fetch(&self, request: Request<FetchAssetRequest>) -> Result<Chunks, Error> {
+        let (peer, partnership) = self.caller(&request).await?;
+        let places = self
+            .node
+            .partners
+            .fetches(&peer.certificate_sha256)
+            .ok_or_else(unknown_peer)?;
+        // The partner's node gives up on a call that takes all of this.
+        let patience = self.node.config.limits.call_timeout.duration() / 2;
+        let permit = timeout(patience, places.acquire_owned())
+            .await
+            .map_err(|_| Error::new(Reason::QuotaExhausted, "too many fetches of files"))?
+            .map_err(|_| unknown_peer())?;
+        let chunks = assets::serve(&self.node, &partnership, request.into_inner()).await?;
+        let cut = link::cut(&self.node, &peer.certificate_sha256);
+        let state = (Box::pin(chunks), Box::pin(cut), permit);
+        // The stream holds the place: a reader that stalls keeps one of its own.
+        Ok(Box::pin(futures::stream::unfold(
+            Some(state),
+            |state| async {
+                let (mut chunks, mut cut, permit) = state?;
+                let next = tokio::select! {
+                    biased;
+                    error = &mut cut => Err(error),
+                    next = chunks.next() => next.transpose(),
+                };
+                match next {
+                    Ok(None) => None,
+                    Ok(Some(chunk)) => Some((Ok(chunk), Some((chunks, cut, permit)))),
+                    Err(error) => Some((Err(for_peer(&error)), None)),
+                }
+            },
+        )))
+    }
 }
+
+type Chunks = std::pin::Pin<Box<dyn Stream<Item = Result<FetchAssetResponse, Status>> + Send>>;
 
 type Responses = std::pin::Pin<Box<dyn Stream<Item = Result<RunResponse, Status>> + Send>>;
 
@@ -248,20 +286,15 @@ impl ExchangeService for Exchange {
             .map_err(|error| for_peer(&error))
     }
 
-    type FetchAssetStream =
-        std::pin::Pin<Box<dyn Stream<Item = Result<FetchAssetResponse, Status>> + Send>>;
+    type FetchAssetStream = Chunks;
 
     async fn fetch_asset(
         &self,
         request: Request<FetchAssetRequest>,
     ) -> Result<Response<Self::FetchAssetStream>, Status> {
-        let fetch = async {
-            let (_, partnership) = self.caller(&request).await?;
-            assets::serve(&self.node, &partnership, request.into_inner()).await
-        };
-        let chunks = fetch.await.map_err(|error| for_peer(&error))?;
-        Ok(Response::new(Box::pin(
-            chunks.map(|chunk| chunk.map_err(|error| for_peer(&error))),
-        )))
+        self.fetch(request)
+            .await
+            .map(Response::new)
+            .map_err(|error| for_peer(&error))
     }
 }

@@ -15,7 +15,7 @@ use super::{
     Record,
     invite::{Invite, Secret, Side, Statement},
     profile,
-    rows::{by_id, fold},
+    rows::{by_id, fold, is_taken},
     same_version,
 };
 use crate::{
@@ -370,11 +370,11 @@ fn connect(
     let folded = fold(partner.organization);
     let taken: bool = tx.query_row(
         "SELECT EXISTS (SELECT 1 FROM partnerships WHERE state = 'CONNECTED' \
-         AND (certificate_sha256 = ?1 OR organization_key = ?2 OR organization_folded = ?3))",
-        params![partner.certificate_sha256, partner.organization_key, folded],
+         AND (certificate_sha256 = ?1 OR organization_key = ?2))",
+        params![partner.certificate_sha256, partner.organization_key],
         |row| row.get(0),
     )?;
-    if taken {
+    if taken || is_taken(tx, partner.organization, id)? {
         return Err(Error::new(
             Reason::AlreadyExists,
             format!(
@@ -391,8 +391,8 @@ fn connect(
     }
     let now = node.now();
     tx.execute(
-        "UPDATE partnerships SET state = 'CONNECTED', organization = ?, organization_folded = ?, endpoint = ?, \
-         certificate_sha256 = ?, organization_key = ?, connected_us = ?, announced = ? WHERE id = ?",
+        "UPDATE partnerships SET state = 'CONNECTED', organization = ?1, known_as = ?1, organization_folded = ?2, \
+         endpoint = ?3, certificate_sha256 = ?4, organization_key = ?5, connected_us = ?6, announced = ?7 WHERE id = ?8",
         params![
             partner.organization,
             folded,

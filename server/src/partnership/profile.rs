@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use super::rows::fold;
+use super::rows::{fold, is_taken};
 use crate::{
     audit,
     config::{check_endpoint, check_organization},
@@ -65,19 +65,14 @@ pub(super) fn register(registry: &mut Registry) {
         if let Some(endpoint) = &profile.endpoint {
             check_endpoint(endpoint).map_err(fault)?;
         }
-        let folded = fold(&profile.organization);
         let id = &notice.partnership.id;
-        let taken: bool = notice.tx.query_row(
-            "SELECT EXISTS (SELECT 1 FROM partnerships WHERE state = 'CONNECTED' AND organization_folded = ? AND id <> ?)",
-            params![folded, id],
-            |row| row.get(0),
-        )?;
-        if taken {
+        if is_taken(notice.tx, &profile.organization, id)? {
             return Err(fault("the name is another partner's".to_owned()));
         }
+        // `known_as` stays: which records are the partner's is not for the partner to say.
         notice.tx.execute(
             "UPDATE partnerships SET organization = ?, organization_folded = ?, endpoint = ? WHERE id = ?",
-            params![profile.organization, folded, profile.endpoint, id],
+            params![profile.organization, fold(&profile.organization), profile.endpoint, id],
         )?;
         audit::record(
             notice.tx,

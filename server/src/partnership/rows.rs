@@ -41,6 +41,8 @@ pub struct Record {
     pub state: State,
     /// The partner's name; empty while pending.
     pub organization: String,
+    /// Its name as of the pairing; see [`Partnership::known_as`].
+    pub known_as: String,
     /// host:port of the partner's exchange listener, if it has one.
     pub endpoint: Option<String>,
     /// SHA-256 of the partner's certificate, unless pending.
@@ -83,6 +85,7 @@ impl Record {
             (Some(certificate_sha256), Some(organization_key)) => Ok(Partnership {
                 id: self.id,
                 organization: self.organization,
+                known_as: self.known_as,
                 endpoint: self.endpoint,
                 certificate_sha256,
                 organization_key,
@@ -95,7 +98,7 @@ impl Record {
     }
 }
 
-const COLUMNS: &str = "id, state, organization, endpoint, certificate_sha256, organization_key, created_us, connected_us, revoked_us";
+const COLUMNS: &str = "id, state, organization, endpoint, certificate_sha256, organization_key, created_us, connected_us, revoked_us, known_as";
 
 /// Connected ones first, then by name, then by id.
 pub(super) const ORDER: &str =
@@ -155,6 +158,14 @@ pub(super) fn list(
     Ok(records)
 }
 
+/// Whether a name is, or was at its pairing, that of a connected partnership besides this one.
+pub(super) fn is_taken(connection: &Connection, name: &str, id: &str) -> Result<bool, Error> {
+    let folded = fold(name);
+    Ok(all_connected(connection)?.iter().any(|other| {
+        other.id != id && (fold(&other.organization) == folded || fold(&other.known_as) == folded)
+    }))
+}
+
 /// Every connected partnership.
 pub(crate) fn all_connected(connection: &Connection) -> Result<Vec<Partnership>, Error> {
     list(connection, true, None, 0, usize::MAX >> 1)?
@@ -208,5 +219,6 @@ fn read(row: &Row<'_>) -> Result<Record, Error> {
         created_at: stored_time(row, 6)?,
         connected_at: stored_time_opt(row, 7)?,
         revoked_at: stored_time_opt(row, 8)?,
+        known_as: row.get(9)?,
     })
 }

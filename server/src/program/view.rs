@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 use overlap_proto::v1::{self, program_filter::Period as FilterPeriod};
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use super::{
     activity::Activity,
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::{Caller, Role},
     error::{Error, Reason},
+    partnership::{self, Record},
     records::{
         calendar::{self, Days, Unit},
         times::{self, Nanos},
@@ -385,10 +386,11 @@ impl Filter {
 }
 
 /// For role PARTNER: the only company the caller sees (K-27), as records name it. Its token names a partnership; records name
-/// the partner by that, by the organisation's name, or by the id of a profile of that name.
+/// the partner by that, by the organisation's name as of its pairing, or by the id of a profile of that name. A name that the partner
+/// gives itself later names no records: it could be another's.
 ///
 /// # Errors
-/// `ROLE_NOT_ALLOWED` if the token names none; what the store reports.
+/// `ROLE_NOT_ALLOWED` if the token names none; `PARTNERSHIP_NOT_CONNECTED` if that has ended (P-01); what the store reports.
 pub fn own_partner(
     caller: &Caller,
     connection: &Connection,
@@ -403,22 +405,18 @@ pub fn own_partner(
             "this token has role PARTNER but names no partner: make a new one",
         ));
     };
+    let record = partnership::by_id(connection, &partnership)?;
+    let record = record.map(Record::into_connected).transpose()?;
     if is_known(facts, &partnership) {
         return Ok(Some(partnership));
     }
-    let organization: Option<String> = connection
-        .prepare_cached("SELECT organization FROM partnerships WHERE id = ?")?
-        .query_row([&partnership], |row| row.get(0))
-        .optional()?;
-    let named = organization
-        .filter(|name| !name.is_empty())
-        .and_then(|name| {
-            let mut profiles = facts.partners.iter();
-            profiles
-                .find(|partner| same(&partner.profile.name, &name))
-                .map(|partner| partner.id.clone())
-                .or_else(|| is_known(facts, &name).then_some(name))
-        });
+    let named = record.map(|record| record.known_as).and_then(|name| {
+        let mut profiles = facts.partners.iter();
+        profiles
+            .find(|partner| same(&partner.profile.name, &name))
+            .map(|partner| partner.id.clone())
+            .or_else(|| is_known(facts, &name).then_some(name))
+    });
     Ok(Some(named.unwrap_or(partnership)))
 }
 

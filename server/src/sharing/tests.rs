@@ -72,8 +72,8 @@ impl Party {
             .store
             .write_blocking(|tx| {
                 tx.execute(
-                    "INSERT INTO partnerships (id, state, organization, organization_folded, certificate_sha256, organization_key, created_us) \
-                     VALUES (?, 'CONNECTED', ?, ?, ?, ?, 0)",
+                    "INSERT INTO partnerships (id, state, organization, known_as, organization_folded, certificate_sha256, organization_key, created_us) \
+                     VALUES (?1, 'CONNECTED', ?2, ?2, ?3, ?4, ?5, 0)",
                     params![id, name, name.to_lowercase(), certificate, key],
                 )?;
                 Ok(())

@@ -161,7 +161,8 @@ fn entries(
     Ok(found)
 }
 
-/// What names a partner in the platform's records: the partnership, the organisation, or a profile of that name.
+/// What names a partner in the platform's records: the partnership, the organisation's name as of its pairing, or a profile of that
+/// name.
 pub(super) struct PartnerNames {
     id: String,
     organization: String,
@@ -171,7 +172,7 @@ pub(super) struct PartnerNames {
 impl PartnerNames {
     /// The names of a partner.
     pub(super) fn read(connection: &Connection, partnership: &Partnership) -> Result<Self, Error> {
-        let organization = partnership.organization.to_lowercase();
+        let organization = partnership.known_as.to_lowercase();
         let mut profiles = Vec::new();
         let mut statement = connection
             .prepare_cached("SELECT id, body FROM records WHERE kind = 2 AND NOT deleted")?;

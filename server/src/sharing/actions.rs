@@ -61,6 +61,13 @@ impl<'a> Action<'a> {
         )
     }
 
+    /// Writes a policy that the partner put in force itself.
+    pub(super) fn settle(&self, stated: &Stated) -> Result<(), Error> {
+        let (id, now) = (&self.partnership.id, self.node.now());
+        ledger::settle(self.tx, id, stated.number, now)?;
+        self.state(Side::Theirs, stated, Status::Effective)
+    }
+
     /// Voids everything stated so far.
     pub(super) fn end_generation(&mut self, generation: u64, ended: Ended) -> Result<(), Error> {
         ledger::head(

@@ -200,7 +200,7 @@ fn accepted(action: &Action<'_>, body: Accepted) -> Result<(), Error> {
         return Err(fault("uses a number again"));
     }
     action.state(Side::Mine, &approved, Status::Effective)?;
-    action.state(Side::Theirs, &stated, Status::Effective)
+    action.settle(&stated)
 }
 
 fn tightened(action: &Action<'_>, body: Tightened) -> Result<(), Error> {
@@ -211,13 +211,17 @@ fn tightened(action: &Action<'_>, body: Tightened) -> Result<(), Error> {
     if !is_new(action.ledger(), &stated)? {
         return Ok(());
     }
-    let base = ledger::policy(action.tx, &action.partnership.id, Side::Theirs, body.base)?;
-    match base {
+    let id = &action.partnership.id;
+    // An older base may be right if what followed it took effect by an approval here, of which the partner had not heard. What
+    // the partner put in force itself it knows of: else it could go back to anything that was ever agreed.
+    let settled = ledger::settled(action.tx, id)?;
+    match ledger::policy(action.tx, id, Side::Theirs, body.base)? {
         Some((generation, Status::Effective, base))
             if generation == body.generation
+                && body.base >= settled
                 && stated.document.policy.only_takes_away_from(&base.policy) =>
         {
-            action.state(Side::Theirs, &stated, Status::Effective)
+            action.settle(&stated)
         }
         _ => Err(fault("widens what it says it tightens")),
     }

@@ -365,6 +365,30 @@ pub(super) fn head(
     Ok(())
 }
 
+/// The highest number of a policy that the partner put in force itself.
+pub(super) fn settled(connection: &Connection, partnership: &str) -> Result<u64, Error> {
+    Ok(connection
+        .prepare_cached("SELECT settled FROM sharing WHERE partnership = ?")?
+        .query_row([partnership], |row| row.get(0))
+        .optional()?
+        .unwrap_or(0))
+}
+
+/// Notes that the partner put a policy of its own in force.
+pub(super) fn settle(
+    tx: &Transaction<'_>,
+    partnership: &str,
+    number: u64,
+    at: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "INSERT INTO sharing (partnership, updated_us, settled) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (partnership) DO UPDATE SET settled = max(settled, ?3)",
+    )?
+    .execute(params![partnership, at.as_microsecond(), number])?;
+    Ok(())
+}
+
 /// Forgets everything about a partner.
 pub(super) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Error> {
     for table in ["sharing_policies", "sharing"] {

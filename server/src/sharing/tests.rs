@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::MockClock,
     config::Config,
-    error::Reason,
+    error::{Error, Reason},
     node::{InitOptions, Node, Registry, SharingChange, init},
     notices::{self, delivered, waiting},
     partnership::{Partnership, connected},
@@ -478,6 +478,28 @@ fn p31_renamed_stages_reach_the_partner_and_keep_results() {
     assert!(!pair.carry(true, 1));
 }
 
+/// What A's node delivers to B as a tightening of its policy number `base`.
+fn deliver_tightening(pair: &Pair, base: u64, policy: &str, sequence: u64) -> Result<(), Error> {
+    let ledger = pair.b.ledger("a");
+    let document =
+        super::document::Document::new(Policy::from_toml(policy, "p").unwrap(), Stage::built_in());
+    let body = serde_json::json!({
+        "generation": ledger.generation,
+        "number": ledger.theirs.last + 1,
+        "base": base,
+        "document": document,
+    });
+    let notice = overlap_proto::exchange::v1::DeliverRequest {
+        notice_id: format!("ntc_{sequence}"),
+        kind: super::incoming::TIGHTENED.to_owned(),
+        body: body.to_string().into_bytes(),
+        sequence,
+    };
+    pair.runtime
+        .block_on(notices::receive(&pair.b.node, pair.b.partner("a"), notice))
+        .map(|_| ())
+}
+
 #[test]
 fn p31_a_lying_tightening_is_refused() {
     let pair = Pair::new();
@@ -486,25 +508,29 @@ fn p31_a_lying_tightening_is_refused() {
     pair.b.act("a", Act::Approve).unwrap();
     pair.carry_all();
     let before = pair.b.terms("a");
-    let ledger = pair.a.ledger("b");
-    let wide =
-        super::document::Document::new(Policy::from_toml(WIDE, "p").unwrap(), Stage::built_in());
-    let lie = serde_json::json!({
-        "generation": ledger.generation,
-        "number": ledger.mine.last + 1,
-        "base": ledger.mine.effective.unwrap().number,
-        "document": wide,
-    });
-    let notice = overlap_proto::exchange::v1::DeliverRequest {
-        notice_id: "ntc_x".to_owned(),
-        kind: super::incoming::TIGHTENED.to_owned(),
-        body: lie.to_string().into_bytes(),
-        sequence: 1000,
-    };
-    let refused = pair
-        .runtime
-        .block_on(notices::receive(&pair.b.node, pair.b.partner("a"), notice))
-        .unwrap_err();
+    let base = pair.a.ledger("b").mine.effective.unwrap().number;
+    let refused = deliver_tightening(&pair, base, WIDE, 1000).unwrap_err();
     assert_eq!(refused.reason(), Reason::PeerFault);
     assert_eq!(pair.b.terms("a"), before);
+}
+
+/// A tightening cannot be taken back by tightening what was in force before it.
+#[test]
+fn p31_a_tightening_of_a_policy_that_its_side_has_replaced_is_refused() {
+    let pair = Pair::new();
+    pair.a.set("b", WIDE).unwrap();
+    pair.carry_all();
+    pair.b.act("a", Act::Approve).unwrap();
+    pair.carry_all();
+    let wide = pair.a.ledger("b").mine.effective.unwrap().number;
+    pair.a.set("b", NARROW).unwrap();
+    pair.carry_all();
+    let before = pair.b.terms("a");
+    let refused = deliver_tightening(&pair, wide, WIDE, 1000).unwrap_err();
+    assert_eq!(refused.reason(), Reason::PeerFault);
+    assert_eq!(pair.b.terms("a"), before);
+    // Of the one in force it is as good as ever.
+    let narrow = pair.a.ledger("b").mine.effective.unwrap().number;
+    assert!(narrow > wide);
+    deliver_tightening(&pair, narrow, NARROW, 1001).unwrap();
 }

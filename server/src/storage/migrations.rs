@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_dashboard_alerts_pieces.sql"),
     include_str!("migrations/0010_receipts.sql"),
     include_str!("migrations/0011_known_names.sql"),
+    include_str!("migrations/0012_settled_policies.sql"),
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -386,9 +386,40 @@ async fn doctor_finds_what_is_wrong() {
         let key = a.path().join("keys/tls.key");
         std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(bad(&doctor::examine(a.path(), &a.clock)), ["key files"]);
+        let disk = findings.iter().find(|finding| finding.check == "disk");
+        assert!(disk.unwrap().detail.contains(" GiB free"), "{findings:?}");
     }
-    a.clock.advance(SignedDuration::from_hours(24 * 366 * 6));
-    assert!(bad(&doctor::examine(a.path(), &a.clock)).contains(&"certificate"));
+    // Any certificate will do for the API's.
+    let config = std::fs::read_to_string(a.path().join("overlapd.toml")).unwrap();
+    let file = |name: &str| a.path().join("keys").join(name).display().to_string();
+    let tls = format!(
+        "[api]\ntls_certificate_file = {:?}\ntls_key_file = {:?}\n",
+        file("tls.crt"),
+        file("tls.key")
+    );
+    assert!(config.contains("[api]\n"));
+    std::fs::write(
+        a.path().join("overlapd.toml"),
+        config.replace("[api]\n", &tls),
+    )
+    .unwrap();
+    let certificates = |findings: &[doctor::Finding]| -> Vec<_> {
+        findings
+            .iter()
+            .filter(|finding| finding.check.contains("certificate"))
+            .map(|finding| (finding.check, finding.health))
+            .collect()
+    };
+    let both = |health| [("certificate", health), ("api certificate", health)];
+    for (days, health) in [
+        (0, doctor::Health::Good),
+        (365 * 5 - 10, doctor::Health::Warning),
+        (366, doctor::Health::Bad),
+    ] {
+        a.clock.advance(SignedDuration::from_hours(24 * days));
+        let findings = doctor::examine(a.path(), &a.clock);
+        assert_eq!(certificates(&findings), both(health), "{findings:?}");
+    }
     std::fs::write(a.path().join("overlapd.toml"), "organisation = 1").unwrap();
     assert!(bad(&doctor::examine(a.path(), &a.clock)).contains(&"configuration"));
 }

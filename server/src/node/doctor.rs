@@ -4,6 +4,7 @@ use std::{fmt, net::TcpListener, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
 use overlap_crypto::backend::Backend;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Serialize;
 
 use super::{RUN_DIRECTORY, init::ADMIN_TOKEN};
@@ -51,6 +52,8 @@ pub struct Finding {
 
 /// A certificate is due for replacement when it ends within this time.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Less free space than this is worth a word: a run of a million customers a side writes some hundred megabytes.
+const LITTLE_ROOM: u64 = 1 << 30;
 /// No node was made before this; a clock that shows an earlier time is wrong.
 const EARLIEST: &str = "2025-01-01T00:00:00Z";
 
@@ -84,6 +87,7 @@ impl Findings {
 pub fn examine(directory: &Path, clock: &dyn Clock) -> Vec<Finding> {
     let mut findings = Findings::default();
     private(&mut findings, "directory", directory, 0o700);
+    room(&mut findings, directory);
     let config = Config::read(directory);
     findings.of("configuration", config.clone().map(|_| ()), |()| {
         "parses".to_owned()
@@ -91,10 +95,16 @@ pub fn examine(directory: &Path, clock: &dyn Clock) -> Vec<Finding> {
     let now = clock.now();
     if let Ok(config) = &config {
         secrets(&mut findings, directory, config, now);
+        if let Some(file) = &config.api.tls_certificate_file {
+            let advice = "renew it and restart the node";
+            let found = api_certificate(file);
+            certificate(&mut findings, "api certificate", found, now, advice);
+        }
     }
     findings.of("store", storage::examine(directory), |detail| detail);
     if let Ok(config) = &config {
         ports(&mut findings, directory, config);
+        endpoint(&mut findings, config);
     }
     let earliest: Timestamp = EARLIEST.parse().expect("a valid time");
     if now < earliest {
@@ -146,29 +156,69 @@ fn secrets(findings: &mut Findings, directory: &Path, config: &Config, now: Time
         Health::Good,
         format!("fingerprint {}", identity.fingerprint()),
     );
-    match validity(identity.certificate()) {
-        Err(problem) => findings.add("certificate", Health::Bad, problem),
-        Ok((from, until)) => {
-            let (health, detail) = if now < from {
-                (
+    let found = validity(identity.certificate());
+    let advice = "make a new node and pair again";
+    certificate(findings, "certificate", found, now, advice);
+}
+
+/// How long a certificate is valid, and what to do when it is not.
+fn certificate(
+    findings: &mut Findings,
+    check: &'static str,
+    found: Result<(Timestamp, Timestamp), String>,
+    now: Timestamp,
+    advice: &str,
+) {
+    let (health, detail) = match found {
+        Err(problem) => (Health::Bad, problem),
+        Ok((from, _)) if now < from => (
+            Health::Bad,
+            format!("is valid from {from}, and the clock shows {now}: set the clock"),
+        ),
+        Ok((_, until)) if now >= until => (Health::Bad, format!("expired {until}: {advice}")),
+        Ok((_, until)) if now + EXPIRES_SOON >= until => (
+            Health::Warning,
+            format!("expires {until}: {advice} before that"),
+        ),
+        Ok((_, until)) => (Health::Good, format!("is valid until {until}")),
+    };
+    findings.add(check, health, detail);
+}
+
+/// The validity of the certificate that API clients see: the first of the file.
+fn api_certificate(file: &Path) -> Result<(Timestamp, Timestamp), String> {
+    let certificate = CertificateDer::from_pem_file(file)
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    validity(&certificate).map_err(|problem| format!("{}: {problem}", file.display()))
+}
+
+/// Room for what the node writes: a run needs some hundred bytes a key, and the store room to work.
+fn room(findings: &mut Findings, directory: &Path) {
+    #[cfg(unix)]
+    {
+        let bytes = match rustix::fs::statvfs(directory) {
+            Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+            Err(error) => {
+                findings.add(
+                    "disk",
                     Health::Bad,
-                    format!("is valid from {from}, and the clock shows {now}: set the clock"),
-                )
-            } else if now >= until {
-                (
-                    Health::Bad,
-                    format!("expired {until}: make a new node and pair again"),
-                )
-            } else if now + EXPIRES_SOON >= until {
-                (
-                    Health::Warning,
-                    format!("expires {until}: make a new node and pair again before that"),
-                )
-            } else {
-                (Health::Good, format!("is valid until {until}"))
-            };
-            findings.add("certificate", health, detail);
+                    format!("{}: {error}", directory.display()),
+                );
+                return;
+            }
+        };
+        let detail = format!("{:.1} GiB free", bytes as f64 / (1_u64 << 30) as f64);
+        if bytes < LITTLE_ROOM {
+            let advice = "make room: writes that do not fit fail with DISK_FULL";
+            findings.add("disk", Health::Warning, format!("{detail}: {advice}"));
+        } else {
+            findings.add("disk", Health::Good, detail);
         }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        findings.add("disk", Health::Warning, "cannot be checked on this system");
     }
 }
 
@@ -226,10 +276,13 @@ fn ports(findings: &mut Findings, directory: &Path, config: &Config) {
             ),
         );
     }
-    for (key, address) in [
-        ("exchange.listen", config.exchange.listen),
-        ("api.listen", config.api.listen),
-    ] {
+    let listeners = [
+        ("exchange.listen", Some(config.exchange.listen)),
+        ("api.listen", Some(config.api.listen)),
+        ("metrics.listen", config.metrics.listen),
+    ];
+    for (key, address) in listeners {
+        let Some(address) = address else { continue };
         match TcpListener::bind(address) {
             Ok(_) => findings.add("ports", Health::Good, format!("{key} {address} is free")),
             Err(error) => {
@@ -237,6 +290,9 @@ fn ports(findings: &mut Findings, directory: &Path, config: &Config) {
             }
         }
     }
+}
+
+fn endpoint(findings: &mut Findings, config: &Config) {
     if config.exchange.endpoint.is_none() && !config.exchange.listen.ip().is_loopback() {
         findings.add(
             "endpoint",

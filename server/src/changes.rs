@@ -8,4 +8,4 @@ pub use service::Service;
 #[cfg(feature = "fuzzing")]
 pub(crate) use service::fuzz_cursor;
 
-pub(crate) use log::{forget, note_run, noted_run};
+pub(crate) use log::{Details, forget, forget_alerts, note_run, noted_run};

@@ -39,7 +39,8 @@ pub(crate) fn forget(tx: &Transaction<'_>, partnership: &str) -> Result<(), Erro
 /// # Errors
 /// What the store reports.
 pub(crate) fn tightened(tx: &Transaction<'_>, partnership: &str) -> Result<(), Error> {
-    forget(tx, partnership)
+    forget(tx, partnership)?;
+    index::forget_alerts_of_partner(tx, partnership, |_| true)
 }
 
 /// Has events published again under the new terms.

@@ -23,6 +23,7 @@ use overlap_proto::v1::{
 };
 use serde_json::json;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 #[tokio::test]
 async fn p19_a_request_names_the_customer_by_its_handle_and_nothing_else() {
@@ -211,6 +212,15 @@ async fn p22_a_pending_duplicate_is_refused_until_the_first_has_ended() {
     for row in ["a1", "a1x"] {
         let duplicate = try_request(&mut client, row, "details").await.unwrap_err();
         assert_eq!(duplicate.code(), Code::AlreadyExists);
+    }
+    // Also after a run that found another row of the customer in a higher stage, which names it from then on.
+    set(&a, |found| found.shared[0].id = "a1x".to_owned());
+    for row in ["a1", "a1x"] {
+        let duplicate = try_request(&mut client, row, "details").await.unwrap_err();
+        assert_eq!(duplicate.code(), Code::AlreadyExists);
+        let details = duplicate.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(info.metadata["attribution"], first.id);
     }
     arrives(&b, &first.id).await;
     deny(&b, &first.id, "").await.unwrap();

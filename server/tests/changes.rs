@@ -7,11 +7,11 @@ mod attribution_support;
 use std::time::Duration;
 
 use attribution_support::{
-    changes, delivered, ingest,
+    changes, count, delivered, ingest,
     node_support::{TestNode, eventually, reason},
-    partners, proto_time,
+    partners, policy, proto_time,
     requests::request,
-    set, token,
+    set, set_policy, token,
 };
 use jiff::SignedDuration;
 use overlap_proto::v1::{
@@ -155,6 +155,59 @@ async fn p30_a_customer_at_risk_raises_an_alert_on_both_sides() {
         ("at_risk:b2", "PARTNER")
     );
     assert_eq!(change.details["event"], "APP_UNINSTALLED");
+}
+
+/// P-18, Z-06: what may no longer be known of the partner's events is not to be read from alerts either.
+#[tokio::test]
+async fn p18_z06_alerts_about_the_partners_events_go_with_the_events() {
+    let (a, b) = partners(true, false).await;
+    let alerts = async || -> Vec<String> {
+        let read = |connection: &rusqlite::Connection| {
+            Ok(connection
+                .prepare("SELECT subject FROM changes WHERE subject LIKE 'at_risk:%' ORDER BY 1")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?)
+        };
+        b.node().store.read(read).await.unwrap()
+    };
+    for (node, customer) in [(&a, "a1"), (&a, "a2"), (&b, "b3")] {
+        let uninstalled = Content::LifecycleEvent(LifecycleEventRecord {
+            customer: customer.to_owned(),
+            r#type: LifecycleEventType::AppUninstalled.into(),
+            at: proto_time("2026-02-25T00:00:00Z"),
+            ..Default::default()
+        });
+        ingest(node, customer, uninstalled).await;
+    }
+    eventually("alerts of both sides' events", || async {
+        alerts().await == ["at_risk:b1", "at_risk:b2", "at_risk:b3"]
+    })
+    .await;
+    // One of them is withdrawn: its customer left the list tier.
+    set(&a, |found| _ = found.count_tier.insert("a2".to_owned()));
+    a.clock.advance(SignedDuration::from_secs(60));
+    eventually("its alert is gone", || async {
+        alerts().await == ["at_risk:b1", "at_risk:b3"]
+    })
+    .await;
+    // Less is disclosed, but this still is: it is told again.
+    let mut less = policy(true);
+    less.stages.remove("Churned");
+    set_policy(&a, "Globex", less.clone()).await;
+    eventually("what hung on the old terms is gone", || async {
+        count(&b, "SELECT count(*) FROM changes WHERE kind = 14").await == 1
+    })
+    .await;
+    eventually("it is there again, once", || async {
+        alerts().await == ["at_risk:b1", "at_risk:b3"]
+    })
+    .await;
+    less.timeline = false;
+    set_policy(&a, "Globex", less).await;
+    eventually("alerts of my own events remain", || async {
+        alerts().await == ["at_risk:b3"]
+    })
+    .await;
 }
 
 /// K-29: the program's alerts are among the changes, each once, across restarts, looks and settings.

@@ -55,7 +55,7 @@ impl Desk<'_> {
             .ok_or_else(|| Error::not_found("shared customer", customer))?;
         self.customers
             .may_name(node, tx, &partnership, &shared.id)?;
-        if let Some(pending) = rows::pending(tx, &partnership, &shared.id)? {
+        if let Some(pending) = rows::pending(tx, &partnership, &shared.ids)? {
             return Err(Error::new(
                 Reason::AlreadyExists,
                 format!("request {pending} for this customer waits for the partner's decision"),

@@ -185,18 +185,23 @@ pub(super) fn find(
     rows.next()?.map(Attribution::read).transpose()
 }
 
-/// The id of my request for a customer that waits for a decision.
+/// The id of my request for a shared customer that waits for a decision. `rows` are all my rows of it: the one that the request
+/// was stored with may name the customer no longer.
 pub(super) fn pending(
     connection: &Connection,
     partnership: &str,
-    customer: &str,
+    rows: &[String],
 ) -> Result<Option<String>, Error> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT id FROM attributions WHERE partnership = ? AND customer = ? AND sent = 1 AND state = 'PENDING'",
-        )?
-        .query_row([partnership, customer], |row| row.get(0))
-        .optional()?)
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM attributions WHERE partnership = ? AND customer = ? AND sent = 1 AND state = 'PENDING'",
+    )?;
+    for customer in rows {
+        let found = statement.query_row([partnership, customer], |row| row.get(0));
+        if let Some(id) = found.optional()? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// How many requests of the partner's wait for a decision.

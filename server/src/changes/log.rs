@@ -52,6 +52,9 @@ kinds! {
     ProgramAlert "A number of the partner program needs attention.";
 }
 
+/// Further facts of a change, by name.
+pub(crate) type Details = BTreeMap<String, String>;
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -174,11 +177,15 @@ pub(super) fn after(
             kind: row.get(2)?,
             partnership: row.get(3)?,
             subject: row.get(4)?,
-            details: serde_json::from_str(&row.get::<_, String>(5)?)
-                .map_err(|_| Error::new(Reason::StorageFailed, "a change's details are damaged"))?,
+            details: read_details(&row.get::<_, String>(5)?)?,
         });
     }
     Ok(changes)
+}
+
+fn read_details(text: &str) -> Result<Details, Error> {
+    serde_json::from_str(text)
+        .map_err(|_| Error::new(Reason::StorageFailed, "a change's details are damaged"))
 }
 
 /// The run that a partner's results came from when changes were last told of, and when the newest shared customer of it was
@@ -213,6 +220,32 @@ pub(crate) fn note_run(
         "INSERT OR REPLACE INTO changes_runs (partnership, run, newest_us) VALUES (?, ?, ?)",
     )?
     .execute(params![partnership, run, newest.as_microsecond()])?;
+    Ok(())
+}
+
+/// Removes the alerts with a partner whose details meet a condition.
+///
+/// # Errors
+/// What the store reports.
+pub(crate) fn forget_alerts(
+    tx: &Transaction<'_>,
+    partnership: &str,
+    is_gone: impl Fn(&Details) -> bool,
+) -> Result<(), Error> {
+    let mut statement = tx.prepare_cached(
+        "SELECT sequence, details FROM changes WHERE partnership = ? AND kind = ?",
+    )?;
+    let mut rows = statement.query(params![partnership, i32::from(Kind::Alert.to_proto())])?;
+    let mut gone: Vec<u64> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if is_gone(&read_details(&row.get::<_, String>(1)?)?) {
+            gone.push(row.get(0)?);
+        }
+    }
+    let mut delete = tx.prepare_cached("DELETE FROM changes WHERE sequence = ?")?;
+    for sequence in gone {
+        delete.execute([sequence])?;
+    }
     Ok(())
 }
 

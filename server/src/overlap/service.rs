@@ -1,6 +1,9 @@
 //! OverlapService.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use overlap_proto::v1::{
     self, ExplainCustomerRequest, ExplainCustomerResponse, GetMatrixRequest, GetMatrixResponse,
@@ -288,7 +291,12 @@ impl OverlapService for Service {
                 let partnership = scoped(tx, &caller, &request.partner)?;
                 let last = LastResult::open(tx, &node.directory, &partnership.id)?;
                 let mut changed = 0;
+                // Rows of the same customer say the same.
+                let mut done = HashSet::new();
                 for id in &request.ids {
+                    if done.contains(id) {
+                        continue;
+                    }
                     let shared = match &last {
                         Some(last) => last.by_row(id)?,
                         None => None,
@@ -301,6 +309,7 @@ impl OverlapService for Service {
                         &shared.ids,
                         request.target,
                     )?);
+                    done.extend(shared.ids);
                 }
                 Ok(changed)
             })

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::events::{Event, EventType, Side};
 use crate::{
-    changes::{self, Kind},
+    changes::{self, Details, Kind},
     collaboration::SharedCustomers,
     convert::stored_time,
     error::{Error, Reason},
@@ -21,6 +21,8 @@ const BATCH: usize = 2_000;
 pub(super) const MAX_EVENTS: usize = 10_000;
 /// Older events raise no alert.
 const ALERT_WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// What alerts about the partner's events say of their side.
+const PARTNER: &str = "PARTNER";
 
 /// Brings the index up to what has been ingested. Blocks.
 ///
@@ -136,7 +138,7 @@ pub(super) fn alert_of_risk(
     }
     let side = match event.side {
         Side::Mine => "MINE",
-        Side::Partner => "PARTNER",
+        Side::Partner => PARTNER,
     };
     changes::record(
         tx,
@@ -148,9 +150,22 @@ pub(super) fn alert_of_risk(
             ("alert", "CUSTOMER_AT_RISK"),
             ("customer", customer),
             ("event", event.kind.name()),
+            ("event_id", &event.id),
             ("side", side),
         ],
     )
+}
+
+/// Removes the alerts about events of the partner's that may no longer be known (P-18, Z-06), by the partner's names of the events.
+pub(super) fn forget_alerts_of_partner(
+    tx: &Transaction<'_>,
+    partnership: &str,
+    is_gone: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
+    changes::forget_alerts(tx, partnership, |details: &Details| {
+        let detail = |name: &str| details.get(name).map(String::as_str).unwrap_or_default();
+        detail("side") == PARTNER && is_gone(detail("event_id"))
+    })
 }
 
 /// What a stage means.

@@ -1,13 +1,13 @@
 //! Events that partners disclose to each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::{
     events::{Event, EventType, Side},
-    index::{alert_of_risk, category},
+    index::{alert_of_risk, category, forget_alerts_of_partner},
 };
 use crate::{
     changes::{self, Kind},
@@ -139,8 +139,12 @@ fn withdrawn(notice: &Incoming<'_>) -> Result<(), Error> {
         .tx
         .prepare_cached("DELETE FROM partner_events WHERE partnership = ? AND id = ?")?;
     let mut deleted = 0;
-    for id in body.ids {
+    for id in &body.ids {
         deleted += delete.execute(params![notice.partnership.id, id])? as u64;
+    }
+    if deleted > 0 {
+        let ids: HashSet<&str> = body.ids.iter().map(String::as_str).collect();
+        forget_alerts_of_partner(notice.tx, &notice.partnership.id, |id| ids.contains(id))?;
     }
     changed(notice, deleted)
 }

@@ -501,7 +501,9 @@ async fn p26_z06_fetches_that_nobody_reads_hold_no_thread() {
     partners.revoke_partnership(revocation).await.unwrap();
     let (read, end) = rest(stalled.pop().unwrap()).await;
     assert!(read.len() < FILE_BYTES, "{}", read.len());
-    assert_eq!(reason(&end.unwrap()), "PEER_UNKNOWN");
+    // The file is no longer shared in the same moment: whichever is seen first.
+    let ended = reason(&end.unwrap());
+    assert!(["PEER_UNKNOWN", "NOT_FOUND"].contains(&&*ended), "{ended}");
 }
 
 /// Notices of every kind with bodies of no kind, numbers from the ends of their range, over and over.

@@ -398,11 +398,12 @@ pub async fn drive_to_result(run: Run, link: RunLink) -> Result<(Completed, Tail
     let link = recorder.tap(link).await;
     match drive_over(run, link).await {
         Ok((completed, tail)) => {
+            recorder.keep().await;
             let recorder = Some(recorder);
             Ok((completed, Tail { recorder, ..tail }))
         }
         Err(failure) => {
-            recorder.finish(false).await;
+            recorder.fail().await;
             Err(failure)
         }
     }
@@ -456,7 +457,7 @@ impl Tail {
             Err(_) => tracing::debug!("the end of a run was not acknowledged"),
         }
         if let Some(recorder) = self.recorder {
-            recorder.finish(true).await;
+            recorder.finish().await;
         }
     }
 }

@@ -173,15 +173,21 @@ impl Recorder {
         }
     }
 
-    /// Waits for what is left to be handed on and written, once the link is dropped, and removes the oldest recordings that are
-    /// too many: of good runs, or of failed ones.
-    pub async fn finish(self, good: bool) {
-        let Self {
-            path,
-            keep,
-            taps,
-            writer,
-        } = self;
+    /// The run was good: removes the oldest recordings of good runs that are too many. What is left of this one comes yet.
+    pub async fn keep(&self) {
+        settle_logged(self.path.clone(), true, self.keep).await;
+    }
+
+    /// The run failed, and its link is dropped: gives the recording its place among those of failed runs.
+    pub async fn fail(self) {
+        let path = self.path.clone();
+        self.finish().await;
+        settle_logged(path, false, KEEP_FAILED).await;
+    }
+
+    /// Waits for what is left to be handed on and written, once the link is dropped.
+    pub async fn finish(self) {
+        let Self { taps, writer, .. } = self;
         let all = async {
             loop {
                 let task = lock(&taps.tasks).pop();
@@ -194,9 +200,12 @@ impl Recorder {
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
             tracing::warn!("the end of a run's recording took too long");
         }
-        if let Err(error) = crate::storage::blocking(move || settle(&path, good, keep)).await {
-            tracing::warn!(%error, "a run's recording could not be put away");
-        }
+    }
+}
+
+async fn settle_logged(path: PathBuf, good: bool, keep: usize) {
+    if let Err(error) = crate::storage::blocking(move || settle(&path, good, keep)).await {
+        tracing::warn!(%error, "a run's recording could not be put away");
     }
 }
 
@@ -358,8 +367,8 @@ fn write(file: &mut impl Write, entry: &Entry, left: &mut u64) -> std::io::Resul
 /// Gives the recording at `path` its place among those of its kind, and removes the oldest of these.
 fn settle(path: &Path, good: bool, keep: usize) -> Result<(), Error> {
     let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    let (path, keep) = if good {
-        (path.to_owned(), keep)
+    let path = if good {
+        path.to_owned()
     } else {
         let failed = path.with_extension(&FAILED[1..]);
         match fs::rename(path, &failed) {
@@ -367,7 +376,7 @@ fn settle(path: &Path, good: bool, keep: usize) -> Result<(), Error> {
             Err(error) if gone(&error) => return Ok(()),
             renamed => renamed.map_err(|error| disk(path, &error))?,
         }
-        (failed, KEEP_FAILED)
+        failed
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());

@@ -172,6 +172,61 @@ async fn k36_targets_and_cohorts() {
     assert_eq!(ids, ["missed_target:c", "missed_target:d"]);
 }
 
+/// K-21, K-36: P is half-open, so the target of the next quarter is none of this one's; an empty P is in the quarter it begins.
+#[tokio::test]
+async fn k21_k36_a_target_that_begins_where_p_ends_is_not_of_p() {
+    use v1::target_record::Goal;
+    let node = Node::start("2026-04-01T00:00:00Z").await;
+    let quarterly = |id: &str, start: &str, end: &str, units: i64| {
+        let mut record = target(
+            id,
+            "",
+            "sourced_closed_revenue",
+            Goal::Money(euros(units).expect("set")),
+            end,
+        );
+        if let Some(Content::Target(target)) = &mut record.content {
+            target.period_start = day(start);
+        }
+        record
+    };
+    node.ingest(vec![
+        quarterly("q1", "2026-01-01", "2026-04-01", 100),
+        quarterly("q2", "2026-04-01", "2026-07-01", 40),
+    ])
+    .await
+    .expect("stored");
+    // No period is the quarter to date: of this instant, nothing yet.
+    for (filter, id, units) in [
+        (quarter(), "q1", 100),
+        (period("2026-04-01", "2026-07-01"), "q2", 40),
+        (None, "q2", 40),
+    ] {
+        let mut client = node.program(Role::Admin);
+        let forecasts = client
+            .get_forecast(v1::GetForecastRequest {
+                filter: filter.clone(),
+            })
+            .await
+            .expect("a forecast")
+            .into_inner()
+            .forecasts;
+        let goal = forecasts[0].target.as_ref().expect("set");
+        assert_eq!(goal.units, units, "{filter:?}");
+        let targets = client
+            .compare_metrics(v1::CompareMetricsRequest {
+                filter,
+                ..Default::default()
+            })
+            .await
+            .expect("a comparison")
+            .into_inner()
+            .targets;
+        let ids: Vec<_> = targets.iter().map(|one| one.target.as_str()).collect();
+        assert_eq!(ids, [id]);
+    }
+}
+
 /// K-29: a kind of alert that there is not is refused by name.
 #[tokio::test]
 async fn k29_unknown_kinds_are_refused() {

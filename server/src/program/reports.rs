@@ -39,7 +39,7 @@ pub fn compare(
 ) -> Result<v1::CompareMetricsResponse, Error> {
     let wanted = answer::parse(&request.metrics, &[])?;
     let targets: Vec<Attainment<'_>> = applicable(view)
-        .filter(|target| target.start <= period.end && target.end > period.start)
+        .filter(|target| period.overlaps(target.start, target.end))
         .filter_map(|target| Attainment::of(target, view, period))
         .filter(|attainment| wanted.is_empty() || wanted.contains(&attainment.metric))
         .collect();

@@ -86,9 +86,8 @@ fn targets_of(view: &View<'_>, metric: MetricId, period: &Period) -> BTreeMap<Cu
     let mut sums = BTreeMap::new();
     for target in applicable(view) {
         let whole_program = target.partner.is_empty();
-        let overlaps = target.start <= period.end && target.end > period.start;
         if target.metric != metric.name()
-            || !overlaps
+            || !period.overlaps(target.start, target.end)
             || whole_program != matches!(view.scope, Scope::All)
         {
             continue;

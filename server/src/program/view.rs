@@ -50,6 +50,12 @@ impl Period {
         at.is_some_and(|at| self.has(at))
     }
 
+    /// Whether a span [start, end) has an instant in common with P, or begins where an empty P does.
+    #[must_use]
+    pub const fn overlaps(&self, start: Nanos, end: Nanos) -> bool {
+        (start < self.end || start == self.start) && end > self.start
+    }
+
     /// The end of P, or as_of if that is earlier.
     #[must_use]
     pub fn last(&self) -> Nanos {

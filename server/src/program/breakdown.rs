@@ -203,6 +203,7 @@ fn split<'a>(
             label,
             view: View {
                 facts: view.facts,
+                metrics: view.metrics,
                 scope: Scope::Only(partners),
                 partners: Vec::new(),
                 deals: Vec::new(),

@@ -1,10 +1,10 @@
 //! What every metric means, in one place. docs/METRICS.md is written from here, and a test keeps it so.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::LazyLock};
 
 use overlap_proto::v1;
 
-use crate::records::kind::Kind;
+use crate::{auth::Role, records::kind::Kind};
 
 /// What a metric's value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +131,9 @@ metrics! {
     ChannelNet "channel_net" "Net channel revenue" Money 1 [Deal ChannelCost]
         "The revenue of the return on channel investment minus its cost." "revenue - cost" "";
     ChannelMarginReturn "channel_margin_return" "Margin return on channel investment" Ratio 1 [Deal ChannelCost]
-        "Gross margin of deals WON in P that partners sourced or influenced, each once, over the channel's cost in P. Note data_errors: deals without a gross margin." "gross margin" "cost";
+        "Gross margin of deals WON in P that partners sourced or influenced, each once, over the channel's cost in P. Note data_errors: deals without a gross margin. Role PARTNER does not know it." "gross margin" "cost";
     ChannelMarginNet "channel_margin_net" "Net channel margin" Money 1 [Deal ChannelCost]
-        "The gross margin of the margin return minus its cost. Note data_errors: deals without a gross margin." "gross margin - cost" "";
+        "The gross margin of the margin return minus its cost. Note data_errors: deals without a gross margin. Role PARTNER does not know it." "gross margin - cost" "";
     SourcedOpportunities "sourced_opportunities" "Sourced opportunities" Count 1 [Deal]
         "SOURCED deals opened in P." "deals" "";
     WonDeals "won_deals" "Won deals" Count 1 [Deal]
@@ -165,6 +165,21 @@ impl MetricId {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.definition().id
+    }
+
+    /// The metrics a role knows: to a partner, those of my gross margin are as absent as those that do not exist (K-27).
+    #[must_use]
+    pub fn known_to(role: Role) -> &'static [Self] {
+        static OF_PARTNERS: LazyLock<Vec<MetricId>> = LazyLock::new(|| {
+            let of_margin = [MetricId::ChannelMarginReturn, MetricId::ChannelMarginNet];
+            let mut metrics = MetricId::ALL.to_vec();
+            metrics.retain(|metric| !of_margin.contains(metric));
+            metrics
+        });
+        match role {
+            Role::Partner => &OF_PARTNERS,
+            _ => Self::ALL,
+        }
     }
 
     /// The metric with this id.

@@ -37,7 +37,7 @@ pub fn compare(
     period: &Period,
     request: &v1::CompareMetricsRequest,
 ) -> Result<v1::CompareMetricsResponse, Error> {
-    let wanted = answer::parse(&request.metrics, &[])?;
+    let wanted = answer::parse(&request.metrics, view.metrics, &[])?;
     let targets: Vec<Attainment<'_>> = applicable(view)
         .filter(|target| period.overlaps(target.start, target.end))
         .filter_map(|target| Attainment::of(target, view, period))
@@ -312,7 +312,7 @@ pub fn overview(
             Some(Content::PartnerProfile(profile)) => Some(profile),
             _ => None,
         },
-        metrics: answer::metrics(MetricId::ALL, view, period),
+        metrics: answer::metrics(view.metrics, view, period),
         deals: without_others(records(Kind::Deal)?, partner),
         incentives: records(Kind::Incentive)?,
         trainings: records(Kind::Training)?,

@@ -188,8 +188,10 @@ impl ProgramService for ProgramNumbers {
         &self,
         request: Request<v1::ListMetricDefinitionsRequest>,
     ) -> Result<Response<v1::ListMetricDefinitionsResponse>, Status> {
-        self.0.admit(&request, &READERS, "ListMetricDefinitions")?;
-        let program = MetricId::ALL.iter().map(|metric| metric.definition());
+        let caller = self.0.admit(&request, &READERS, "ListMetricDefinitions")?;
+        let program = MetricId::known_to(caller.role)
+            .iter()
+            .map(|metric| metric.definition());
         let definitions = ENGAGEMENT
             .iter()
             .copied()
@@ -221,6 +223,12 @@ impl ProgramService for ProgramNumbers {
             |_, view, period, request| {
                 let expansion = request.retention_measure() == v1::RetentionMeasure::Expansion;
                 let margin = request.return_basis() == v1::ReturnBasis::GrossMargin;
+                if margin && !view.metrics.contains(&MetricId::ChannelMarginReturn) {
+                    return Err(Error::invalid(
+                        "return_basis",
+                        "GROSS_MARGIN is not known to role PARTNER: leave it out",
+                    ));
+                }
                 let chosen = SCORECARD.map(|metric| match metric {
                     MetricId::RenewalRevenue if expansion => MetricId::ExpansionRevenue,
                     MetricId::ChannelReturn if margin => MetricId::ChannelMarginReturn,
@@ -243,7 +251,7 @@ impl ProgramService for ProgramNumbers {
             "GetMetrics",
             |request| request.filter.clone(),
             |_, view, period, request| {
-                let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 Ok(v1::GetMetricsResponse {
                     metrics: answer::metrics(&metrics, view, period),
                 })
@@ -263,9 +271,10 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, page.as_of, filter, move |context| {
-                let metrics = answer::parse(&request.metrics, &[MetricId::SourcedPipeline])?;
+                let (view, default) = (context.view()?, [MetricId::SourcedPipeline]);
+                let metrics = answer::parse(&request.metrics, view.metrics, &default)?;
                 let dimension = breakdown::dimension("dimension", request.dimension, &metrics)?;
-                let groups = breakdown::groups(&context.view()?, dimension);
+                let groups = breakdown::groups(&view, dimension);
                 let (groups, next_page_token) = page.cut(groups);
                 Ok(v1::GetMetricBreakdownResponse {
                     groups: groups
@@ -291,7 +300,7 @@ impl ProgramService for ProgramNumbers {
             "GetMetricSeries",
             |request| request.filter.clone(),
             |context, view, _, request| {
-                let metrics = answer::parse(&request.metrics, &SCORECARD)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, &SCORECARD)?;
                 let unit = Unit::of_period("period", request.period)?;
                 Ok(v1::GetMetricSeriesResponse {
                     entries: breakdown::series(view, context.filter, &metrics, unit)?,
@@ -471,7 +480,7 @@ impl ProgramService for ProgramNumbers {
             .answer(caller, self.0.now(), filter, move |context| {
                 let mut table = export::table();
                 let (view, period) = (context.view()?, &context.filter.period);
-                let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 if request.dimension() == v1::MetricDimension::Unspecified {
                     for metric in answer::metrics(&metrics, &view, period) {
                         export::push(&mut table, "", "", &metric);
@@ -499,7 +508,6 @@ impl ProgramService for ProgramNumbers {
         let caller = self.0.admit(&request, &READERS, "ExportDailyFeed")?;
         let request = request.into_inner();
         let format = format(request.format)?;
-        let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
         let zone = calendar::zone("time_zone", &request.time_zone)?;
         let days = Days::parse(&request.days.unwrap_or_default(), "days", &zone)?;
         if days.count() > 366 {
@@ -513,6 +521,7 @@ impl ProgramService for ProgramNumbers {
             .0
             .answer(caller, self.0.now(), Some(filter), move |context| {
                 let (view, now) = (context.view()?, context.filter.period.as_of);
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 let mut table = export::table();
                 for day in days.cut(Unit::Day) {
                     let span = day.span()?;

@@ -99,9 +99,9 @@ fn targets_of(view: &View<'_>, metric: MetricId, period: &Period) -> BTreeMap<Cu
     sums
 }
 
-/// The targets that a view may see: with a selection of partners, theirs alone.
+/// The targets that a view may see: with a selection of partners, theirs alone; for metrics that its reader knows.
 pub fn applicable<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Target> {
-    let all = matches!(view.scope, Scope::All);
+    let (all, known) = (matches!(view.scope, Scope::All), view.metrics);
     let partners: HashSet<String> = match &view.scope {
         Scope::All => HashSet::new(),
         Scope::Only(partners) => partners.iter().map(|&partner| partner.to_owned()).collect(),
@@ -110,6 +110,7 @@ pub fn applicable<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Target> {
         .targets
         .iter()
         .filter(move |target| all || partners.contains(&target.partner))
+        .filter(move |target| known.iter().any(|metric| metric.name() == target.metric))
 }
 
 /// A target and what became of it.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     activity::Activity,
+    definitions::MetricId,
     facts::{
         Campaign, Certification, Cost, Deal, Facts, Incentive, ManagedAccount, Partner, Training,
     },
@@ -107,6 +108,8 @@ impl Scope<'_> {
 #[expect(missing_docs, reason = "each field holds the records of its name")]
 pub struct View<'a> {
     pub facts: &'a Facts,
+    /// What its reader may be told.
+    pub metrics: &'static [MetricId],
     pub scope: Scope<'a>,
     pub partners: Vec<&'a Partner>,
     pub deals: Vec<&'a Deal>,
@@ -126,6 +129,7 @@ impl<'a> View<'a> {
     pub fn all(facts: &'a Facts, activity: &'a Activity) -> Self {
         Self {
             facts,
+            metrics: MetricId::ALL,
             scope: Scope::All,
             partners: facts.partners.iter().collect(),
             deals: facts.deals.iter().collect(),
@@ -145,6 +149,7 @@ impl<'a> View<'a> {
         let scope = Scope::Only(partners);
         Self {
             facts: self.facts,
+            metrics: self.metrics,
             partners: kept(&self.partners, |partner| scope.has(&partner.id)),
             deals: kept(&self.deals, |deal| {
                 scope.has(&deal.partner)
@@ -169,6 +174,7 @@ impl<'a> View<'a> {
     pub fn with_deals(&self, deals: Vec<&'a Deal>) -> Self {
         Self {
             facts: self.facts,
+            metrics: self.metrics,
             scope: self.scope.clone(),
             partners: self.partners.clone(),
             deals,
@@ -288,6 +294,9 @@ impl Filter {
         activity: &'a Activity,
     ) -> Result<View<'a>, Error> {
         let mut view = View::all(facts, activity);
+        if self.own.is_some() {
+            view.metrics = MetricId::known_to(Role::Partner);
+        }
         self.check(facts, settings)?;
         if let Some(partners) = self.partners(facts) {
             view = view.of_partners(partners);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
+    rc::Rc,
 };
 
 use overlap_proto::v1::{self, MetricDimension as Dimension};
@@ -202,18 +203,8 @@ fn split<'a>(
             value,
             label,
             view: View {
-                facts: view.facts,
-                metrics: view.metrics,
-                scope: Scope::Only(partners),
-                partners: Vec::new(),
-                deals: Vec::new(),
-                managed: Vec::new(),
-                trainings: Vec::new(),
-                certifications: Vec::new(),
-                incentives: Vec::new(),
-                costs: Vec::new(),
-                campaigns: Vec::new(),
-                activity: view.activity,
+                scope: Scope::Only(Rc::new(partners)),
+                ..view.emptied()
             },
         });
     }
@@ -228,12 +219,16 @@ fn split<'a>(
         };
     }
     hand_out!(partners, id);
-    hand_out!(managed, partner);
     hand_out!(trainings, partner);
     hand_out!(certifications, partner);
     hand_out!(incentives, partner);
     hand_out!(costs, partner);
     hand_out!(campaigns, partner);
+    for &link in view.managed.iter() {
+        for &group in of(&link.partner) {
+            Rc::make_mut(&mut groups[group].view.managed).push(link);
+        }
+    }
     for &deal in &view.deals {
         for partner in std::iter::once(&deal.partner).chain(&deal.influencing_partners) {
             for &group in of(partner) {
@@ -248,6 +243,7 @@ fn split<'a>(
     groups
 }
 
+/// Groups of deals have what metrics about deals are made of, and nothing else: each deal is in one, all share the accounts.
 fn deal_groups<'a>(view: &View<'a>, dimension: Dimension) -> Vec<Group<'a>> {
     let mut deals: BTreeMap<String, Vec<&'a Deal>> = BTreeMap::new();
     for &deal in &view.deals {
@@ -268,7 +264,11 @@ fn deal_groups<'a>(view: &View<'a>, dimension: Dimension) -> Vec<Group<'a>> {
         .map(|(value, deals)| Group {
             label: value.clone(),
             value,
-            view: view.with_deals(deals),
+            view: View {
+                deals,
+                managed: Rc::clone(&view.managed),
+                ..view.emptied()
+            },
         })
         .collect()
 }

@@ -205,11 +205,12 @@ pub struct Analysis {
 #[derive(Default)]
 #[expect(
     missing_docs,
-    reason = "each field holds the records of its name, by id"
+    reason = "each field holds the records of its name, by id where nothing else is said"
 )]
 pub struct Facts {
     pub partners: Vec<Partner>,
     pub deals: Vec<Deal>,
+    /// By customer.
     pub managed: Vec<ManagedAccount>,
     pub trainings: Vec<Training>,
     pub certifications: Vec<Certification>,
@@ -250,6 +251,8 @@ impl Facts {
                 })
             })?;
         }
+        let managed = &mut facts.managed;
+        managed.sort_by(|one, other| one.customer.cmp(&other.customer));
         Ok(facts)
     }
 

@@ -60,13 +60,14 @@ pub(super) struct Context<'a> {
     pub(super) facts: &'a Facts,
     pub(super) filter: &'a Filter,
     pub(super) settings: &'a Settings,
-    activity: &'a Activity,
+    activity: Arc<Activity>,
 }
 
 impl<'a> Context<'a> {
     /// What the filter leaves.
     pub(super) fn view(&self) -> Result<View<'a>, Error> {
-        self.filter.view(self.facts, self.settings, self.activity)
+        let activity = Arc::clone(&self.activity);
+        self.filter.view(self.facts, self.settings, activity)
     }
 }
 
@@ -119,7 +120,7 @@ impl Program {
                     facts: &facts,
                     filter: &filter,
                     settings: &settings,
-                    activity: &activity,
+                    activity,
                 })
             })
             .await
@@ -520,7 +521,7 @@ impl ProgramService for ProgramNumbers {
         let table = self
             .0
             .answer(caller, self.0.now(), Some(filter), move |context| {
-                let (view, now) = (context.view()?, context.filter.period.as_of);
+                let (mut view, now) = (context.view()?, context.filter.period.as_of);
                 let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 let mut table = export::table();
                 for day in days.cut(Unit::Day) {
@@ -529,19 +530,14 @@ impl ProgramService for ProgramNumbers {
                         break;
                     }
                     let as_of = now.min(span.end - 1);
-                    let activity = if metrics.contains(&MetricId::EngagedPartnerRate) {
-                        Activity::load(context.connection, as_of, &days.zone)?
-                    } else {
-                        Activity::default()
-                    };
+                    if metrics.contains(&MetricId::EngagedPartnerRate) {
+                        let activity = Activity::load(context.connection, as_of, &days.zone)?;
+                        view.activity = Arc::new(activity);
+                    }
                     let period = Period {
                         start: span.start,
                         end: span.end,
                         as_of,
-                    };
-                    let view = View {
-                        activity: &activity,
-                        ..view.with_deals(view.deals.clone())
                     };
                     for metric in answer::metrics(&metrics, &view, &period) {
                         export::push(&mut table, &day.first.to_string(), "", &metric);

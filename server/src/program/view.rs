@@ -1,6 +1,6 @@
 //! Which records a call is about: the filter, resolved, and the facts it leaves.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, rc::Rc, sync::Arc};
 
 use jiff::tz::TimeZone;
 use overlap_proto::v1::{self, program_filter::Period as FilterPeriod};
@@ -89,7 +89,7 @@ pub enum Scope<'a> {
     /// Everyone's, known or not.
     All,
     /// Only these partners'.
-    Only(HashSet<&'a str>),
+    Only(Rc<HashSet<&'a str>>),
 }
 
 impl Scope<'_> {
@@ -105,6 +105,7 @@ impl Scope<'_> {
 }
 
 /// The facts that a filter leaves.
+#[derive(Clone)]
 #[expect(missing_docs, reason = "each field holds the records of its name")]
 pub struct View<'a> {
     pub facts: &'a Facts,
@@ -113,27 +114,28 @@ pub struct View<'a> {
     pub scope: Scope<'a>,
     pub partners: Vec<&'a Partner>,
     pub deals: Vec<&'a Deal>,
-    pub managed: Vec<&'a ManagedAccount>,
+    /// By customer. Groups of deals share them.
+    pub managed: Rc<Vec<&'a ManagedAccount>>,
     pub trainings: Vec<&'a Training>,
     pub certifications: Vec<&'a Certification>,
     pub incentives: Vec<&'a Incentive>,
     pub costs: Vec<&'a Cost>,
     pub campaigns: Vec<&'a Campaign>,
     /// What portal sessions say of partners.
-    pub activity: &'a Activity,
+    pub activity: Arc<Activity>,
 }
 
 impl<'a> View<'a> {
     /// Everything.
     #[must_use]
-    pub fn all(facts: &'a Facts, activity: &'a Activity) -> Self {
+    pub fn all(facts: &'a Facts, activity: Arc<Activity>) -> Self {
         Self {
             facts,
             metrics: MetricId::ALL,
             scope: Scope::All,
             partners: facts.partners.iter().collect(),
             deals: facts.deals.iter().collect(),
-            managed: facts.managed.iter().collect(),
+            managed: Rc::new(facts.managed.iter().collect()),
             trainings: facts.trainings.iter().collect(),
             certifications: facts.certifications.iter().collect(),
             incentives: facts.incentives.iter().collect(),
@@ -143,10 +145,29 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same without records, for a group that is given its own.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self {
+            facts: self.facts,
+            metrics: self.metrics,
+            scope: self.scope.clone(),
+            partners: Vec::new(),
+            deals: Vec::new(),
+            managed: Rc::default(),
+            trainings: Vec::new(),
+            certifications: Vec::new(),
+            incentives: Vec::new(),
+            costs: Vec::new(),
+            campaigns: Vec::new(),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+
     /// What some partners had to do with.
     #[must_use]
     pub fn of_partners(&self, partners: HashSet<&'a str>) -> Self {
-        let scope = Scope::Only(partners);
+        let scope = Scope::Only(Rc::new(partners));
         Self {
             facts: self.facts,
             metrics: self.metrics,
@@ -158,33 +179,14 @@ impl<'a> View<'a> {
                         .iter()
                         .any(|partner| scope.has(partner))
             }),
-            managed: kept(&self.managed, |link| scope.has(&link.partner)),
+            managed: Rc::new(kept(&self.managed, |link| scope.has(&link.partner))),
             trainings: kept(&self.trainings, |training| scope.has(&training.partner)),
             certifications: kept(&self.certifications, |one| scope.has(&one.partner)),
             incentives: kept(&self.incentives, |incentive| scope.has(&incentive.partner)),
             costs: kept(&self.costs, |cost| scope.has(&cost.partner)),
             campaigns: kept(&self.campaigns, |campaign| scope.has(&campaign.partner)),
-            activity: self.activity,
+            activity: Arc::clone(&self.activity),
             scope,
-        }
-    }
-
-    /// The same with these deals only.
-    #[must_use]
-    pub fn with_deals(&self, deals: Vec<&'a Deal>) -> Self {
-        Self {
-            facts: self.facts,
-            metrics: self.metrics,
-            scope: self.scope.clone(),
-            partners: self.partners.clone(),
-            deals,
-            managed: self.managed.clone(),
-            trainings: self.trainings.clone(),
-            certifications: self.certifications.clone(),
-            incentives: self.incentives.clone(),
-            costs: self.costs.clone(),
-            campaigns: self.campaigns.clone(),
-            activity: self.activity,
         }
     }
 }
@@ -291,7 +293,7 @@ impl Filter {
         &self,
         facts: &'a Facts,
         settings: &Settings,
-        activity: &'a Activity,
+        activity: Arc<Activity>,
     ) -> Result<View<'a>, Error> {
         let mut view = View::all(facts, activity);
         if self.own.is_some() {
@@ -311,13 +313,12 @@ impl Filter {
         .iter()
         .any(|values| !values.is_empty())
         {
-            let deals = kept(&view.deals, |deal| {
+            view.deals.retain(|deal| {
                 accepts(&filter.regions, [&deal.region])
                     && accepts(&filter.territories, [&deal.territory])
                     && accepts(&filter.products, [&deal.product])
                     && accepts(&filter.industries, [&deal.industry])
             });
-            view = view.with_deals(deals);
         }
         Ok(view)
     }

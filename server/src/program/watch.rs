@@ -109,7 +109,7 @@ fn current(
     let facts = cache.load(connection)?;
     let filter = Filter::resolve(None, None, as_of)?;
     let activity = Activity::load(connection, as_of, &filter.zone)?;
-    let view = filter.view(&facts, settings, &activity)?;
+    let view = filter.view(&facts, settings, Arc::new(activity))?;
     Ok(alerts::alerts(&view, &filter.period, settings))
 }
 

@@ -462,7 +462,8 @@ impl ProgramService for ProgramNumbers {
             .0
             .answer(caller, self.0.now(), filter, |context| {
                 let period = &context.filter.period;
-                usage::adoption(context.connection, period.start, period.last())
+                let last = period.as_of.min(period.end - 1);
+                usage::adoption(context.connection, period.start, last)
             })
             .await?;
         Ok(Response::new(answer))

@@ -7,6 +7,7 @@ pub mod activity;
 pub mod alerts;
 pub mod answer;
 pub mod breakdown;
+pub mod context;
 pub mod definitions;
 pub mod export;
 pub mod facts;

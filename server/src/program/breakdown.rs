@@ -10,6 +10,7 @@ use overlap_proto::v1::{self, MetricDimension as Dimension};
 
 use super::{
     answer,
+    context::Context,
     definitions::{self, MetricId},
     facts::{Deal, Partner},
     metrics::{Quantity, Reading, Value},
@@ -314,29 +315,26 @@ pub fn calendar_periods(filter: &Filter, unit: Unit) -> Result<Vec<(String, Rang
 /// Metrics over successive calendar periods.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if there are too many.
+/// `INVALID_ARGUMENT` if there are too many; what the store reports.
 pub fn series(
+    context: &Context<'_>,
     view: &View<'_>,
-    filter: &Filter,
     metrics: &[MetricId],
     unit: Unit,
 ) -> Result<Vec<v1::MetricSeriesEntry>, Error> {
-    Ok(calendar_periods(filter, unit)?
+    let mut view = view.clone();
+    calendar_periods(context.filter, unit)?
         .into_iter()
         .map(|(label, span)| {
-            // What is seen at the end of a past period is seen from there.
-            let period = Period {
-                start: span.start,
-                end: span.end,
-                as_of: filter.period.as_of.min(span.end - 1),
-            };
-            v1::MetricSeriesEntry {
+            let period = context.filter.period.as_then(span.start, span.end);
+            context.recall(&mut view, metrics, period.as_of)?;
+            Ok(v1::MetricSeriesEntry {
                 label,
                 interval: Some(period.to_proto()),
-                metrics: answer::metrics(metrics, view, &period),
-            }
+                metrics: answer::metrics(metrics, &view, &period),
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// Of the deals that entered a stage in P, how many entered the next one, or any later one, by as_of (K-19).

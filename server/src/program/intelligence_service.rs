@@ -8,9 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     answer,
+    context::Context,
     definitions::MetricId,
     intelligence, preferences,
-    service::{Context, Program, READERS},
+    service::{Program, READERS},
     usage::Usage,
     view::{Period, View},
 };

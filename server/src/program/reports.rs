@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::{
     alerts, answer, breakdown,
+    context::Context,
     definitions::MetricId,
     facts::IncentiveKind,
     metrics::{self, Quantity},
@@ -123,13 +124,13 @@ pub fn enablement(view: &View<'_>, period: &Period) -> v1::GetEnablementResponse
 /// The executive view (K-32).
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if the calendar is left.
+/// `INVALID_ARGUMENT` if the calendar is left; what the store reports.
 pub fn executive(
+    context: &Context<'_>,
     view: &View<'_>,
-    filter: &Filter,
-    settings: &Settings,
 ) -> Result<v1::GetExecutiveViewResponse, Error> {
     use MetricId as M;
+    let filter = context.filter;
     let period = &filter.period;
     let (current, before) = quarters(filter)?;
     let quarter_over_quarter = [
@@ -185,14 +186,17 @@ pub fn executive(
         partner_share: Some(answer::metric(M::PartnerShare, view, period)),
         quarter_over_quarter,
         top: top_partners(view, period),
-        at_risk: partners_at_risk(view, period, settings),
+        at_risk: partners_at_risk(view, period, context.settings),
         mix: breakdown::groups(view, Dimension::Type)
             .iter()
             .map(|group| breakdown::answer_group(group, &[M::SourcedClosedRevenue], period))
             .collect(),
         trend: breakdown::series(
+            &Context {
+                filter: &year,
+                ..context.clone()
+            },
             view,
-            &year,
             &[
                 M::SourcedClosedRevenue,
                 M::InfluencedRevenue,

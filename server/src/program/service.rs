@@ -4,18 +4,16 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use overlap_proto::v1::{self, program_service_server::ProgramService};
-use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{
-    activity::{Activity, ActivityCache},
+    activity::ActivityCache,
     alerts, answer, breakdown,
+    context::Context,
     definitions::{DERIVED, Definition, ENGAGEMENT, MetricId, SCORECARD},
     export,
-    facts::{Facts, FactsCache},
-    reports,
-    settings::{self, Settings},
-    targets,
+    facts::FactsCache,
+    reports, settings, targets,
     usage::{self, Usage},
     view::{self, Filter, Period, View},
 };
@@ -52,23 +50,6 @@ pub(super) struct Program {
     pub(super) usage: Usage,
     facts: FactsCache,
     activities: ActivityCache,
-}
-
-/// What a call computes from.
-pub(super) struct Context<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) facts: &'a Facts,
-    pub(super) filter: &'a Filter,
-    pub(super) settings: &'a Settings,
-    activity: Arc<Activity>,
-}
-
-impl<'a> Context<'a> {
-    /// What the filter leaves.
-    pub(super) fn view(&self) -> Result<View<'a>, Error> {
-        let activity = Arc::clone(&self.activity);
-        self.filter.view(self.facts, self.settings, activity)
-    }
 }
 
 impl Program {
@@ -304,7 +285,7 @@ impl ProgramService for ProgramNumbers {
                 let metrics = answer::parse(&request.metrics, view.metrics, &SCORECARD)?;
                 let unit = Unit::of_period("period", request.period)?;
                 Ok(v1::GetMetricSeriesResponse {
-                    entries: breakdown::series(view, context.filter, &metrics, unit)?,
+                    entries: breakdown::series(context, view, &metrics, unit)?,
                 })
             },
         )
@@ -403,7 +384,7 @@ impl ProgramService for ProgramNumbers {
             request,
             "GetExecutiveView",
             |request| request.filter.clone(),
-            |context, view, _, _| reports::executive(view, context.filter, context.settings),
+            |context, view, _, _| reports::executive(context, view),
         )
         .await
     }
@@ -530,16 +511,8 @@ impl ProgramService for ProgramNumbers {
                     if span.start > now {
                         break;
                     }
-                    let as_of = now.min(span.end - 1);
-                    if metrics.contains(&MetricId::EngagedPartnerRate) {
-                        let activity = Activity::load(context.connection, as_of, &days.zone)?;
-                        view.activity = Arc::new(activity);
-                    }
-                    let period = Period {
-                        start: span.start,
-                        end: span.end,
-                        as_of,
-                    };
+                    let period = context.filter.period.as_then(span.start, span.end);
+                    context.recall(&mut view, &metrics, period.as_of)?;
                     for metric in answer::metrics(&metrics, &view, &period) {
                         export::push(&mut table, &day.first.to_string(), "", &metric);
                     }

@@ -73,6 +73,16 @@ impl Period {
         }
     }
 
+    /// Another span as it was seen then: from its last instant, if as_of is later.
+    #[must_use]
+    pub fn as_then(self, start: Nanos, end: Nanos) -> Self {
+        Self {
+            start,
+            end,
+            as_of: self.as_of.min(end - 1),
+        }
+    }
+
     /// The message.
     #[must_use]
     pub fn to_proto(self) -> v1::TimeInterval {

@@ -27,6 +27,8 @@ pub struct Activity {
     pub days: HashMap<String, u32>,
     /// The latest event that was taken in.
     pub through: Option<Nanos>,
+    /// The instant it was read for, though a later one of the same day may see the same.
+    pub as_of: Option<Nanos>,
 }
 
 impl Activity {
@@ -38,6 +40,7 @@ impl Activity {
         Ok(Self {
             days: active_days(connection, as_of, zone)?,
             through: through(connection)?,
+            as_of: Some(as_of),
         })
     }
 }

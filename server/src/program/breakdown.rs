@@ -266,6 +266,7 @@ fn deal_groups<'a>(view: &View<'a>, dimension: Dimension) -> Vec<Group<'a>> {
             label: value.clone(),
             value,
             view: View {
+                is_part_of_deals: true,
                 deals,
                 managed: Rc::clone(&view.managed),
                 ..view.emptied()

@@ -52,7 +52,7 @@ impl<'a> Context<'a> {
         as_of: Nanos,
     ) -> Result<(), Error> {
         let of_sessions = |metric: &MetricId| metric.kinds().contains(&Kind::PortalEvent);
-        if metrics.iter().any(of_sessions) {
+        if metrics.iter().any(of_sessions) && view.activity.as_of != Some(as_of) {
             let activity = Activity::load(self.connection, as_of, &self.filter.zone)?;
             view.activity = Arc::new(activity);
         }

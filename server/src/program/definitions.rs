@@ -191,6 +191,18 @@ impl MetricId {
             .find(|metric| metric.name() == name)
     }
 
+    /// Whether it is what stands at as_of, whatever happened in P.
+    #[must_use]
+    pub const fn is_of_an_instant(self) -> bool {
+        matches!(
+            self,
+            Self::SourcedPipeline
+                | Self::OpenPipeline
+                | Self::CertifiedPartnerRate
+                | Self::EngagedPartnerRate
+        )
+    }
+
     /// Whether it is about deals alone, so that it can be broken down by what a deal has.
     #[must_use]
     pub fn is_about_deals(self) -> bool {
@@ -334,6 +346,10 @@ const RULES: &[(&str, &str)] = &[
     (
         "Alerts",
         "STALLED_DEAL: open and without activity or stage change for 21 days or more. EXPIRING_CERTIFICATION: valid and ending within 30 days. MISSED_TARGET: its period is over and the goal was not reached. SWING: revenue, registrations, opportunities or won deals of P differ by more than 50% from the period of equal length before. APPROVAL_RATE_DROP: a region's approval rate fell by more than 20 points against that period. The four numbers are settings.",
+    ),
+    (
+        "Targets",
+        "Measured over the target's own period. What stands at as_of (pipelines, certified and engaged partners) is measured at the last instant of that period once it is over. Where a filter selects partners, theirs alone are compared; where it leaves deals out by region, territory, product or industry, none that is made of deals.",
     ),
     (
         "Strengths, scores, coverage",

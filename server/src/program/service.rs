@@ -330,7 +330,7 @@ impl ProgramService for ProgramNumbers {
             request,
             "CompareMetrics",
             |request| request.filter.clone(),
-            |_, view, period, request| reports::compare(view, period, request),
+            |context, view, _, request| reports::compare(context, view, request),
         )
         .await
     }
@@ -361,7 +361,7 @@ impl ProgramService for ProgramNumbers {
             .0
             .answer(caller, page.as_of, filter, move |context| {
                 let period = &context.filter.period;
-                let mut alerts = alerts::alerts(&context.view()?, period, context.settings);
+                let mut alerts = alerts::alerts(context, &context.view()?)?;
                 if !kinds.is_empty() {
                     alerts.retain(|alert| kinds.contains(&alert.kind()));
                 }
@@ -405,13 +405,8 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, self.0.now(), Some(filter), move |context| {
-                reports::overview(
-                    context.connection,
-                    &context.view()?,
-                    &context.filter.period,
-                    context.settings,
-                    context.filter.own().unwrap_or(&request.partner),
-                )
+                let partner = context.filter.own().unwrap_or(&request.partner);
+                reports::overview(context, &context.view()?, partner)
             })
             .await?;
         Ok(Response::new(answer))

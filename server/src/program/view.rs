@@ -122,6 +122,8 @@ pub struct View<'a> {
     /// What its reader may be told.
     pub metrics: &'static [MetricId],
     pub scope: Scope<'a>,
+    /// Whether deals are left out for what they have: then no goal for all of them can be judged.
+    pub is_part_of_deals: bool,
     pub partners: Vec<&'a Partner>,
     pub deals: Vec<&'a Deal>,
     /// By customer. Groups of deals share them.
@@ -143,6 +145,7 @@ impl<'a> View<'a> {
             facts,
             metrics: MetricId::ALL,
             scope: Scope::All,
+            is_part_of_deals: false,
             partners: facts.partners.iter().collect(),
             deals: facts.deals.iter().collect(),
             managed: Rc::new(facts.managed.iter().collect()),
@@ -162,6 +165,7 @@ impl<'a> View<'a> {
             facts: self.facts,
             metrics: self.metrics,
             scope: self.scope.clone(),
+            is_part_of_deals: self.is_part_of_deals,
             partners: Vec::new(),
             deals: Vec::new(),
             managed: Rc::default(),
@@ -181,6 +185,7 @@ impl<'a> View<'a> {
         Self {
             facts: self.facts,
             metrics: self.metrics,
+            is_part_of_deals: self.is_part_of_deals,
             partners: kept(&self.partners, |partner| scope.has(&partner.id)),
             deals: kept(&self.deals, |deal| {
                 scope.has(&deal.partner)
@@ -323,6 +328,7 @@ impl Filter {
         .iter()
         .any(|values| !values.is_empty())
         {
+            view.is_part_of_deals = true;
             view.deals.retain(|deal| {
                 accepts(&filter.regions, [&deal.region])
                     && accepts(&filter.territories, [&deal.territory])

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use super::{
     activity::Activity,
     alerts,
+    context::Context,
     facts::FactsCache,
     settings::{self, Settings},
     view::Filter,
@@ -108,9 +109,14 @@ fn current(
 ) -> Result<Vec<v1::Alert>, Error> {
     let facts = cache.load(connection)?;
     let filter = Filter::resolve(None, None, as_of)?;
-    let activity = Activity::load(connection, as_of, &filter.zone)?;
-    let view = filter.view(&facts, settings, Arc::new(activity))?;
-    Ok(alerts::alerts(&view, &filter.period, settings))
+    let context = Context {
+        connection,
+        facts: &facts,
+        filter: &filter,
+        settings,
+        activity: Arc::new(Activity::load(connection, as_of, &filter.zone)?),
+    };
+    alerts::alerts(&context, &context.view()?)
 }
 
 /// What tells one occurrence of an alert from the next: since when it is true, or what does not change with the settings.

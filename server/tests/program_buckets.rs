@@ -259,6 +259,61 @@ async fn k20_groups_of_deals_hold_deals_alone() {
     assert_eq!(found, [("AMER", 50), ("EMEA", 50)]);
 }
 
+/// G-19, K-20, K-29: groups and alerts are listed by key, so records that come between two pages skip and repeat nothing.
+#[tokio::test]
+async fn k20_k29_pages_by_key_go_on_after_the_last_one() {
+    let node = Node::start(NOW).await;
+    let open = |customer: &str| {
+        deal(&format!("deal of {customer}"), |deal| {
+            customer.clone_into(&mut deal.customer);
+            sourced(deal, "p1", 1);
+        })
+    };
+    node.ingest(vec![open("b"), open("d"), open("f")])
+        .await
+        .expect("stored");
+    let mut client = node.program(Role::Admin);
+    let mut groups = v1::GetMetricBreakdownRequest {
+        filter: quarter(),
+        dimension: Dimension::Account as i32,
+        page_size: 2,
+        ..Default::default()
+    };
+    let mut alerts = v1::ListAlertsRequest {
+        filter: quarter(),
+        kinds: vec![v1::AlertKind::StalledDeal as i32],
+        page_size: 2,
+        ..Default::default()
+    };
+    let mut pages: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    for later in [&["a", "c", "e", "g"][..], &["bb"], &[]] {
+        let found = client
+            .get_metric_breakdown(groups.clone())
+            .await
+            .expect("groups")
+            .into_inner();
+        let stalled = client
+            .list_alerts(alerts.clone())
+            .await
+            .expect("alerts")
+            .into_inner();
+        let values = found.groups.into_iter().map(|group| group.value);
+        let subjects = stalled.alerts.into_iter().map(|alert| alert.subject);
+        pages.push((values.collect(), subjects.collect()));
+        groups.page_token = found.next_page_token;
+        alerts.page_token = stalled.next_page_token;
+        let later = later.iter().map(|customer| open(customer)).collect();
+        node.ingest(later).await.expect("stored");
+    }
+    let page = |customers: &[&str]| {
+        let customers: Vec<String> = customers.iter().map(|&one| one.to_owned()).collect();
+        let deals = customers.iter().map(|one| format!("deal of {one}"));
+        (customers.clone(), deals.collect())
+    };
+    assert_eq!(pages, [page(&["b", "d"]), page(&["e", "f"]), page(&["g"])]);
+    assert_eq!((groups.page_token, alerts.page_token), Default::default());
+}
+
 /// K-22: drill-down by type, segment, region, vertical, product family, partner and period.
 #[tokio::test]
 async fn k22_filters_narrow() {

@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     records::{
         calendar::{self, Days, Unit},
+        store,
         times::Nanos,
     },
 };
@@ -116,11 +117,8 @@ impl ActivityCache {
         as_of: Nanos,
         zone: &TimeZone,
     ) -> Result<Arc<Activity>, Error> {
-        let revision = connection
-            .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
-            .query_row([], |row| row.get(0))?;
         let key = Key {
-            revision,
+            revision: store::revision(connection)?,
             last: calendar::date(as_of, zone),
             zone: zone.clone(),
             as_of: through(connection)?

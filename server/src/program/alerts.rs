@@ -36,8 +36,14 @@ pub fn alerts(context: &Context<'_>, view: &View<'_>) -> Result<Vec<v1::Alert>, 
     alerts.extend(missed_targets(context, view)?);
     alerts.extend(swings(view, period, settings));
     alerts.extend(approval_drops(view, period, settings));
-    alerts.sort_by(|one, other| (one.kind, &one.id).cmp(&(other.kind, &other.id)));
+    alerts.sort_by_cached_key(position);
     Ok(alerts)
+}
+
+/// Where an alert stands among the others.
+#[must_use]
+pub fn position(alert: &v1::Alert) -> String {
+    format!("{:02} {}", alert.kind, alert.id)
 }
 
 fn alert(

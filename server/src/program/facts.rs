@@ -388,9 +388,7 @@ impl FactsCache {
     /// # Errors
     /// What the store reports.
     pub fn load(&self, connection: &Connection) -> Result<Arc<Facts>, Error> {
-        let revision: i64 = connection
-            .prepare_cached("SELECT facts FROM record_state WHERE id = 1")?
-            .query_row([], |row| row.get(0))?;
+        let revision = store::facts_revision(connection)?;
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = &*lock()
             && cached.revision == revision

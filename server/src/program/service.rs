@@ -257,7 +257,8 @@ impl ProgramService for ProgramNumbers {
                 let metrics = answer::parse(&request.metrics, view.metrics, &default)?;
                 let dimension = breakdown::dimension("dimension", request.dimension, &metrics)?;
                 let groups = breakdown::groups(&view, dimension);
-                let (groups, next_page_token) = page.cut(groups);
+                let (groups, next_page_token) =
+                    page.cut_by_key(groups, |group| group.value.clone());
                 Ok(v1::GetMetricBreakdownResponse {
                     groups: groups
                         .iter()
@@ -365,7 +366,7 @@ impl ProgramService for ProgramNumbers {
                 if !kinds.is_empty() {
                     alerts.retain(|alert| kinds.contains(&alert.kind()));
                 }
-                let (alerts, next_page_token) = page.cut(alerts);
+                let (alerts, next_page_token) = page.cut_by_key(alerts, alerts::position);
                 Ok(v1::ListAlertsResponse {
                     alerts,
                     next_page_token,

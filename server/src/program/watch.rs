@@ -17,7 +17,10 @@ use crate::{
     changes::{self, Kind},
     error::Error,
     node::Node,
-    records::times::{self, Nanos, SECOND},
+    records::{
+        store,
+        times::{self, Nanos, SECOND},
+    },
     storage::blocking,
 };
 
@@ -68,7 +71,7 @@ fn look(node: &Node, state: &mut State) -> Result<(), Error> {
     let as_of = times::of(now);
     let is_recent = (state.at..state.at.saturating_add(RENEW_AFTER)).contains(&as_of);
     let found = node.store.read_blocking(|connection| {
-        let seen = (revision(connection)?, settings::load(connection)?);
+        let seen = (store::revision(connection)?, settings::load(connection)?);
         if is_recent && state.seen.as_ref() == Some(&seen) {
             return Ok(None);
         }
@@ -92,12 +95,6 @@ fn look(node: &Node, state: &mut State) -> Result<(), Error> {
     })?;
     (state.seen, state.at) = (Some(seen), as_of);
     Ok(())
-}
-
-fn revision(connection: &Connection) -> Result<i64, Error> {
-    Ok(connection
-        .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
-        .query_row([], |row| row.get(0))?)
 }
 
 /// What `ListAlerts` lists without a filter.

@@ -157,6 +157,8 @@ named_enum! {
         Csv = "csv",
         /// One record a line in the protobuf JSON mapping.
         Ndjson = "ndjson",
+        /// Apache Parquet with the columns of CSV, by a node that was built with it; for imports alone.
+        Parquet = "parquet",
     }
 }
 

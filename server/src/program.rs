@@ -1,12 +1,13 @@
 //! The numbers of the partner program.
 //!
 //! Metrics are pure functions of a view of the facts and a period; definitions.rs says what each one means. Role PARTNER has
-//! a view of its own company's facts, so nothing past the filter needs to know of roles.
+//! a view of its own company's facts and of the metrics it knows, so nothing past the filter needs to know of roles.
 
 pub mod activity;
 pub mod alerts;
 pub mod answer;
 pub mod breakdown;
+pub mod context;
 pub mod definitions;
 pub mod export;
 pub mod facts;

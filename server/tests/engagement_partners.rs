@@ -134,6 +134,112 @@ async fn g18_sorting_and_paging() {
     assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
 }
 
+/// G-15, G-19: lists in the order of their numbers go on while these stay: events or settings that came between two pages would
+/// have them skip and repeat partners.
+#[tokio::test]
+async fn g19_pages_by_number_are_of_one_state_of_the_records() {
+    let node = Node::start(NOW).await;
+    let mut records = Vec::new();
+    for partner in ["a", "b", "c"] {
+        records.push(profile(partner, PartnerType::Reseller, "2025-01-01"));
+        records.push(portal_user(&format!("user of {partner}"), partner));
+        for resource in ["r1", "r2", "r3"] {
+            records.push(event(
+                &format!("{partner} {resource}"),
+                partner,
+                partner,
+                "2026-03-10T09:00:00Z",
+                v1::PortalEventKind::PageView,
+                &format!("room of {resource}"),
+                resource,
+            ));
+        }
+        records.push(record(
+            &format!("analysis of {partner}"),
+            v1::record::Content::PartnerAnalysis(v1::PartnerAnalysisRecord {
+                partner: partner.to_owned(),
+                analyzed_at: day("2026-02-01"),
+                capability: Some(10),
+                ..Default::default()
+            }),
+        ));
+    }
+    // Whoever comes last is inactive: at risk.
+    for partner in ["x", "y", "z"] {
+        records.push(portal_user(&format!("user of {partner}"), partner));
+    }
+    node.ingest(records).await.expect("stored");
+    // The second page of each list, with its size or the reason that there is none.
+    let mut tokens: Vec<String> = Vec::new();
+    let pages = async |tokens: &[String]| {
+        let mut client = node.engagement(Role::Admin);
+        let mut found: Vec<Result<(usize, String), String>> = Vec::new();
+        macro_rules! pages {
+            ($($client:ident $call:ident $request:ident $entries:ident,)*) => {$(
+                let token = tokens.get(found.len()).cloned().unwrap_or_default();
+                let request = v1::$request { page_size: 1, page_token: token, ..Default::default() };
+                found.push(match $client.$call(request).await {
+                    Ok(answer) => {
+                        let answer = answer.into_inner();
+                        Ok((answer.$entries.len(), answer.next_page_token))
+                    }
+                    Err(status) => Err(reason(&status)),
+                });
+            )*};
+        }
+        let mut intelligence = node.intelligence(Role::Admin, "ann");
+        pages! {
+            client list_leaderboard ListLeaderboardRequest rows,
+            client list_at_risk_partners ListAtRiskPartnersRequest partners,
+            client list_top_resources ListTopResourcesRequest resources,
+            client list_top_rooms ListTopRoomsRequest rooms,
+            intelligence list_areas_to_address ListAreasToAddressRequest areas,
+        }
+        found
+    };
+    let refused = Err("PAGE_TOKEN_INVALID".to_owned());
+    let sizes = |found: &[Result<(usize, String), String>]| -> Vec<Result<usize, String>> {
+        let size = |one: &Result<(usize, String), String>| one.clone().map(|(size, _)| size);
+        found.iter().map(size).collect()
+    };
+    let start = async |tokens: &mut Vec<String>| {
+        let first = pages(&[]).await;
+        assert_eq!(sizes(&first), vec![Ok(1); 5]);
+        *tokens = first
+            .into_iter()
+            .map(|one| one.expect("a page").1)
+            .collect();
+        assert_eq!(sizes(&pages(tokens).await), vec![Ok(1); 5]);
+    };
+    start(&mut tokens).await;
+    // Areas are not made of events.
+    node.ingest(vec![view("later", "z", "z", "2026-03-11T09:00:00Z")])
+        .await
+        .expect("stored");
+    let mut expected = vec![refused.clone(); 4];
+    expected.push(Ok(1));
+    assert_eq!(sizes(&pages(&tokens).await), expected);
+
+    start(&mut tokens).await;
+    node.ingest(vec![profile("d", PartnerType::Reseller, "2025-01-01")])
+        .await
+        .expect("stored");
+    assert_eq!(sizes(&pages(&tokens).await), vec![refused.clone(); 5]);
+
+    start(&mut tokens).await;
+    node.program(Role::Admin)
+        .update_program_settings(v1::UpdateProgramSettingsRequest {
+            settings: Some(v1::ProgramSettings {
+                enabled_types: vec![PartnerType::Reseller as i32],
+                ..Default::default()
+            }),
+            update_mask: None,
+        })
+        .await
+        .expect("updated");
+    assert_eq!(sizes(&pages(&tokens).await), expected);
+}
+
 /// G-21: type filter, available types returned, a disabled type is INVALID_ARGUMENT.
 #[tokio::test]
 async fn g21_types() {

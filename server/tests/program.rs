@@ -277,6 +277,205 @@ async fn k27_k33_a_partner_sees_itself_alone() {
     );
 }
 
+/// K-27: of my gross margin, which its deals leave out, a partner's user is told in no other way: the metrics of it are as
+/// absent as one that does not exist.
+#[tokio::test]
+async fn k27_a_partner_is_told_nothing_of_margins() {
+    use v1::target_record::Goal;
+    let node = Node::start(NOW).await;
+    node.ingest(vec![
+        profile("p1", PartnerType::Reseller, "2025-01-01"),
+        deal("d1", |deal| {
+            sourced(deal, "p1", 100);
+            closed(deal, v1::DealOutcome::Won, "2026-02-01");
+            deal.gross_margin = euros(37);
+        }),
+        target(
+            "of margin",
+            "p1",
+            "channel_margin_net",
+            Goal::Money(euros(50).expect("set")),
+            "2026-03-01",
+        ),
+        target("of deals", "p1", "won_deals", Goal::Number(2), "2026-03-01"),
+    ])
+    .await
+    .expect("stored");
+    let of_margin = ["channel_margin_return", "channel_margin_net"];
+    // What a role is told: how many metrics of margins each list has; the targets compared, then the subjects of the alerts.
+    let told = async |role: Role| {
+        let mut client = node.program(role);
+        let mut lists: Vec<Vec<String>> = Vec::new();
+        let definitions = client
+            .list_metric_definitions(v1::ListMetricDefinitionsRequest {})
+            .await
+            .expect("definitions")
+            .into_inner()
+            .definitions;
+        lists.push(definitions.into_iter().map(|one| one.id).collect());
+        let metrics = client
+            .get_metrics(v1::GetMetricsRequest {
+                filter: quarter(),
+                metrics: Vec::new(),
+            })
+            .await
+            .expect("metrics")
+            .into_inner()
+            .metrics;
+        lists.push(metrics.into_iter().map(|one| one.id).collect());
+        let overview = client
+            .get_partner_overview(v1::GetPartnerOverviewRequest {
+                partner: "p1".to_owned(),
+                filter: quarter(),
+            })
+            .await
+            .expect("an overview")
+            .into_inner();
+        lists.push(overview.metrics.into_iter().map(|one| one.id).collect());
+        let mut intelligence = node.intelligence(role, "ann");
+        let cards = intelligence
+            .list_metric_cards(v1::ListMetricCardsRequest { filter: quarter() })
+            .await
+            .expect("cards")
+            .into_inner()
+            .cards;
+        let id = |card: v1::MetricCard| card.metric.expect("set").id;
+        lists.push(cards.into_iter().map(id).collect());
+        let tiles = intelligence
+            .get_view_preferences(v1::GetViewPreferencesRequest {
+                view: "program".to_owned(),
+            })
+            .await
+            .expect("tiles")
+            .into_inner()
+            .tiles;
+        lists.push(tiles.into_iter().map(|one| one.tile).collect());
+        let mut stream = client
+            .export_metrics(v1::ExportMetricsRequest {
+                filter: quarter(),
+                format: v1::ExportFormat::Csv as i32,
+                ..Default::default()
+            })
+            .await
+            .expect("a file")
+            .into_inner();
+        let mut file = Vec::new();
+        while let Some(message) = stream.message().await.expect("a chunk") {
+            file.extend(message.chunk);
+        }
+        let file = String::from_utf8(file).expect("text");
+        let id = |line: &str| line.split(',').nth(2).unwrap_or_default().to_owned();
+        let ids: std::collections::BTreeSet<String> = file.lines().map(id).collect();
+        lists.push(ids.into_iter().collect());
+        let counts: Vec<usize> = lists
+            .iter()
+            .map(|ids| {
+                assert!(ids.contains(&"channel_return".to_owned()));
+                let of_margin = ids.iter().filter(|id| of_margin.contains(&id.as_str()));
+                of_margin.count()
+            })
+            .collect();
+        let targets = client
+            .compare_metrics(v1::CompareMetricsRequest {
+                filter: quarter(),
+                ..Default::default()
+            })
+            .await
+            .expect("a comparison")
+            .into_inner()
+            .targets;
+        let mut ids: Vec<String> = targets.into_iter().map(|one| one.target).collect();
+        ids.sort();
+        ids.extend(overview.alerts.into_iter().map(|alert| alert.subject));
+        (counts, ids)
+    };
+    let ids = |ids: &[&str]| -> Vec<String> { ids.iter().map(|&id| id.to_owned()).collect() };
+    let (counts, targets) = told(Role::PartnerManager).await;
+    assert_eq!(counts, [2; 6]);
+    let both = ["of deals", "of margin", "of deals", "of margin"];
+    assert_eq!(targets, ids(&both));
+    let (counts, targets) = told(Role::Partner).await;
+    assert_eq!(counts, [0; 6]);
+    assert_eq!(targets, ids(&["of deals", "of deals"]));
+
+    // By id.
+    let mut client = node.program_of("p1");
+    for id in of_margin {
+        let mut messages = Vec::new();
+        for id in [id, "no_such_metric"] {
+            let metrics = vec![id.to_owned()];
+            let dimension = Dimension::Partner as i32;
+            let refusals = [
+                client
+                    .get_metrics(v1::GetMetricsRequest {
+                        metrics: metrics.clone(),
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+                client
+                    .get_metric_breakdown(v1::GetMetricBreakdownRequest {
+                        metrics: metrics.clone(),
+                        dimension,
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+                client
+                    .get_metric_series(v1::GetMetricSeriesRequest {
+                        metrics: metrics.clone(),
+                        period: v1::EngagementPeriod::Month as i32,
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+                client
+                    .compare_metrics(v1::CompareMetricsRequest {
+                        metrics: metrics.clone(),
+                        cohort_dimension: dimension,
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+                client
+                    .export_metrics(v1::ExportMetricsRequest {
+                        metrics: metrics.clone(),
+                        format: v1::ExportFormat::Csv as i32,
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+                client
+                    .export_daily_feed(v1::ExportDailyFeedRequest {
+                        days: Some(v1::DateRange {
+                            first_day: "2026-03-01".to_owned(),
+                            last_day: "2026-03-02".to_owned(),
+                        }),
+                        format: v1::ExportFormat::Csv as i32,
+                        metrics,
+                        ..Default::default()
+                    })
+                    .await
+                    .err(),
+            ];
+            messages.push(refusals.map(|refused| {
+                let refused = refused.expect("refused");
+                assert_eq!(refused.code(), Code::InvalidArgument);
+                refused.message().replace(id, "?")
+            }));
+        }
+        assert_eq!(messages[0], messages[1]);
+    }
+    let refused = client
+        .get_scorecard(v1::GetScorecardRequest {
+            return_basis: v1::ReturnBasis::GrossMargin as i32,
+            ..Default::default()
+        })
+        .await
+        .expect_err("refused");
+    assert_eq!(violations(&refused)[0].0, "return_basis");
+}
+
 /// K-27: which role may call what.
 #[tokio::test]
 async fn k27_roles() {

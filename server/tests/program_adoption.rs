@@ -13,6 +13,21 @@ fn quarter() -> Option<v1::ProgramFilter> {
     period("2026-01-01", "2026-04-01")
 }
 
+/// Writes into the audit log when forecasts were looked at, and how often.
+async fn see_forecasts<const N: usize>(node: &Node, seen: [(&'static str, &'static str); N]) {
+    node.store
+        .write(move |tx| {
+            for (time, calls) in seen {
+                let at = time.parse().expect("a time");
+                let details = [("view", "GetForecast"), ("calls", calls)];
+                audit::record(tx, at, "tok_other", audit::DASHBOARD_VIEWED, None, &details)?;
+            }
+            Ok(())
+        })
+        .await
+        .expect("written");
+}
+
 /// K-38: who looked at what, from the audit log; calls that were refused do not count.
 #[tokio::test]
 async fn k38_adoption_is_read_from_the_audit_log() {
@@ -57,28 +72,12 @@ async fn k38_adoption_is_read_from_the_audit_log() {
     assert_eq!(adoption().await, (seen.to_vec(), 5, 2));
 
     // The log says so, and what else it says is counted: 4 calls within P, 8 on the day after it, 16 before it.
-    let at = |time: &str| time.parse::<jiff::Timestamp>().expect("a time");
-    node.store
-        .write(move |tx| {
-            for (time, calls) in [
-                ("2026-01-01T00:00:00Z", "4"),
-                ("2026-04-01T00:00:00Z", "8"),
-                ("2025-12-31T23:59:59.999999Z", "16"),
-            ] {
-                let details = [("view", "GetForecast"), ("calls", calls)];
-                audit::record(
-                    tx,
-                    at(time),
-                    "tok_other",
-                    audit::DASHBOARD_VIEWED,
-                    None,
-                    &details,
-                )?;
-            }
-            Ok(())
-        })
-        .await
-        .expect("written");
+    let forecasts = [
+        ("2026-01-01T00:00:00Z", "4"),
+        ("2026-04-01T00:00:00Z", "8"),
+        ("2025-12-31T23:59:59.999999Z", "16"),
+    ];
+    see_forecasts(&node, forecasts).await;
     let seen = [
         used("GetDashboardAdoption", 2, 1),
         used("GetEngagementSummary", 1, 1),
@@ -108,4 +107,35 @@ async fn k38_adoption_is_read_from_the_audit_log() {
         scorecards,
         [("user", calls("2")), ("their user", calls("1"))]
     );
+}
+
+/// K-38: of a P that is over the day after it is no part; a P that ends within a day has that day.
+#[tokio::test]
+async fn k38_adoption_ends_with_p() {
+    let node = Node::start(NOW).await;
+    let forecasts = [
+        ("2026-01-31T23:59:59.999999Z", "4"),
+        ("2026-02-01T00:00:00Z", "8"),
+        ("2026-02-02T00:00:00Z", "16"),
+    ];
+    see_forecasts(&node, forecasts).await;
+    let calls = async |end: &str| {
+        let filter = v1::ProgramFilter {
+            period: Some(v1::program_filter::Period::Interval(v1::TimeInterval {
+                start: day("2026-01-01"),
+                end: Some(time(end)),
+            })),
+            ..Default::default()
+        };
+        node.program(Role::Admin)
+            .get_dashboard_adoption(v1::GetDashboardAdoptionRequest {
+                filter: Some(filter),
+            })
+            .await
+            .expect("adoption")
+            .into_inner()
+            .calls
+    };
+    assert_eq!(calls("2026-02-01T00:00:00Z").await, 4);
+    assert_eq!(calls("2026-02-01T00:00:00.000000001Z").await, 12);
 }

@@ -7,10 +7,19 @@ mod support;
 #[path = "program/values.rs"]
 mod values;
 
+use std::{rc::Rc, sync::Arc};
+
 use overlap_proto::v1::{
     self, DealOutcome as Outcome, MetricDimension as Dimension, PartnerType, record::Content,
 };
-use overlap_server::auth::Role;
+use overlap_server::{
+    auth::Role,
+    program::{
+        breakdown::{self, Group},
+        facts::Facts,
+        view::View,
+    },
+};
 use support::*;
 use values::*;
 
@@ -198,6 +207,111 @@ async fn k20_k22_contribution_by_every_dimension() {
         sizes,
         [("p1", Some(2.0), Some(75.0)), ("p2", Some(1.0), Some(10.0)),]
     );
+}
+
+/// K-20: groups of deals take memory for the deals, not for the groups times everything else: of 500 accounts none has any of
+/// the 2,000 trainings, and all have the same managed accounts. Renewals of managed accounts are found by group all the same.
+#[tokio::test]
+async fn k20_groups_of_deals_hold_deals_alone() {
+    let node = Node::start(NOW).await;
+    let account = |at: usize| format!("c{at:03}");
+    let mut records: Vec<v1::Record> = (0..2000)
+        .map(|at| training(&format!("t{at}"), "p1", "2026-01-02", None))
+        .collect();
+    for at in 0..500 {
+        records.push(deal(&format!("d{at}"), |deal| {
+            deal.customer = account(at);
+            deal.region = if at < 250 { "EMEA" } else { "AMER" }.to_owned();
+            deal.r#type = v1::DealType::Renewal as i32;
+            deal.amount = euros(1);
+            closed(deal, Outcome::Won, "2026-02-01");
+        }));
+    }
+    // Every fifth account is managed, by two partners.
+    for at in (0..500).step_by(5) {
+        for partner in ["p1", "p2"] {
+            let id = format!("{partner}-{at}");
+            records.push(managed(&id, partner, &account(at), "2025-01-01", None));
+        }
+    }
+    node.ingest(records).await.expect("stored");
+    let facts = node.store.read(Facts::load).await.expect("facts");
+    let view = View::all(&facts, Arc::default());
+    for (dimension, count) in [
+        (Dimension::Account, 500),
+        (Dimension::Region, 2),
+        (Dimension::DealType, 1),
+    ] {
+        let groups = breakdown::groups(&view, dimension);
+        assert_eq!(groups.len(), count);
+        let deals: usize = groups.iter().map(|group| group.view.deals.len()).sum();
+        assert_eq!(deals, 500);
+        for Group { view: group, .. } in &groups {
+            assert!(group.trainings.is_empty());
+            assert!(Rc::ptr_eq(&group.managed, &view.managed));
+        }
+    }
+    let found = groups(&node, &["renewal_revenue"], Dimension::Region).await;
+    let found: Vec<(&str, i64)> = found
+        .iter()
+        .map(|(value, metrics)| (value.as_str(), metrics[0][0].1))
+        .collect();
+    assert_eq!(found, [("AMER", 50), ("EMEA", 50)]);
+}
+
+/// G-19, K-20, K-29: groups and alerts are listed by key, so records that come between two pages skip and repeat nothing.
+#[tokio::test]
+async fn k20_k29_pages_by_key_go_on_after_the_last_one() {
+    let node = Node::start(NOW).await;
+    let open = |customer: &str| {
+        deal(&format!("deal of {customer}"), |deal| {
+            customer.clone_into(&mut deal.customer);
+            sourced(deal, "p1", 1);
+        })
+    };
+    node.ingest(vec![open("b"), open("d"), open("f")])
+        .await
+        .expect("stored");
+    let mut client = node.program(Role::Admin);
+    let mut groups = v1::GetMetricBreakdownRequest {
+        filter: quarter(),
+        dimension: Dimension::Account as i32,
+        page_size: 2,
+        ..Default::default()
+    };
+    let mut alerts = v1::ListAlertsRequest {
+        filter: quarter(),
+        kinds: vec![v1::AlertKind::StalledDeal as i32],
+        page_size: 2,
+        ..Default::default()
+    };
+    let mut pages: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    for later in [&["a", "c", "e", "g"][..], &["bb"], &[]] {
+        let found = client
+            .get_metric_breakdown(groups.clone())
+            .await
+            .expect("groups")
+            .into_inner();
+        let stalled = client
+            .list_alerts(alerts.clone())
+            .await
+            .expect("alerts")
+            .into_inner();
+        let values = found.groups.into_iter().map(|group| group.value);
+        let subjects = stalled.alerts.into_iter().map(|alert| alert.subject);
+        pages.push((values.collect(), subjects.collect()));
+        groups.page_token = found.next_page_token;
+        alerts.page_token = stalled.next_page_token;
+        let later = later.iter().map(|customer| open(customer)).collect();
+        node.ingest(later).await.expect("stored");
+    }
+    let page = |customers: &[&str]| {
+        let customers: Vec<String> = customers.iter().map(|&one| one.to_owned()).collect();
+        let deals = customers.iter().map(|one| format!("deal of {one}"));
+        (customers.clone(), deals.collect())
+    };
+    assert_eq!(pages, [page(&["b", "d"]), page(&["e", "f"]), page(&["g"])]);
+    assert_eq!((groups.page_token, alerts.page_token), Default::default());
 }
 
 /// K-22: drill-down by type, segment, region, vertical, product family, partner and period.

@@ -3,14 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use overlap_proto::v1::{
     self, DealOrigination as Origination, DealOutcome as Outcome, record::Content,
 };
 use overlap_server::{
     program::{
-        activity::Activity,
         answer,
         definitions::MetricId,
         facts::Facts,
@@ -166,8 +165,7 @@ fn answers(calls: &[&[(What, Version)]]) -> (Answers, BTreeMap<&'static str, (i1
     store
         .read_blocking(|connection| {
             let facts = Facts::load(connection)?;
-            let activity = Activity::default();
-            let view = View::all(&facts, &activity);
+            let view = View::all(&facts, Arc::default());
             let signals = reports::ecosystem(connection, &Scope::All, &P)?;
             let mut found = BTreeMap::new();
             for (name, metric) in [

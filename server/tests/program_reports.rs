@@ -531,6 +531,51 @@ async fn k22_series() {
     assert_eq!(entries[0].interval.expect("set").start, day("2026-01-15"));
 }
 
+/// K-09, K-22: who was engaged is seen from the end of each month, as everything else of a series: p1 was active on two days of
+/// March, p2 on two of January.
+#[tokio::test]
+async fn k09_k22_a_series_sees_the_sessions_of_its_time() {
+    let node = Node::start(NOW).await;
+    node.ingest(vec![
+        profile("p1", PartnerType::Reseller, "2025-01-01"),
+        profile("p2", PartnerType::Reseller, "2025-01-01"),
+        profile("p3", PartnerType::Reseller, "2025-01-01"),
+        profile("p4", PartnerType::Reseller, "2025-01-01"),
+        view("e1", "p1", "u1", "2026-03-10T09:00:00Z"),
+        view("e2", "p1", "u1", "2026-03-11T09:00:00Z"),
+        view("e3", "p2", "u2", "2026-01-20T09:00:00Z"),
+        view("e4", "p2", "u2", "2026-01-21T09:00:00Z"),
+        view("e5", "p3", "u3", "2026-03-11T09:00:00Z"),
+        view("e6", "p3", "u3", "2026-03-12T09:00:00Z"),
+    ])
+    .await
+    .expect("stored");
+    let entries = node
+        .program(Role::Admin)
+        .get_metric_series(v1::GetMetricSeriesRequest {
+            filter: quarter(),
+            metrics: vec!["engaged_partner_rate".to_owned()],
+            period: v1::EngagementPeriod::Month as i32,
+        })
+        .await
+        .expect("a series")
+        .into_inner()
+        .entries;
+    let found: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.label.as_str(), value(&entry.metrics[0])))
+        .collect();
+    // The thirty days that end with the 28th of February begin with the 30th of January.
+    assert_eq!(
+        found,
+        [
+            ("2026-01", Some(0.25)),
+            ("2026-02", Some(0.0)),
+            ("2026-03", Some(0.5)),
+        ]
+    );
+}
+
 /// I-12: a segment narrows every figure; a tier takes its segment.
 #[tokio::test]
 async fn i12_segments_and_tiers() {

@@ -172,6 +172,252 @@ async fn k36_targets_and_cohorts() {
     assert_eq!(ids, ["missed_target:c", "missed_target:d"]);
 }
 
+/// K-21, K-36: P is half-open, so the target of the next quarter is none of this one's; an empty P is in the quarter it begins.
+#[tokio::test]
+async fn k21_k36_a_target_that_begins_where_p_ends_is_not_of_p() {
+    use v1::target_record::Goal;
+    let node = Node::start("2026-04-01T00:00:00Z").await;
+    let quarterly = |id: &str, start: &str, end: &str, units: i64| {
+        let mut record = target(
+            id,
+            "",
+            "sourced_closed_revenue",
+            Goal::Money(euros(units).expect("set")),
+            end,
+        );
+        if let Some(Content::Target(target)) = &mut record.content {
+            target.period_start = day(start);
+        }
+        record
+    };
+    node.ingest(vec![
+        quarterly("q1", "2026-01-01", "2026-04-01", 100),
+        quarterly("q2", "2026-04-01", "2026-07-01", 40),
+    ])
+    .await
+    .expect("stored");
+    // No period is the quarter to date: of this instant, nothing yet.
+    for (filter, id, units) in [
+        (quarter(), "q1", 100),
+        (period("2026-04-01", "2026-07-01"), "q2", 40),
+        (None, "q2", 40),
+    ] {
+        let mut client = node.program(Role::Admin);
+        let forecasts = client
+            .get_forecast(v1::GetForecastRequest {
+                filter: filter.clone(),
+            })
+            .await
+            .expect("a forecast")
+            .into_inner()
+            .forecasts;
+        let goal = forecasts[0].target.as_ref().expect("set");
+        assert_eq!(goal.units, units, "{filter:?}");
+        let targets = client
+            .compare_metrics(v1::CompareMetricsRequest {
+                filter,
+                ..Default::default()
+            })
+            .await
+            .expect("a comparison")
+            .into_inner()
+            .targets;
+        let ids: Vec<_> = targets.iter().map(|one| one.target.as_str()).collect();
+        assert_eq!(ids, [id]);
+    }
+}
+
+/// Targets compared, with what they attained, and the ids of the targets that were missed.
+async fn judged(
+    node: &Node,
+    filter: Option<v1::ProgramFilter>,
+) -> (Vec<(String, Option<f64>)>, Vec<String>) {
+    let mut client = node.program(Role::PartnerManager);
+    let targets = client
+        .compare_metrics(v1::CompareMetricsRequest {
+            filter: filter.clone(),
+            ..Default::default()
+        })
+        .await
+        .expect("a comparison")
+        .into_inner()
+        .targets;
+    let alerts = client
+        .list_alerts(v1::ListAlertsRequest {
+            filter,
+            kinds: vec![v1::AlertKind::MissedTarget as i32],
+            ..Default::default()
+        })
+        .await
+        .expect("alerts")
+        .into_inner()
+        .alerts;
+    let attained = |one: v1::TargetComparison| (one.target, one.attainment);
+    (
+        targets.into_iter().map(attained).collect(),
+        alerts.into_iter().map(|alert| alert.subject).collect(),
+    )
+}
+
+/// K-29, K-36: a goal for all deals says nothing of a part of them: 100 were won, 60 in EMEA and 40 in AMER. What is not made of
+/// deals is whole all the same.
+#[tokio::test]
+async fn k29_k36_a_part_of_the_deals_is_not_judged_by_goals_for_all() {
+    use v1::target_record::Goal;
+    let node = Node::start(NOW).await;
+    let won = |id: &str, region: &str, units: i64| {
+        deal(id, |deal| {
+            sourced(deal, "p1", units);
+            closed(deal, Outcome::Won, "2026-02-01");
+            region.clone_into(&mut deal.region);
+            deal.territory = format!("{region}-1");
+            deal.product = format!("{region}-2");
+            deal.industry = format!("{region}-3");
+        })
+    };
+    let revenue = |id: &str, partner: &str| {
+        let goal = Goal::Money(euros(100).expect("set"));
+        target(id, partner, "sourced_closed_revenue", goal, "2026-03-01")
+    };
+    let trained = Goal::Number(10_000);
+    node.ingest(vec![
+        profile("p1", PartnerType::Reseller, "2025-01-01"),
+        won("d1", "EMEA", 60),
+        won("d2", "AMER", 40),
+        training("t1", "p1", "2026-01-02", None),
+        revenue("all", ""),
+        revenue("of p1", "p1"),
+        target("trained", "", "training_completion", trained, "2026-03-01"),
+    ])
+    .await
+    .expect("stored");
+    let attained = |found: &[(&str, f64)]| -> Vec<(String, Option<f64>)> {
+        let one = |&(id, value): &(&str, f64)| (id.to_owned(), Some(value));
+        found.iter().map(one).collect()
+    };
+    let missed = vec!["trained".to_owned()];
+    assert_eq!(
+        judged(&node, quarter()).await,
+        (
+            attained(&[("all", 1.0), ("of p1", 1.0), ("trained", 0.0)]),
+            missed.clone()
+        )
+    );
+    let narrowed = |change: fn(&mut v1::ProgramFilter)| {
+        let mut filter = quarter().expect("set");
+        change(&mut filter);
+        Some(filter)
+    };
+    for filter in [
+        narrowed(|one| one.regions = vec!["EMEA".to_owned()]),
+        narrowed(|one| one.territories = vec!["EMEA-1".to_owned()]),
+        narrowed(|one| one.products = vec!["EMEA-2".to_owned()]),
+        narrowed(|one| one.industries = vec!["EMEA-3".to_owned()]),
+    ] {
+        assert_eq!(
+            judged(&node, filter.clone()).await,
+            (attained(&[("trained", 0.0)]), missed.clone())
+        );
+        let forecast = node
+            .program(Role::Admin)
+            .get_forecast(v1::GetForecastRequest { filter })
+            .await
+            .expect("a forecast")
+            .into_inner();
+        let [forecast] = forecast.forecasts.as_slice() else {
+            panic!("not one: {forecast:?}");
+        };
+        assert_eq!(forecast.won.as_ref().map(|won| won.units), Some(60));
+        assert_eq!(forecast.target, None);
+    }
+    // With its partner the same goals are whole again.
+    let filter = narrowed(|one| one.partners = vec!["p1".to_owned()]);
+    assert_eq!(
+        judged(&node, filter).await,
+        (attained(&[("of p1", 1.0)]), vec![])
+    );
+}
+
+/// K-29, K-36: what stood at a target's end decides, not what stands today: the deals that were open at the end of March closed
+/// in April, the certification expired in April, and nobody came to the portal since. Goals of twice as much were missed.
+#[tokio::test]
+async fn k29_k36_a_target_that_is_over_is_judged_as_of_its_end() {
+    use v1::target_record::Goal;
+    let node = Node::start("2026-05-15T12:00:00Z").await;
+    let euros = |units| Goal::Money(euros(units).expect("set"));
+    let mut records = vec![
+        profile("p1", PartnerType::Reseller, "2025-01-01"),
+        profile("p2", PartnerType::Reseller, "2025-01-01"),
+        deal("d1", |deal| {
+            sourced(deal, "p1", 100);
+            closed(deal, Outcome::Won, "2026-04-10");
+        }),
+        record(
+            "c1",
+            Content::Certification(v1::CertificationRecord {
+                partner: "p1".to_owned(),
+                name: "Expert".to_owned(),
+                issued_at: day("2025-01-01"),
+                expires_at: day("2026-04-10"),
+                ..Default::default()
+            }),
+        ),
+        view("e1", "p1", "u1", "2026-03-10T09:00:00Z"),
+        view("e2", "p1", "u1", "2026-03-11T09:00:00Z"),
+    ];
+    for (metric, reached, missed) in [
+        ("sourced_pipeline", euros(100), euros(200)),
+        ("open_pipeline", euros(100), euros(200)),
+        (
+            "certified_partner_rate",
+            Goal::Number(5000),
+            Goal::Number(10_000),
+        ),
+        (
+            "engaged_partner_rate",
+            Goal::Number(5000),
+            Goal::Number(10_000),
+        ),
+    ] {
+        records.push(target(
+            &format!("{metric} 1"),
+            "",
+            metric,
+            reached,
+            "2026-04-01",
+        ));
+        records.push(target(
+            &format!("{metric} 2"),
+            "",
+            metric,
+            missed,
+            "2026-04-01",
+        ));
+    }
+    node.ingest(records).await.expect("stored");
+    let (attained, missed) = judged(&node, quarter()).await;
+    let expected: Vec<(String, Option<f64>)> = [
+        "certified_partner_rate",
+        "engaged_partner_rate",
+        "open_pipeline",
+        "sourced_pipeline",
+    ]
+    .iter()
+    .flat_map(|metric| {
+        [
+            (format!("{metric} 1"), Some(1.0)),
+            (format!("{metric} 2"), Some(0.5)),
+        ]
+    })
+    .collect();
+    assert_eq!(attained, expected);
+    let expected: Vec<String> = expected
+        .into_iter()
+        .filter_map(|(id, attained)| (attained == Some(0.5)).then_some(id))
+        .collect();
+    assert_eq!(missed, expected);
+}
+
 /// K-29: a kind of alert that there is not is refused by name.
 #[tokio::test]
 async fn k29_unknown_kinds_are_refused() {

@@ -352,6 +352,135 @@ async fn csv_errors_name_file_line_and_column() {
     assert!(listed.into_inner().records.is_empty());
 }
 
+/// CSV: a quotation mark that is not closed does not have the rest of the file gathered: after a mebibyte it is refused. The file
+/// never ends here.
+#[tokio::test]
+async fn a_csv_record_without_end_is_refused() {
+    use v1::import_records_request::Part;
+    let node = Node::start(NOW).await;
+    let header = v1::ImportRecordsHeader {
+        file_name: "rooms.csv".to_owned(),
+        format: Format::Csv as i32,
+        kind: Kind::Room as i32,
+    };
+    let start = b"id,title\nr1,Good\nr2,\"not closed\n".to_vec();
+    let rest = std::iter::repeat_with(|| Part::Chunk(b"r3,Good\n".repeat(1 << 13)));
+    let parts = [Part::Header(header), Part::Chunk(start)];
+    let parts = parts
+        .into_iter()
+        .chain(rest)
+        .map(|part| v1::ImportRecordsRequest {
+            part: Some(part),
+            last: false,
+        });
+    let refused = node
+        .records(Role::Admin)
+        .import_records(futures::stream::iter(parts))
+        .await
+        .expect_err("refused");
+    assert_eq!(
+        violations(&refused),
+        [(
+            "rooms.csv, line 3".to_owned(),
+            "the record that starts here is longer than 1048576 bytes: is a quotation mark not closed?"
+                .to_owned()
+        )]
+    );
+    // Where the file ends before that, the error is at the record that it belongs to.
+    let refused = node
+        .import(
+            "r.csv",
+            Format::Csv,
+            Kind::Room,
+            "id,title\nr1,Good\nr2,\"not closed\nr3,Good\n",
+        )
+        .await
+        .expect_err("refused");
+    assert_eq!(violations(&refused)[0].0, "r.csv, line 3, column title");
+    assert_eq!(title(&node, "r1").await, None);
+}
+
+/// CSV: empty lines count as lines.
+#[tokio::test]
+async fn csv_errors_after_empty_lines_name_their_line() {
+    let node = Node::start(NOW).await;
+    let refused = node
+        .import(
+            "rooms.csv",
+            Format::Csv,
+            Kind::Room,
+            "id,title\nr1,Good\n\n\nr2,\n\r\nr3,Good,more\n",
+        )
+        .await
+        .expect_err("refused");
+    let places: Vec<String> = violations(&refused).into_iter().map(|one| one.0).collect();
+    assert_eq!(
+        places,
+        ["rooms.csv, line 5, column title", "rooms.csv, line 7"]
+    );
+}
+
+/// CSV: lists come back as they were, whatever their values hold; what begins like JSON must be.
+#[tokio::test]
+async fn csv_lists_come_back_as_they_were() {
+    use overlap_client::{Record, RecordColumns, RecordKind};
+    let node = Node::start(NOW).await;
+    let lists: [&[&str]; 6] = [
+        &["p2", "p3"],
+        &["a;b", "c"],
+        &["[1]", "c"],
+        &["say \"hi\"; or, not"],
+        &["Zürich;"],
+        &[],
+    ];
+    let columns = RecordColumns::of(RecordKind::Deal);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns.names()).expect("a header");
+    for (at, list) in lists.iter().enumerate() {
+        let record = deal(&format!("d{at}"), |deal| {
+            deal.partner = "p1".to_owned();
+            deal.influencing_partners = list.iter().map(|&one| one.to_owned()).collect();
+        });
+        let cells = columns.cells(&Record(record)).expect("cells");
+        writer.write_record(cells).expect("a row");
+    }
+    let file = String::from_utf8(writer.into_inner().expect("a file")).expect("text");
+    node.import("deals.csv", Format::Csv, Kind::Deal, &file)
+        .await
+        .expect("stored");
+    let listed = node
+        .records(Role::Admin)
+        .list_records(v1::ListRecordsRequest {
+            kind: Kind::Deal as i32,
+            ..Default::default()
+        })
+        .await
+        .expect("listed")
+        .into_inner()
+        .records;
+    let found: Vec<Vec<String>> = listed
+        .into_iter()
+        .map(|record| match record.content {
+            Some(Content::Deal(deal)) => deal.influencing_partners,
+            other => panic!("not a deal: {other:?}"),
+        })
+        .collect();
+    assert_eq!(found, lists);
+
+    let refused = node
+        .import(
+            "partners.csv",
+            Format::Csv,
+            Kind::PartnerProfile,
+            "id,name,type,regions\np1,One,reseller,[EMEA\n",
+        )
+        .await
+        .expect_err("refused");
+    let (place, problem) = violations(&refused).remove(0);
+    assert_eq!(place, "partners.csv, line 2, column regions");
+    assert!(problem.contains("list of strings in JSON"), "{problem}");
+}
+
 /// NDJSON: whole records, or the fields of one kind; errors name file, line and column.
 #[tokio::test]
 async fn ndjson_files_are_taken_in() {
@@ -458,6 +587,7 @@ async fn a_stream_without_its_last_message_stores_nothing() {
         .await
         .expect_err("refused");
     assert!(refused.message().contains("cut off"), "{refused}");
+    assert_eq!(reason(&refused), "STREAM_INCOMPLETE");
 }
 
 /// Records are found by the customer they are about, for its timeline.

@@ -148,10 +148,7 @@ fn cell(value: &Value, kind: &Kind) -> String {
         }
         Value::List(values) => match kind {
             Kind::Message(_) => message_json(value_list(values)),
-            _ => {
-                let cells: Vec<String> = values.iter().map(|value| cell(value, kind)).collect();
-                cells.join(";")
-            }
+            _ => list(values.iter().map(|value| cell(value, kind)).collect()),
         },
         Value::Message(message) => match mapped(message) {
             // A time is a string in the mapping.
@@ -160,6 +157,18 @@ fn cell(value: &Value, kind: &Kind) -> String {
         },
         other => format!("{other:?}"),
     }
+}
+
+/// Values separated by semicolons, or in JSON where the node would read them as others.
+fn list(elements: Vec<String>) -> String {
+    let is_plain = |element: &String| {
+        !element.is_empty() && element.trim() == element && !element.contains(';')
+    };
+    let joined = elements.join(";");
+    if elements.iter().all(is_plain) && !joined.starts_with('[') {
+        return joined;
+    }
+    serde_json::Value::from(elements).to_string()
 }
 
 fn value_list(values: &[Value]) -> Vec<serde_json::Value> {
@@ -190,5 +199,21 @@ fn money(message: &DynamicMessage) -> String {
             crate::terminal::figures::money_exact(&money.currency_code, money.units, money.nanos)
         }
         Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::list;
+
+    #[test]
+    fn lists_are_json_where_semicolons_would_read_as_others() {
+        let cell = |elements: &[&str]| list(elements.iter().map(|&one| one.to_owned()).collect());
+        assert_eq!(cell(&["p2", "p3"]), "p2;p3");
+        assert_eq!(cell(&[]), "");
+        assert_eq!(cell(&["a;b", "c"]), r#"["a;b","c"]"#);
+        assert_eq!(cell(&["[1]"]), r#"["[1]"]"#);
+        assert_eq!(cell(&["a", ""]), r#"["a",""]"#);
+        assert_eq!(cell(&[" a"]), r#"[" a"]"#);
     }
 }

@@ -221,7 +221,10 @@ fn records_import_says_what_it_needs() {
         &["records", "import", "deals.txt", "--kind", "deals"],
     )
     .failed();
-    assert!(nameless.contains("--format csv or ndjson"), "{nameless}");
+    assert!(
+        nameless.contains("--format csv, ndjson or parquet"),
+        "{nameless}"
+    );
     let missing = overlap(
         &node,
         &["records", "import", "no/such.csv", "--kind", "deals"],
@@ -239,6 +242,50 @@ fn records_import_says_what_it_needs() {
             .contains("one of lifecycle-event, partner-profile"),
         "{}",
         unknown.stderr
+    );
+}
+
+#[test]
+fn parquet_files_of_records_are_sent_as_such() {
+    let node = FakeNode::start();
+    let bytes = b"PAR1 and what follows";
+    for (name, more) in [
+        ("deals.parquet", &[][..]),
+        ("DEALS.PARQUET", &[]),
+        ("deals.bin", &["--format", "parquet"]),
+    ] {
+        let file = node.dir().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        let path = file.to_str().unwrap();
+        let import = [&["records", "import", path, "--kind", "deals"], more].concat();
+        overlap(&node, &import).done();
+        let request = node.requests("import_records").pop().unwrap();
+        assert!(
+            request.contains("format: Parquet") && request.contains("kind: Deal"),
+            "{request}"
+        );
+        assert!(
+            request.contains(&format!("{:?}", bytes.to_vec())),
+            "{request}"
+        );
+    }
+    let path = node.dir().join("deals.parquet");
+    let path = path.to_str().unwrap();
+    let kindless = overlap(&node, &["records", "import", path]).failed();
+    assert!(
+        kindless.contains("a CSV or Parquet file does not tell")
+            && kindless.contains("--kind deals"),
+        "{kindless}"
+    );
+    let export = ["records", "export", "deals", "--format", "parquet"];
+    let refused = overlap(&node, &export);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused
+            .stderr
+            .contains("records are exported as csv or ndjson only"),
+        "{}",
+        refused.stderr
     );
 }
 

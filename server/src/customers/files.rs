@@ -16,7 +16,8 @@ use super::{
 };
 use crate::error::{Error, Reason};
 
-pub(super) use records::{Chunk, ChunkReader};
+pub(crate) use csv::{Malformed, NOT_UTF8, Records};
+pub(crate) use records::{Chunk, ChunkReader};
 
 /// A file's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +113,14 @@ pub(super) fn error_of(file: &str, problem: impl Into<String>) -> Error {
     Error::invalid(file, problem).with("file", file)
 }
 
-/// A file that cannot be read.
-pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Error {
+/// A file that cannot be read, or why the stream broke that it comes by.
+pub(crate) fn unreadable(file: &str, error: &std::io::Error) -> Error {
+    let of_stream = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<Error>());
+    if let Some(error) = of_stream {
+        return error.clone();
+    }
     Error::new(
         Reason::FileUnreadable,
         format!("{file}: cannot be read: {error}"),

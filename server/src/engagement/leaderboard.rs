@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     records::{
         paging::Page,
+        store,
         times::{self, DAY, Nanos},
     },
 };
@@ -78,7 +79,7 @@ pub fn leaderboard(
     };
     let total_size = rows.len() as u64;
     sort(&mut rows, column, direction);
-    let (rows, next_page_token) = page.cut(rows);
+    let (rows, next_page_token) = page.cut(rows, store::revision(connection)?)?;
     Ok(v1::ListLeaderboardResponse {
         rows: rows.iter().map(|row| mask.apply(row)).collect(),
         next_page_token,
@@ -223,7 +224,7 @@ pub fn at_risk(
     // Partners come by id; the sort keeps that order among equals.
     found.sort_by_key(|partner| std::cmp::Reverse(partner.risks.len()));
     let sessions = now.total(|_| true).sessions;
-    let (partners, next_page_token) = page.cut(found);
+    let (partners, next_page_token) = page.cut(found, store::revision(connection)?)?;
     Ok(v1::ListAtRiskPartnersResponse {
         partners,
         next_page_token,

@@ -176,7 +176,8 @@ fn page_of(
     ranked: Ranked,
     page: &Page,
 ) -> Result<(Vec<Place>, String, u64), Error> {
-    let offset: usize = page.after.parse().unwrap_or(0);
+    let revision = store::revision(connection)?;
+    let offset = page.offset(revision)?;
     let end = offset.saturating_add(page.size);
     let (mut places, more) = top(connection, query, ranked, end)?;
     // Sessions may well view no such place.
@@ -188,7 +189,7 @@ fn page_of(
     }
     let places = places.split_off(offset.min(places.len()));
     let token = if more {
-        page.token(&end.to_string())
+        page.token_at(end, revision)
     } else {
         String::new()
     };

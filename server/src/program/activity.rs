@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     records::{
         calendar::{self, Days, Unit},
+        store,
         times::Nanos,
     },
 };
@@ -27,6 +28,8 @@ pub struct Activity {
     pub days: HashMap<String, u32>,
     /// The latest event that was taken in.
     pub through: Option<Nanos>,
+    /// The instant it was read for, though a later one of the same day may see the same.
+    pub as_of: Option<Nanos>,
 }
 
 impl Activity {
@@ -38,6 +41,7 @@ impl Activity {
         Ok(Self {
             days: active_days(connection, as_of, zone)?,
             through: through(connection)?,
+            as_of: Some(as_of),
         })
     }
 }
@@ -113,11 +117,8 @@ impl ActivityCache {
         as_of: Nanos,
         zone: &TimeZone,
     ) -> Result<Arc<Activity>, Error> {
-        let revision = connection
-            .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
-            .query_row([], |row| row.get(0))?;
         let key = Key {
-            revision,
+            revision: store::revision(connection)?,
             last: calendar::date(as_of, zone),
             zone: zone.clone(),
             as_of: through(connection)?

@@ -4,13 +4,17 @@ use overlap_proto::v1::{self, AlertKind};
 
 use super::{
     breakdown,
+    context::Context,
     definitions::MetricId,
     metrics::{self, Quantity, Value},
     settings::Settings,
-    targets::{Attainment, applicable},
+    targets,
     view::{Period, View},
 };
-use crate::records::times::{self, DAY, Nanos};
+use crate::{
+    error::Error,
+    records::times::{self, DAY, Nanos},
+};
 
 /// Metrics whose swings are worth a look: those that count what happens in P.
 const SWINGING: [MetricId; 5] = [
@@ -22,15 +26,24 @@ const SWINGING: [MetricId; 5] = [
 ];
 
 /// The alerts over P, by kind and id.
-#[must_use]
-pub fn alerts(view: &View<'_>, period: &Period, settings: &Settings) -> Vec<v1::Alert> {
+///
+/// # Errors
+/// What the store reports.
+pub fn alerts(context: &Context<'_>, view: &View<'_>) -> Result<Vec<v1::Alert>, Error> {
+    let (period, settings) = (&context.filter.period, context.settings);
     let mut alerts = stalled_deals(view, period, settings);
     alerts.extend(expiring_certifications(view, period, settings));
-    alerts.extend(missed_targets(view, period));
+    alerts.extend(missed_targets(context, view)?);
     alerts.extend(swings(view, period, settings));
     alerts.extend(approval_drops(view, period, settings));
-    alerts.sort_by(|one, other| (one.kind, &one.id).cmp(&(other.kind, &other.id)));
-    alerts
+    alerts.sort_by_cached_key(position);
+    Ok(alerts)
+}
+
+/// Where an alert stands among the others.
+#[must_use]
+pub fn position(alert: &v1::Alert) -> String {
+    format!("{:02} {}", alert.kind, alert.id)
 }
 
 fn alert(
@@ -106,10 +119,11 @@ fn expiring_certifications(
         .collect()
 }
 
-fn missed_targets(view: &View<'_>, period: &Period) -> Vec<v1::Alert> {
-    applicable(view)
-        .filter(|target| target.end <= period.as_of)
-        .filter_map(|target| Attainment::of(target, view, period))
+fn missed_targets(context: &Context<'_>, view: &View<'_>) -> Result<Vec<v1::Alert>, Error> {
+    let as_of = context.filter.period.as_of;
+    let over = targets::attainments(context, view, |target, _| target.end <= as_of)?;
+    Ok(over
+        .into_iter()
         .filter(|attainment| attainment.is_missed() == Some(true))
         .map(|attainment| {
             let target = attainment.target;
@@ -122,7 +136,7 @@ fn missed_targets(view: &View<'_>, period: &Period) -> Vec<v1::Alert> {
                 format!("{label} missed target \"{}\"", target.id),
             )
         })
-        .collect()
+        .collect())
 }
 
 /// P before P, of the same length.

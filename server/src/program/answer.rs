@@ -25,18 +25,23 @@ pub fn metrics(metrics: &[MetricId], view: &View<'_>, period: &Period) -> Vec<v1
     metrics.iter().map(|&id| metric(id, view, period)).collect()
 }
 
-/// The metrics with these ids; `default` if there is none.
+/// Those of the `known` metrics that have these ids; `default` if there is no id.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for an unknown id.
-pub fn parse(ids: &[String], default: &[MetricId]) -> Result<Vec<MetricId>, Error> {
+pub fn parse(
+    ids: &[String],
+    known: &[MetricId],
+    default: &[MetricId],
+) -> Result<Vec<MetricId>, Error> {
     if ids.is_empty() {
         return Ok(default.to_vec());
     }
     (0..)
         .zip(ids)
         .map(|(at, id): (usize, _)| {
-            MetricId::from_name(id).ok_or_else(|| {
+            let mut known = known.iter().copied();
+            known.find(|metric| metric.name() == id).ok_or_else(|| {
                 Error::invalid(
                     format!("metrics[{at}]"),
                     format!("\"{id}\" is not the id of a metric: call ListMetricDefinitions"),

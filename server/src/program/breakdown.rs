@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
+    rc::Rc,
 };
 
 use overlap_proto::v1::{self, MetricDimension as Dimension};
 
 use super::{
     answer,
+    context::Context,
     definitions::{self, MetricId},
     facts::{Deal, Partner},
     metrics::{Quantity, Reading, Value},
@@ -202,17 +204,8 @@ fn split<'a>(
             value,
             label,
             view: View {
-                facts: view.facts,
-                scope: Scope::Only(partners),
-                partners: Vec::new(),
-                deals: Vec::new(),
-                managed: Vec::new(),
-                trainings: Vec::new(),
-                certifications: Vec::new(),
-                incentives: Vec::new(),
-                costs: Vec::new(),
-                campaigns: Vec::new(),
-                activity: view.activity,
+                scope: Scope::Only(Rc::new(partners)),
+                ..view.emptied()
             },
         });
     }
@@ -227,12 +220,16 @@ fn split<'a>(
         };
     }
     hand_out!(partners, id);
-    hand_out!(managed, partner);
     hand_out!(trainings, partner);
     hand_out!(certifications, partner);
     hand_out!(incentives, partner);
     hand_out!(costs, partner);
     hand_out!(campaigns, partner);
+    for &link in view.managed.iter() {
+        for &group in of(&link.partner) {
+            Rc::make_mut(&mut groups[group].view.managed).push(link);
+        }
+    }
     for &deal in &view.deals {
         for partner in std::iter::once(&deal.partner).chain(&deal.influencing_partners) {
             for &group in of(partner) {
@@ -247,6 +244,7 @@ fn split<'a>(
     groups
 }
 
+/// Groups of deals have what metrics about deals are made of, and nothing else: each deal is in one, all share the accounts.
 fn deal_groups<'a>(view: &View<'a>, dimension: Dimension) -> Vec<Group<'a>> {
     let mut deals: BTreeMap<String, Vec<&'a Deal>> = BTreeMap::new();
     for &deal in &view.deals {
@@ -267,7 +265,12 @@ fn deal_groups<'a>(view: &View<'a>, dimension: Dimension) -> Vec<Group<'a>> {
         .map(|(value, deals)| Group {
             label: value.clone(),
             value,
-            view: view.with_deals(deals),
+            view: View {
+                is_part_of_deals: true,
+                deals,
+                managed: Rc::clone(&view.managed),
+                ..view.emptied()
+            },
         })
         .collect()
 }
@@ -313,29 +316,26 @@ pub fn calendar_periods(filter: &Filter, unit: Unit) -> Result<Vec<(String, Rang
 /// Metrics over successive calendar periods.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if there are too many.
+/// `INVALID_ARGUMENT` if there are too many; what the store reports.
 pub fn series(
+    context: &Context<'_>,
     view: &View<'_>,
-    filter: &Filter,
     metrics: &[MetricId],
     unit: Unit,
 ) -> Result<Vec<v1::MetricSeriesEntry>, Error> {
-    Ok(calendar_periods(filter, unit)?
+    let mut view = view.clone();
+    calendar_periods(context.filter, unit)?
         .into_iter()
         .map(|(label, span)| {
-            // What is seen at the end of a past period is seen from there.
-            let period = Period {
-                start: span.start,
-                end: span.end,
-                as_of: filter.period.as_of.min(span.end - 1),
-            };
-            v1::MetricSeriesEntry {
+            let period = context.filter.period.as_then(span.start, span.end);
+            context.recall(&mut view, metrics, period.as_of)?;
+            Ok(v1::MetricSeriesEntry {
                 label,
                 interval: Some(period.to_proto()),
-                metrics: answer::metrics(metrics, view, &period),
-            }
+                metrics: answer::metrics(metrics, &view, &period),
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// Of the deals that entered a stage in P, how many entered the next one, or any later one, by as_of (K-19).

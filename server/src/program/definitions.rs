@@ -1,10 +1,10 @@
 //! What every metric means, in one place. docs/METRICS.md is written from here, and a test keeps it so.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::LazyLock};
 
 use overlap_proto::v1;
 
-use crate::records::kind::Kind;
+use crate::{auth::Role, records::kind::Kind};
 
 /// What a metric's value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +131,9 @@ metrics! {
     ChannelNet "channel_net" "Net channel revenue" Money 1 [Deal ChannelCost]
         "The revenue of the return on channel investment minus its cost." "revenue - cost" "";
     ChannelMarginReturn "channel_margin_return" "Margin return on channel investment" Ratio 1 [Deal ChannelCost]
-        "Gross margin of deals WON in P that partners sourced or influenced, each once, over the channel's cost in P. Note data_errors: deals without a gross margin." "gross margin" "cost";
+        "Gross margin of deals WON in P that partners sourced or influenced, each once, over the channel's cost in P. Note data_errors: deals without a gross margin. Role PARTNER does not know it." "gross margin" "cost";
     ChannelMarginNet "channel_margin_net" "Net channel margin" Money 1 [Deal ChannelCost]
-        "The gross margin of the margin return minus its cost. Note data_errors: deals without a gross margin." "gross margin - cost" "";
+        "The gross margin of the margin return minus its cost. Note data_errors: deals without a gross margin. Role PARTNER does not know it." "gross margin - cost" "";
     SourcedOpportunities "sourced_opportunities" "Sourced opportunities" Count 1 [Deal]
         "SOURCED deals opened in P." "deals" "";
     WonDeals "won_deals" "Won deals" Count 1 [Deal]
@@ -167,6 +167,21 @@ impl MetricId {
         self.definition().id
     }
 
+    /// The metrics a role knows: to a partner, those of my gross margin are as absent as those that do not exist (K-27).
+    #[must_use]
+    pub fn known_to(role: Role) -> &'static [Self] {
+        static OF_PARTNERS: LazyLock<Vec<MetricId>> = LazyLock::new(|| {
+            let of_margin = [MetricId::ChannelMarginReturn, MetricId::ChannelMarginNet];
+            let mut metrics = MetricId::ALL.to_vec();
+            metrics.retain(|metric| !of_margin.contains(metric));
+            metrics
+        });
+        match role {
+            Role::Partner => &OF_PARTNERS,
+            _ => Self::ALL,
+        }
+    }
+
     /// The metric with this id.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -174,6 +189,18 @@ impl MetricId {
             .iter()
             .copied()
             .find(|metric| metric.name() == name)
+    }
+
+    /// Whether it is what stands at as_of, whatever happened in P.
+    #[must_use]
+    pub const fn is_of_an_instant(self) -> bool {
+        matches!(
+            self,
+            Self::SourcedPipeline
+                | Self::OpenPipeline
+                | Self::CertifiedPartnerRate
+                | Self::EngagedPartnerRate
+        )
     }
 
     /// Whether it is about deals alone, so that it can be broken down by what a deal has.
@@ -319,6 +346,10 @@ const RULES: &[(&str, &str)] = &[
     (
         "Alerts",
         "STALLED_DEAL: open and without activity or stage change for 21 days or more. EXPIRING_CERTIFICATION: valid and ending within 30 days. MISSED_TARGET: its period is over and the goal was not reached. SWING: revenue, registrations, opportunities or won deals of P differ by more than 50% from the period of equal length before. APPROVAL_RATE_DROP: a region's approval rate fell by more than 20 points against that period. The four numbers are settings.",
+    ),
+    (
+        "Targets",
+        "Measured over the target's own period. What stands at as_of (pipelines, certified and engaged partners) is measured at the last instant of that period once it is over. Where a filter selects partners, theirs alone are compared; where it leaves deals out by region, territory, product or industry, none that is made of deals.",
     ),
     (
         "Strengths, scores, coverage",

@@ -205,11 +205,12 @@ pub struct Analysis {
 #[derive(Default)]
 #[expect(
     missing_docs,
-    reason = "each field holds the records of its name, by id"
+    reason = "each field holds the records of its name, by id where nothing else is said"
 )]
 pub struct Facts {
     pub partners: Vec<Partner>,
     pub deals: Vec<Deal>,
+    /// By customer.
     pub managed: Vec<ManagedAccount>,
     pub trainings: Vec<Training>,
     pub certifications: Vec<Certification>,
@@ -250,6 +251,8 @@ impl Facts {
                 })
             })?;
         }
+        let managed = &mut facts.managed;
+        managed.sort_by(|one, other| one.customer.cmp(&other.customer));
         Ok(facts)
     }
 
@@ -385,9 +388,7 @@ impl FactsCache {
     /// # Errors
     /// What the store reports.
     pub fn load(&self, connection: &Connection) -> Result<Arc<Facts>, Error> {
-        let revision: i64 = connection
-            .prepare_cached("SELECT facts FROM record_state WHERE id = 1")?
-            .query_row([], |row| row.get(0))?;
+        let revision = store::facts_revision(connection)?;
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = &*lock()
             && cached.revision == revision

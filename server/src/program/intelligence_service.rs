@@ -8,9 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     answer,
+    context::Context,
     definitions::MetricId,
     intelligence, preferences,
-    service::{Context, Program, READERS},
+    service::{Program, READERS},
     usage::Usage,
     view::{Period, View},
 };
@@ -21,6 +22,7 @@ use crate::{
     paging,
     records::{
         paging::Page,
+        store,
         times::{self, Nanos},
     },
     storage::Store,
@@ -197,8 +199,9 @@ impl ProgramIntelligenceService for Intelligence {
         let answer = self
             .0
             .answer(caller, page.as_of, filter, move |context| {
+                let revision = store::facts_revision(context.connection)?;
                 let areas = intelligence::areas(&context.view()?, &request)?;
-                let (areas, next_page_token) = page.cut(areas);
+                let (areas, next_page_token) = page.cut(areas, revision)?;
                 Ok(v1::ListAreasToAddressResponse {
                     areas,
                     next_page_token,

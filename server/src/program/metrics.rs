@@ -216,21 +216,17 @@ pub fn read(metric: MetricId, view: &View<'_>, period: &Period) -> Reading {
                 .count();
             Reading::ratio(completed, assigned().count())
         }
-        M::RenewalRevenue => {
-            let managed = Managed::of(view);
-            deals().sum(|deal| {
-                deal.kind == DealType::Renewal
-                    && deal.is_won_in(period)
-                    && (managed.at_close(deal) || deals().is_influenced(deal))
-            })
-        }
+        M::RenewalRevenue => deals().sum(|deal| {
+            deal.kind == DealType::Renewal
+                && deal.is_won_in(period)
+                && (deals().is_managed_at_close(deal) || deals().is_influenced(deal))
+        }),
         M::ManagedAccountRetention => retention(view, period),
-        M::ExpansionRevenue => {
-            let managed = Managed::of(view);
-            deals().sum(|deal| {
-                deal.kind == DealType::Expansion && deal.is_won_in(period) && managed.at_close(deal)
-            })
-        }
+        M::ExpansionRevenue => deals().sum(|deal| {
+            deal.kind == DealType::Expansion
+                && deal.is_won_in(period)
+                && deals().is_managed_at_close(deal)
+        }),
         M::IncentiveUtilisation => utilisation(view, period, |kind| kind != IncentiveKind::Payout),
         M::MdfUtilisation => utilisation(view, period, |kind| kind == IncentiveKind::Mdf),
         M::RebateUtilisation => utilisation(view, period, |kind| kind == IncentiveKind::Rebate),
@@ -320,6 +316,18 @@ impl<'v, 'a> Deals<'v, 'a> {
         deal.influencing_partners
             .iter()
             .any(|partner| self.view.scope.has(partner))
+    }
+
+    /// Whether a partner managed the deal's customer when it closed.
+    fn is_managed_at_close(&self, deal: &Deal) -> bool {
+        let managed = &self.view.managed;
+        let first = managed.partition_point(|link| link.customer < deal.customer);
+        deal.closed.is_some_and(|closed| {
+            managed[first..]
+                .iter()
+                .take_while(|link| link.customer == deal.customer)
+                .any(|link| link.covers(closed))
+        })
     }
 
     fn purse(&self, counts: impl Fn(&Deal) -> bool) -> Purse {
@@ -516,28 +524,6 @@ fn active_partner_rate(view: &View<'_>, period: &Period) -> Reading {
             .count(),
         enrolled.len(),
     )
-}
-
-/// The accounts that partners look after, by customer.
-struct Managed<'a>(std::collections::HashMap<&'a str, Vec<&'a super::facts::ManagedAccount>>);
-
-impl<'a> Managed<'a> {
-    fn of(view: &View<'a>) -> Self {
-        let mut links: std::collections::HashMap<&str, Vec<_>> = std::collections::HashMap::new();
-        for &link in &view.managed {
-            links.entry(&link.customer).or_default().push(link);
-        }
-        Self(links)
-    }
-
-    /// Whether a partner managed the deal's customer when it closed.
-    fn at_close(&self, deal: &Deal) -> bool {
-        deal.closed.is_some_and(|closed| {
-            self.0
-                .get(deal.customer.as_str())
-                .is_some_and(|links| links.iter().any(|link| link.covers(closed)))
-        })
-    }
 }
 
 fn retention(view: &View<'_>, period: &Period) -> Reading {

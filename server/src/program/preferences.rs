@@ -21,10 +21,13 @@ use crate::{
 /// The view that role PARTNER does not have (I-13).
 pub const PARTNER_LIFECYCLE: &str = "partner-lifecycle";
 
-/// The tiles of a view.
-fn tiles(view: &str) -> Option<Vec<&'static str>> {
+/// The tiles of a view, as a role knows them.
+fn tiles(view: &str, role: Role) -> Option<Vec<&'static str>> {
     match view {
-        "program" => Some(MetricId::ALL.iter().map(|metric| metric.name()).collect()),
+        "program" => {
+            let metrics = MetricId::known_to(role).iter();
+            Some(metrics.map(|metric| metric.name()).collect())
+        }
         "engagement" => Some(ENGAGEMENT.iter().map(|one| one.id).collect()),
         PARTNER_LIFECYCLE => Some(vec![
             "stages",
@@ -47,7 +50,7 @@ fn tiles(view: &str) -> Option<Vec<&'static str>> {
 /// # Errors
 /// `NOT_FOUND`.
 pub fn require_view(caller: &Caller, view: &str) -> Result<Vec<&'static str>, Error> {
-    tiles(view)
+    tiles(view, caller.role)
         .filter(|_| {
             caller.role != Role::Partner || (view != PARTNER_LIFECYCLE && view != "engagement")
         })

@@ -8,11 +8,11 @@ use rusqlite::Connection;
 
 use super::{
     alerts, answer, breakdown,
+    context::Context,
     definitions::MetricId,
     facts::IncentiveKind,
     metrics::{self, Quantity},
-    settings::Settings,
-    targets::{Attainment, applicable},
+    targets,
     view::{Filter, Period, Scope, View},
 };
 use crate::{
@@ -31,18 +31,17 @@ const OVERVIEW_RECORDS: usize = 1000;
 /// Metrics against their targets, and cohorts side by side (K-36).
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for an unknown metric or dimension.
+/// `INVALID_ARGUMENT` for an unknown metric or dimension; what the store reports.
 pub fn compare(
+    context: &Context<'_>,
     view: &View<'_>,
-    period: &Period,
     request: &v1::CompareMetricsRequest,
 ) -> Result<v1::CompareMetricsResponse, Error> {
-    let wanted = answer::parse(&request.metrics, &[])?;
-    let targets: Vec<Attainment<'_>> = applicable(view)
-        .filter(|target| target.start <= period.end && target.end > period.start)
-        .filter_map(|target| Attainment::of(target, view, period))
-        .filter(|attainment| wanted.is_empty() || wanted.contains(&attainment.metric))
-        .collect();
+    let wanted = answer::parse(&request.metrics, view.metrics, &[])?;
+    let period = &context.filter.period;
+    let targets = targets::attainments(context, view, |target, metric| {
+        period.overlaps(target.start, target.end) && (wanted.is_empty() || wanted.contains(&metric))
+    })?;
     let mut cohorts = Vec::new();
     if request.cohort_dimension != Dimension::Unspecified as i32 {
         let metrics = if wanted.is_empty() {
@@ -123,13 +122,13 @@ pub fn enablement(view: &View<'_>, period: &Period) -> v1::GetEnablementResponse
 /// The executive view (K-32).
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if the calendar is left.
+/// `INVALID_ARGUMENT` if the calendar is left; what the store reports.
 pub fn executive(
+    context: &Context<'_>,
     view: &View<'_>,
-    filter: &Filter,
-    settings: &Settings,
 ) -> Result<v1::GetExecutiveViewResponse, Error> {
     use MetricId as M;
+    let filter = context.filter;
     let period = &filter.period;
     let (current, before) = quarters(filter)?;
     let quarter_over_quarter = [
@@ -185,14 +184,17 @@ pub fn executive(
         partner_share: Some(answer::metric(M::PartnerShare, view, period)),
         quarter_over_quarter,
         top: top_partners(view, period),
-        at_risk: partners_at_risk(view, period, settings),
+        at_risk: partners_at_risk(context, view)?,
         mix: breakdown::groups(view, Dimension::Type)
             .iter()
             .map(|group| breakdown::answer_group(group, &[M::SourcedClosedRevenue], period))
             .collect(),
         trend: breakdown::series(
+            &Context {
+                filter: &year,
+                ..context.clone()
+            },
             view,
-            &year,
             &[
                 M::SourcedClosedRevenue,
                 M::InfluencedRevenue,
@@ -261,12 +263,11 @@ fn top_partners(view: &View<'_>, period: &Period) -> Vec<v1::PartnerStanding> {
 }
 
 fn partners_at_risk(
+    context: &Context<'_>,
     view: &View<'_>,
-    period: &Period,
-    settings: &Settings,
-) -> Vec<v1::PartnerStanding> {
+) -> Result<Vec<v1::PartnerStanding>, Error> {
     let mut reasons: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for alert in alerts::alerts(view, period, settings) {
+    for alert in alerts::alerts(context, view)? {
         if !alert.partner.is_empty() {
             let kind = alert.kind().as_str_name().trim_start_matches("ALERT_KIND_");
             reasons
@@ -275,7 +276,7 @@ fn partners_at_risk(
                 .insert(kind.to_owned());
         }
     }
-    for partner in metrics::enrolled(view, period) {
+    for partner in metrics::enrolled(view, &context.filter.period) {
         if !view.activity.days.contains_key(partner) {
             reasons
                 .entry(partner.to_owned())
@@ -283,14 +284,14 @@ fn partners_at_risk(
                 .insert("NO_PORTAL_ACTIVITY".to_owned());
         }
     }
-    reasons
+    Ok(reasons
         .into_iter()
         .map(|(id, reasons)| {
             let profile = view.partners.iter().find(|partner| partner.id == id);
             let name = profile.map_or(id.as_str(), |partner| partner.profile.name.as_str());
             standing(name, &id, None, reasons.into_iter().collect())
         })
-        .collect()
+        .collect())
 }
 
 /// Everything one partner may know of itself (K-33); `view` is that partner's.
@@ -298,12 +299,11 @@ fn partners_at_risk(
 /// # Errors
 /// What the store reports.
 pub fn overview(
-    connection: &Connection,
+    context: &Context<'_>,
     view: &View<'_>,
-    period: &Period,
-    settings: &Settings,
     partner: &str,
 ) -> Result<v1::GetPartnerOverviewResponse, Error> {
+    let connection = context.connection;
     let records = |kind| store::page(connection, kind, partner, "", OVERVIEW_RECORDS);
     let profile = store::find(connection, Kind::PartnerProfile, partner)?;
     Ok(v1::GetPartnerOverviewResponse {
@@ -312,12 +312,12 @@ pub fn overview(
             Some(Content::PartnerProfile(profile)) => Some(profile),
             _ => None,
         },
-        metrics: answer::metrics(MetricId::ALL, view, period),
+        metrics: answer::metrics(view.metrics, view, &context.filter.period),
         deals: without_others(records(Kind::Deal)?, partner),
         incentives: records(Kind::Incentive)?,
         trainings: records(Kind::Training)?,
         certifications: records(Kind::Certification)?,
-        alerts: alerts::alerts(view, period, settings),
+        alerts: alerts::alerts(context, view)?,
     })
 }
 

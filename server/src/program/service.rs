@@ -4,18 +4,16 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use overlap_proto::v1::{self, program_service_server::ProgramService};
-use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{
-    activity::{Activity, ActivityCache},
+    activity::ActivityCache,
     alerts, answer, breakdown,
+    context::Context,
     definitions::{DERIVED, Definition, ENGAGEMENT, MetricId, SCORECARD},
     export,
-    facts::{Facts, FactsCache},
-    reports,
-    settings::{self, Settings},
-    targets,
+    facts::FactsCache,
+    reports, settings, targets,
     usage::{self, Usage},
     view::{self, Filter, Period, View},
 };
@@ -52,22 +50,6 @@ pub(super) struct Program {
     pub(super) usage: Usage,
     facts: FactsCache,
     activities: ActivityCache,
-}
-
-/// What a call computes from.
-pub(super) struct Context<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) facts: &'a Facts,
-    pub(super) filter: &'a Filter,
-    pub(super) settings: &'a Settings,
-    activity: &'a Activity,
-}
-
-impl<'a> Context<'a> {
-    /// What the filter leaves.
-    pub(super) fn view(&self) -> Result<View<'a>, Error> {
-        self.filter.view(self.facts, self.settings, self.activity)
-    }
 }
 
 impl Program {
@@ -119,7 +101,7 @@ impl Program {
                     facts: &facts,
                     filter: &filter,
                     settings: &settings,
-                    activity: &activity,
+                    activity,
                 })
             })
             .await
@@ -188,8 +170,10 @@ impl ProgramService for ProgramNumbers {
         &self,
         request: Request<v1::ListMetricDefinitionsRequest>,
     ) -> Result<Response<v1::ListMetricDefinitionsResponse>, Status> {
-        self.0.admit(&request, &READERS, "ListMetricDefinitions")?;
-        let program = MetricId::ALL.iter().map(|metric| metric.definition());
+        let caller = self.0.admit(&request, &READERS, "ListMetricDefinitions")?;
+        let program = MetricId::known_to(caller.role)
+            .iter()
+            .map(|metric| metric.definition());
         let definitions = ENGAGEMENT
             .iter()
             .copied()
@@ -221,6 +205,12 @@ impl ProgramService for ProgramNumbers {
             |_, view, period, request| {
                 let expansion = request.retention_measure() == v1::RetentionMeasure::Expansion;
                 let margin = request.return_basis() == v1::ReturnBasis::GrossMargin;
+                if margin && !view.metrics.contains(&MetricId::ChannelMarginReturn) {
+                    return Err(Error::invalid(
+                        "return_basis",
+                        "GROSS_MARGIN is not known to role PARTNER: leave it out",
+                    ));
+                }
                 let chosen = SCORECARD.map(|metric| match metric {
                     MetricId::RenewalRevenue if expansion => MetricId::ExpansionRevenue,
                     MetricId::ChannelReturn if margin => MetricId::ChannelMarginReturn,
@@ -243,7 +233,7 @@ impl ProgramService for ProgramNumbers {
             "GetMetrics",
             |request| request.filter.clone(),
             |_, view, period, request| {
-                let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 Ok(v1::GetMetricsResponse {
                     metrics: answer::metrics(&metrics, view, period),
                 })
@@ -263,10 +253,12 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, page.as_of, filter, move |context| {
-                let metrics = answer::parse(&request.metrics, &[MetricId::SourcedPipeline])?;
+                let (view, default) = (context.view()?, [MetricId::SourcedPipeline]);
+                let metrics = answer::parse(&request.metrics, view.metrics, &default)?;
                 let dimension = breakdown::dimension("dimension", request.dimension, &metrics)?;
-                let groups = breakdown::groups(&context.view()?, dimension);
-                let (groups, next_page_token) = page.cut(groups);
+                let groups = breakdown::groups(&view, dimension);
+                let (groups, next_page_token) =
+                    page.cut_by_key(groups, |group| group.value.clone());
                 Ok(v1::GetMetricBreakdownResponse {
                     groups: groups
                         .iter()
@@ -291,10 +283,10 @@ impl ProgramService for ProgramNumbers {
             "GetMetricSeries",
             |request| request.filter.clone(),
             |context, view, _, request| {
-                let metrics = answer::parse(&request.metrics, &SCORECARD)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, &SCORECARD)?;
                 let unit = Unit::of_period("period", request.period)?;
                 Ok(v1::GetMetricSeriesResponse {
-                    entries: breakdown::series(view, context.filter, &metrics, unit)?,
+                    entries: breakdown::series(context, view, &metrics, unit)?,
                 })
             },
         )
@@ -339,7 +331,7 @@ impl ProgramService for ProgramNumbers {
             request,
             "CompareMetrics",
             |request| request.filter.clone(),
-            |_, view, period, request| reports::compare(view, period, request),
+            |context, view, _, request| reports::compare(context, view, request),
         )
         .await
     }
@@ -370,11 +362,11 @@ impl ProgramService for ProgramNumbers {
             .0
             .answer(caller, page.as_of, filter, move |context| {
                 let period = &context.filter.period;
-                let mut alerts = alerts::alerts(&context.view()?, period, context.settings);
+                let mut alerts = alerts::alerts(context, &context.view()?)?;
                 if !kinds.is_empty() {
                     alerts.retain(|alert| kinds.contains(&alert.kind()));
                 }
-                let (alerts, next_page_token) = page.cut(alerts);
+                let (alerts, next_page_token) = page.cut_by_key(alerts, alerts::position);
                 Ok(v1::ListAlertsResponse {
                     alerts,
                     next_page_token,
@@ -393,7 +385,7 @@ impl ProgramService for ProgramNumbers {
             request,
             "GetExecutiveView",
             |request| request.filter.clone(),
-            |context, view, _, _| reports::executive(view, context.filter, context.settings),
+            |context, view, _, _| reports::executive(context, view),
         )
         .await
     }
@@ -414,13 +406,8 @@ impl ProgramService for ProgramNumbers {
         let answer = self
             .0
             .answer(caller, self.0.now(), Some(filter), move |context| {
-                reports::overview(
-                    context.connection,
-                    &context.view()?,
-                    &context.filter.period,
-                    context.settings,
-                    context.filter.own().unwrap_or(&request.partner),
-                )
+                let partner = context.filter.own().unwrap_or(&request.partner);
+                reports::overview(context, &context.view()?, partner)
             })
             .await?;
         Ok(Response::new(answer))
@@ -452,7 +439,8 @@ impl ProgramService for ProgramNumbers {
             .0
             .answer(caller, self.0.now(), filter, |context| {
                 let period = &context.filter.period;
-                usage::adoption(context.connection, period.start, period.last())
+                let last = period.as_of.min(period.end - 1);
+                usage::adoption(context.connection, period.start, last)
             })
             .await?;
         Ok(Response::new(answer))
@@ -471,7 +459,7 @@ impl ProgramService for ProgramNumbers {
             .answer(caller, self.0.now(), filter, move |context| {
                 let mut table = export::table();
                 let (view, period) = (context.view()?, &context.filter.period);
-                let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 if request.dimension() == v1::MetricDimension::Unspecified {
                     for metric in answer::metrics(&metrics, &view, period) {
                         export::push(&mut table, "", "", &metric);
@@ -499,7 +487,6 @@ impl ProgramService for ProgramNumbers {
         let caller = self.0.admit(&request, &READERS, "ExportDailyFeed")?;
         let request = request.into_inner();
         let format = format(request.format)?;
-        let metrics = answer::parse(&request.metrics, MetricId::ALL)?;
         let zone = calendar::zone("time_zone", &request.time_zone)?;
         let days = Days::parse(&request.days.unwrap_or_default(), "days", &zone)?;
         if days.count() > 366 {
@@ -512,28 +499,16 @@ impl ProgramService for ProgramNumbers {
         let table = self
             .0
             .answer(caller, self.0.now(), Some(filter), move |context| {
-                let (view, now) = (context.view()?, context.filter.period.as_of);
+                let (mut view, now) = (context.view()?, context.filter.period.as_of);
+                let metrics = answer::parse(&request.metrics, view.metrics, view.metrics)?;
                 let mut table = export::table();
                 for day in days.cut(Unit::Day) {
                     let span = day.span()?;
                     if span.start > now {
                         break;
                     }
-                    let as_of = now.min(span.end - 1);
-                    let activity = if metrics.contains(&MetricId::EngagedPartnerRate) {
-                        Activity::load(context.connection, as_of, &days.zone)?
-                    } else {
-                        Activity::default()
-                    };
-                    let period = Period {
-                        start: span.start,
-                        end: span.end,
-                        as_of,
-                    };
-                    let view = View {
-                        activity: &activity,
-                        ..view.with_deals(view.deals.clone())
-                    };
+                    let period = context.filter.period.as_then(span.start, span.end);
+                    context.recall(&mut view, &metrics, period.as_of)?;
                     for metric in answer::metrics(&metrics, &view, &period) {
                         export::push(&mut table, &day.first.to_string(), "", &metric);
                     }

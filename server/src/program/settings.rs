@@ -6,7 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::{
     error::Error,
-    records::times::{DAY, Nanos},
+    records::{
+        store,
+        times::{DAY, Nanos},
+    },
 };
 
 /// The settings, with the defaults for what was not chosen.
@@ -135,6 +138,7 @@ pub fn update(
         "INSERT INTO program_settings (id, body) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET body = ?1",
         [settings.encode_to_vec()],
     )?;
+    store::count_change(transaction, false)?;
     Ok(Settings(settings))
 }
 

@@ -6,15 +6,20 @@ use overlap_proto::v1;
 
 use super::{
     answer,
+    context::Context,
     definitions::{self, MetricId, Unit},
     facts::{Goal, Target},
     metrics::{self, Quantity, Reading, Value},
     settings::Settings,
     view::{Period, Scope, View},
 };
-use crate::records::{
-    money::{Currency, Money},
-    times,
+use crate::{
+    error::Error,
+    records::{
+        kind::Kind,
+        money::{Currency, Money},
+        times,
+    },
 };
 
 /// Won plus weighted open deals against the target; partners' SOURCED deals.
@@ -73,7 +78,7 @@ pub fn forecast(view: &View<'_>, period: &Period, settings: &Settings) -> v1::Ge
         data_through: view
             .facts
             .through
-            .get(&crate::records::kind::Kind::Deal)
+            .get(&Kind::Deal)
             .copied()
             .map(times::to_proto),
         definition_version: definitions::DERIVED[1].version,
@@ -84,11 +89,10 @@ pub fn forecast(view: &View<'_>, period: &Period, settings: &Settings) -> v1::Ge
 /// Money targets for a metric whose period overlaps P: the program's, or those of the partners selected.
 fn targets_of(view: &View<'_>, metric: MetricId, period: &Period) -> BTreeMap<Currency, i128> {
     let mut sums = BTreeMap::new();
-    for target in applicable(view) {
+    for (target, of) in applicable(view) {
         let whole_program = target.partner.is_empty();
-        let overlaps = target.start <= period.end && target.end > period.start;
-        if target.metric != metric.name()
-            || !overlaps
+        if of != metric
+            || !period.overlaps(target.start, target.end)
             || whole_program != matches!(view.scope, Scope::All)
         {
             continue;
@@ -100,17 +104,47 @@ fn targets_of(view: &View<'_>, metric: MetricId, period: &Period) -> BTreeMap<Cu
     sums
 }
 
-/// The targets that a view may see: with a selection of partners, theirs alone.
-pub fn applicable<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Target> {
-    let all = matches!(view.scope, Scope::All);
-    let partners: HashSet<String> = match &view.scope {
-        Scope::All => HashSet::new(),
-        Scope::Only(partners) => partners.iter().map(|&partner| partner.to_owned()).collect(),
-    };
-    view.facts
-        .targets
-        .iter()
-        .filter(move |target| all || partners.contains(&target.partner))
+/// The targets that a view can judge, with their metrics: with a selection of partners, theirs alone; with a part of the deals,
+/// none that is made of deals; of those that its reader knows.
+fn applicable<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Target, MetricId)> {
+    let (scope, known, is_part) = (view.scope.clone(), view.metrics, view.is_part_of_deals);
+    view.facts.targets.iter().filter_map(move |target| {
+        let mut known = known.iter().copied();
+        let metric = known.find(|metric| metric.name() == target.metric)?;
+        let is_selected = matches!(scope, Scope::All) || scope.has(&target.partner);
+        let is_measurable = !(is_part && metric.kinds().contains(&Kind::Deal));
+        (is_selected && is_measurable).then_some((target, metric))
+    })
+}
+
+/// What became of the targets of a view that are wanted, by id.
+///
+/// # Errors
+/// What the store reports.
+pub fn attainments<'a>(
+    context: &Context<'_>,
+    view: &View<'a>,
+    is_wanted: impl Fn(&Target, MetricId) -> bool,
+) -> Result<Vec<Attainment<'a>>, Error> {
+    let mut wanted: Vec<_> = applicable(view)
+        .filter(|&(target, metric)| is_wanted(target, metric))
+        .collect();
+    // Those that end together need the sessions of that time once.
+    wanted.sort_by_key(|(target, _)| target.end);
+    let mut view = view.clone();
+    let mut found = Vec::with_capacity(wanted.len());
+    for (target, metric) in wanted {
+        let period = context.filter.period;
+        let period = if metric.is_of_an_instant() {
+            period.as_then(target.start, target.end)
+        } else {
+            period.over(target.start, target.end)
+        };
+        context.recall(&mut view, &[metric], period.as_of)?;
+        found.push(Attainment::of(target, metric, &view, period));
+    }
+    found.sort_by(|one, other| one.target.id.cmp(&other.target.id));
+    Ok(found)
 }
 
 /// A target and what became of it.
@@ -127,11 +161,7 @@ pub struct Attainment<'a> {
 }
 
 impl<'a> Attainment<'a> {
-    /// Measures a target as of P's as_of.
-    #[must_use]
-    pub fn of(target: &'a Target, view: &View<'a>, period: &Period) -> Option<Self> {
-        let metric = MetricId::from_name(&target.metric)?;
-        let period = period.over(target.start, target.end);
+    fn of(target: &'a Target, metric: MetricId, view: &View<'a>, period: Period) -> Self {
         let reading = if target.partner.is_empty() {
             metrics::read(metric, view, &period)
         } else {
@@ -156,13 +186,13 @@ impl<'a> Attainment<'a> {
             ),
             Goal::Number(_) => reading.values.first().copied(),
         };
-        Some(Self {
+        Self {
             target,
             metric,
             reading,
             value,
             period,
-        })
+        }
     }
 
     /// Whether the goal was not reached; unset if that cannot be said. Exact.

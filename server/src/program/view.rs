@@ -1,6 +1,6 @@
 //! Which records a call is about: the filter, resolved, and the facts it leaves.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, rc::Rc, sync::Arc};
 
 use jiff::tz::TimeZone;
 use overlap_proto::v1::{self, program_filter::Period as FilterPeriod};
@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::{
     activity::Activity,
+    definitions::MetricId,
     facts::{
         Campaign, Certification, Cost, Deal, Facts, Incentive, ManagedAccount, Partner, Training,
     },
@@ -51,6 +52,12 @@ impl Period {
         at.is_some_and(|at| self.has(at))
     }
 
+    /// Whether a span [start, end) has an instant in common with P, or begins where an empty P does.
+    #[must_use]
+    pub const fn overlaps(&self, start: Nanos, end: Nanos) -> bool {
+        (start < self.end || start == self.start) && end > self.start
+    }
+
     /// The end of P, or as_of if that is earlier.
     #[must_use]
     pub fn last(&self) -> Nanos {
@@ -64,6 +71,16 @@ impl Period {
             start,
             end,
             as_of: self.as_of,
+        }
+    }
+
+    /// Another span as it was seen then: from its last instant, if as_of is later.
+    #[must_use]
+    pub fn as_then(self, start: Nanos, end: Nanos) -> Self {
+        Self {
+            start,
+            end,
+            as_of: self.as_of.min(end - 1),
         }
     }
 
@@ -83,7 +100,7 @@ pub enum Scope<'a> {
     /// Everyone's, known or not.
     All,
     /// Only these partners'.
-    Only(HashSet<&'a str>),
+    Only(Rc<HashSet<&'a str>>),
 }
 
 impl Scope<'_> {
@@ -99,32 +116,40 @@ impl Scope<'_> {
 }
 
 /// The facts that a filter leaves.
+#[derive(Clone)]
 #[expect(missing_docs, reason = "each field holds the records of its name")]
 pub struct View<'a> {
     pub facts: &'a Facts,
+    /// What its reader may be told.
+    pub metrics: &'static [MetricId],
     pub scope: Scope<'a>,
+    /// Whether deals are left out for what they have: then no goal for all of them can be judged.
+    pub is_part_of_deals: bool,
     pub partners: Vec<&'a Partner>,
     pub deals: Vec<&'a Deal>,
-    pub managed: Vec<&'a ManagedAccount>,
+    /// By customer. Groups of deals share them.
+    pub managed: Rc<Vec<&'a ManagedAccount>>,
     pub trainings: Vec<&'a Training>,
     pub certifications: Vec<&'a Certification>,
     pub incentives: Vec<&'a Incentive>,
     pub costs: Vec<&'a Cost>,
     pub campaigns: Vec<&'a Campaign>,
     /// What portal sessions say of partners.
-    pub activity: &'a Activity,
+    pub activity: Arc<Activity>,
 }
 
 impl<'a> View<'a> {
     /// Everything.
     #[must_use]
-    pub fn all(facts: &'a Facts, activity: &'a Activity) -> Self {
+    pub fn all(facts: &'a Facts, activity: Arc<Activity>) -> Self {
         Self {
             facts,
+            metrics: MetricId::ALL,
             scope: Scope::All,
+            is_part_of_deals: false,
             partners: facts.partners.iter().collect(),
             deals: facts.deals.iter().collect(),
-            managed: facts.managed.iter().collect(),
+            managed: Rc::new(facts.managed.iter().collect()),
             trainings: facts.trainings.iter().collect(),
             certifications: facts.certifications.iter().collect(),
             incentives: facts.incentives.iter().collect(),
@@ -134,12 +159,34 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same without records, for a group that is given its own.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self {
+            facts: self.facts,
+            metrics: self.metrics,
+            scope: self.scope.clone(),
+            is_part_of_deals: self.is_part_of_deals,
+            partners: Vec::new(),
+            deals: Vec::new(),
+            managed: Rc::default(),
+            trainings: Vec::new(),
+            certifications: Vec::new(),
+            incentives: Vec::new(),
+            costs: Vec::new(),
+            campaigns: Vec::new(),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+
     /// What some partners had to do with.
     #[must_use]
     pub fn of_partners(&self, partners: HashSet<&'a str>) -> Self {
-        let scope = Scope::Only(partners);
+        let scope = Scope::Only(Rc::new(partners));
         Self {
             facts: self.facts,
+            metrics: self.metrics,
+            is_part_of_deals: self.is_part_of_deals,
             partners: kept(&self.partners, |partner| scope.has(&partner.id)),
             deals: kept(&self.deals, |deal| {
                 scope.has(&deal.partner)
@@ -148,32 +195,14 @@ impl<'a> View<'a> {
                         .iter()
                         .any(|partner| scope.has(partner))
             }),
-            managed: kept(&self.managed, |link| scope.has(&link.partner)),
+            managed: Rc::new(kept(&self.managed, |link| scope.has(&link.partner))),
             trainings: kept(&self.trainings, |training| scope.has(&training.partner)),
             certifications: kept(&self.certifications, |one| scope.has(&one.partner)),
             incentives: kept(&self.incentives, |incentive| scope.has(&incentive.partner)),
             costs: kept(&self.costs, |cost| scope.has(&cost.partner)),
             campaigns: kept(&self.campaigns, |campaign| scope.has(&campaign.partner)),
-            activity: self.activity,
+            activity: Arc::clone(&self.activity),
             scope,
-        }
-    }
-
-    /// The same with these deals only.
-    #[must_use]
-    pub fn with_deals(&self, deals: Vec<&'a Deal>) -> Self {
-        Self {
-            facts: self.facts,
-            scope: self.scope.clone(),
-            partners: self.partners.clone(),
-            deals,
-            managed: self.managed.clone(),
-            trainings: self.trainings.clone(),
-            certifications: self.certifications.clone(),
-            incentives: self.incentives.clone(),
-            costs: self.costs.clone(),
-            campaigns: self.campaigns.clone(),
-            activity: self.activity,
         }
     }
 }
@@ -280,9 +309,12 @@ impl Filter {
         &self,
         facts: &'a Facts,
         settings: &Settings,
-        activity: &'a Activity,
+        activity: Arc<Activity>,
     ) -> Result<View<'a>, Error> {
         let mut view = View::all(facts, activity);
+        if self.own.is_some() {
+            view.metrics = MetricId::known_to(Role::Partner);
+        }
         self.check(facts, settings)?;
         if let Some(partners) = self.partners(facts) {
             view = view.of_partners(partners);
@@ -297,13 +329,13 @@ impl Filter {
         .iter()
         .any(|values| !values.is_empty())
         {
-            let deals = kept(&view.deals, |deal| {
+            view.is_part_of_deals = true;
+            view.deals.retain(|deal| {
                 accepts(&filter.regions, [&deal.region])
                     && accepts(&filter.territories, [&deal.territory])
                     && accepts(&filter.products, [&deal.product])
                     && accepts(&filter.industries, [&deal.industry])
             });
-            view = view.with_deals(deals);
         }
         Ok(view)
     }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use super::{
     activity::Activity,
     alerts,
+    context::Context,
     facts::FactsCache,
     settings::{self, Settings},
     view::Filter,
@@ -16,7 +17,10 @@ use crate::{
     changes::{self, Kind},
     error::Error,
     node::Node,
-    records::times::{self, Nanos, SECOND},
+    records::{
+        store,
+        times::{self, Nanos, SECOND},
+    },
     storage::blocking,
 };
 
@@ -67,7 +71,7 @@ fn look(node: &Node, state: &mut State) -> Result<(), Error> {
     let as_of = times::of(now);
     let is_recent = (state.at..state.at.saturating_add(RENEW_AFTER)).contains(&as_of);
     let found = node.store.read_blocking(|connection| {
-        let seen = (revision(connection)?, settings::load(connection)?);
+        let seen = (store::revision(connection)?, settings::load(connection)?);
         if is_recent && state.seen.as_ref() == Some(&seen) {
             return Ok(None);
         }
@@ -93,12 +97,6 @@ fn look(node: &Node, state: &mut State) -> Result<(), Error> {
     Ok(())
 }
 
-fn revision(connection: &Connection) -> Result<i64, Error> {
-    Ok(connection
-        .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
-        .query_row([], |row| row.get(0))?)
-}
-
 /// What `ListAlerts` lists without a filter.
 fn current(
     connection: &Connection,
@@ -108,9 +106,14 @@ fn current(
 ) -> Result<Vec<v1::Alert>, Error> {
     let facts = cache.load(connection)?;
     let filter = Filter::resolve(None, None, as_of)?;
-    let activity = Activity::load(connection, as_of, &filter.zone)?;
-    let view = filter.view(&facts, settings, &activity)?;
-    Ok(alerts::alerts(&view, &filter.period, settings))
+    let context = Context {
+        connection,
+        facts: &facts,
+        filter: &filter,
+        settings,
+        activity: Arc::new(Activity::load(connection, as_of, &filter.zone)?),
+    };
+    alerts::alerts(&context, &context.view()?)
 }
 
 /// What tells one occurrence of an alert from the next: since when it is true, or what does not change with the settings.

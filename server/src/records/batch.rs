@@ -180,10 +180,7 @@ impl Batch {
             if !events.is_empty() {
                 outcome += events.store(transaction)?;
             }
-            transaction.execute(
-                "UPDATE record_state SET revision = revision + 1, facts = facts + ?1",
-                [!rows.is_empty()],
-            )?;
+            store::count_change(transaction, !rows.is_empty())?;
             Ok(outcome)
         })?)
     }

@@ -22,7 +22,7 @@ use super::{
 };
 #[cfg(not(feature = "parquet"))]
 use crate::error::Reason;
-use crate::{error::Error, storage::Store, streams::Messages};
+use crate::{customers::files, error::Error, storage::Store, streams::Messages};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(overlap_proto::DESCRIPTORS).expect("compiled from our own .proto files")
@@ -118,7 +118,7 @@ impl Read for Chunks {
 }
 
 fn unreadable(file: &str, error: &io::Error) -> Refusals {
-    Error::invalid(file, format!("cannot be read: {error}")).into()
+    files::unreadable(file, error).into()
 }
 
 /// Reads a file as [`import`] does, and forgets the records.

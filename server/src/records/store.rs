@@ -115,6 +115,37 @@ pub fn upsert(transaction: &Transaction<'_>, rows: &[Row]) -> Result<Outcome, Er
     Ok(outcome)
 }
 
+/// Counts a change of what numbers are made of: records and the program's settings; `of_facts` if not of portal events alone.
+///
+/// # Errors
+/// What the store reports.
+pub fn count_change(transaction: &Transaction<'_>, of_facts: bool) -> Result<(), Error> {
+    transaction
+        .prepare_cached("UPDATE record_state SET revision = revision + 1, facts = facts + ?")?
+        .execute([of_facts])?;
+    Ok(())
+}
+
+/// How often what numbers are made of changed: while it stays, they do.
+///
+/// # Errors
+/// What the store reports.
+pub fn revision(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection
+        .prepare_cached("SELECT revision FROM record_state WHERE id = 1")?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// The same without portal events.
+///
+/// # Errors
+/// What the store reports.
+pub fn facts_revision(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection
+        .prepare_cached("SELECT facts FROM record_state WHERE id = 1")?
+        .query_row([], |row| row.get(0))?)
+}
+
 /// Visits the records of one kind by id.
 ///
 /// # Errors

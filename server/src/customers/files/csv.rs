@@ -209,14 +209,16 @@ impl Csv {
     }
 }
 
-const NOT_UTF8: &str = "the text is not UTF-8: save the file as UTF-8";
+pub(crate) const NOT_UTF8: &str = "the text is not UTF-8: save the file as UTF-8";
 
 /// A record that is not CSV.
 #[derive(Debug)]
-struct Malformed {
-    line: u64,
-    column: usize,
-    problem: String,
+pub(crate) struct Malformed {
+    /// Where it starts.
+    pub(crate) line: u64,
+    /// Of the value that is wrong, from 0.
+    pub(crate) column: usize,
+    pub(crate) problem: String,
 }
 
 impl Malformed {
@@ -234,19 +236,25 @@ impl Malformed {
 }
 
 /// Splits CSV text into records and values.
-struct Records<'a> {
+pub(crate) struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
     line: u64,
 }
 
 impl<'a> Records<'a> {
-    const fn new(bytes: &'a [u8], line: u64) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8], line: u64) -> Self {
         Self { bytes, at: 0, line }
     }
 
     /// Puts the values of the next record, empty lines aside, into `values` and returns the line it starts on.
-    fn next(&mut self, values: &mut Vec<Cow<'a, [u8]>>) -> Result<Option<u64>, Malformed> {
+    ///
+    /// # Errors
+    /// What is not CSV; then there is nothing more to read.
+    pub(crate) fn next(
+        &mut self,
+        values: &mut Vec<Cow<'a, [u8]>>,
+    ) -> Result<Option<u64>, Malformed> {
         values.clear();
         loop {
             match self.bytes[self.at..] {

@@ -9,16 +9,16 @@ use crate::{customers::limits, error::Error};
 const CHUNK_BYTES: usize = 512 * 1024;
 
 /// Whole records.
-pub(in crate::customers) struct Chunk {
-    pub(in crate::customers) bytes: Vec<u8>,
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
     /// Where the records start; before it may be a header.
-    pub(in crate::customers) start: usize,
+    pub(crate) start: usize,
     /// The line at `start`.
-    pub(in crate::customers) line: u64,
+    pub(crate) line: u64,
 }
 
 /// Reads chunks.
-pub(in crate::customers) struct ChunkReader<'a> {
+pub(crate) struct ChunkReader<'a> {
     file: &'a str,
     format: Format,
     reader: &'a mut (dyn Read + Send),
@@ -30,11 +30,7 @@ pub(in crate::customers) struct ChunkReader<'a> {
 }
 
 impl<'a> ChunkReader<'a> {
-    pub(in crate::customers) fn new(
-        file: &'a str,
-        format: Format,
-        reader: &'a mut (dyn Read + Send),
-    ) -> Self {
+    pub(crate) fn new(file: &'a str, format: Format, reader: &'a mut (dyn Read + Send)) -> Self {
         Self::with_chunk_bytes(file, format, reader, CHUNK_BYTES)
     }
 
@@ -60,7 +56,7 @@ impl<'a> ChunkReader<'a> {
     ///
     /// # Errors
     /// `FILE_UNREADABLE`; `INVALID_ARGUMENT` if a record is too long or the text is not UTF-8 by its first bytes.
-    pub(in crate::customers) fn next(&mut self) -> Result<Option<Chunk>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Chunk>, Error> {
         let mut wanted = self.chunk_bytes;
         loop {
             self.fill(wanted)?;

@@ -1,5 +1,7 @@
 //! Records from tables: a column is a field of the kind's message by its name, a cell is text.
 
+use std::borrow::Cow;
+
 use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind as FieldKind};
 use serde_json::{Map, Value};
 
@@ -43,6 +45,11 @@ impl Columns {
             return Err(finish(batch));
         }
         Ok(Self { kind, columns })
+    }
+
+    /// The name of a column, from 0.
+    pub(super) fn name(&self, at: usize) -> Option<&str> {
+        self.columns.get(at).map(|column| column.name.as_str())
     }
 
     /// How many there are.
@@ -131,11 +138,9 @@ impl Column {
                 FieldKind::Message(_) => {
                     serde_json::from_str(cell).map_err(|error| format!("must be JSON: {error}"))?
                 }
-                kind => cell
-                    .split(';')
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .map(|part| value(&kind, part))
+                kind => elements(cell)?
+                    .iter()
+                    .map(|element| value(&kind, element))
                     .collect::<Result<Vec<_>, _>>()?
                     .into(),
             }
@@ -153,6 +158,22 @@ impl Column {
         inside.insert(last.name().to_owned(), value);
         Ok(())
     }
+}
+
+/// The elements of a list: separated by semicolons, or in JSON, for those that hold some themselves.
+fn elements(cell: &str) -> Result<Vec<Cow<'_, str>>, String> {
+    if cell.starts_with('[') {
+        return serde_json::from_str(cell).map_err(|error| {
+            format!(
+                "must be values separated by \";\", or a list of strings in JSON as it begins with \"[\": {error}"
+            )
+        });
+    }
+    let parts = cell.split(';').map(str::trim);
+    Ok(parts
+        .filter(|part| !part.is_empty())
+        .map(Cow::Borrowed)
+        .collect())
 }
 
 /// A cell in the protobuf JSON mapping.

@@ -1,10 +1,7 @@
 //! Records from Parquet files, through the format's row reader. A column's text is that of a CSV file's cell; times and lists
 //! may also have the format's own types.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Read},
-};
+use std::io::{self, Read};
 
 use parquet::record::Field;
 
@@ -75,19 +72,19 @@ fn text(value: &Field) -> Result<String, String> {
         Field::TimestampMillis(at) => instant(jiff::Timestamp::from_millisecond(*at)),
         Field::TimestampMicros(at) => instant(jiff::Timestamp::from_microsecond(*at)),
         Field::ListInternal(list) => {
-            let mut joined = String::new();
-            for (at, element) in list.elements().iter().enumerate() {
-                let element = match element {
+            let elements: Vec<String> = list
+                .elements()
+                .iter()
+                .map(|element| match element {
                     Field::ListInternal(_) | Field::Group(_) | Field::MapInternal(_) => {
                         Err("a list of plain values is wanted here".to_owned())
                     }
                     plain => text(plain),
-                }?;
-                if element.contains(';') {
-                    return Err("a value of a list must not hold a semicolon".to_owned());
-                }
-                let separator = if at == 0 { "" } else { ";" };
-                write!(joined, "{separator}{element}").map_err(|error| error.to_string())?;
+                })
+                .collect::<Result<_, _>>()?;
+            let joined = elements.join(";");
+            if joined.starts_with('[') || elements.iter().any(|element| element.contains(';')) {
+                return serde_json::to_string(&elements).map_err(|error| error.to_string());
             }
             Ok(joined)
         }

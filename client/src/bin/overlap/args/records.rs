@@ -11,16 +11,18 @@ pub(crate) enum Records {
     #[command(
         after_help = "CSV: a header, then a record a line. Columns are id, updated_at, deleted and the fields of the kind \
                       as proto/overlap/v1/record.proto names them, nested ones with dots (registration.submitted_at). \
-                      Lists are separated by \";\", money is \"1234.50 EUR\", times are RFC 3339.\n\
-                      NDJSON: one record a line, as \"overlap records export --format ndjson\" writes them."
+                      Lists are separated by \";\" (in JSON where a value holds one: [\"a;b\",\"c\"]), money is \
+                      \"1234.50 EUR\", times are RFC 3339.\n\
+                      NDJSON: one record a line, as \"overlap records export --format ndjson\" writes them.\n\
+                      Parquet, where the node was built with it: the columns of CSV."
     )]
     Import {
-        /// CSV with a header line, or NDJSON
+        /// CSV with a header line, NDJSON or Parquet
         file: PathBuf,
-        /// What the lines are, e.g. deals, portal-events, partner-profiles; needed for CSV
+        /// What the lines are, e.g. deals, portal-events, partner-profiles; needed for CSV and Parquet
         #[arg(long, value_parser = record_kind)]
         kind: Option<RecordKind>,
-        /// csv or ndjson, where the file's extension (.csv, .ndjson, .jsonl) does not tell
+        /// csv, ndjson or parquet, where the file's extension (.csv, .ndjson, .jsonl, .parquet) does not tell
         #[arg(long)]
         format: Option<RecordFileFormat>,
     },
@@ -33,7 +35,7 @@ pub(crate) enum Records {
         #[arg(long, value_name = "ID")]
         partner: Option<String>,
         /// csv or ndjson; ndjson with --output json, csv otherwise, if left out
-        #[arg(long)]
+        #[arg(long, value_parser = export_format)]
         format: Option<RecordFileFormat>,
         /// Where to write; standard output if left out
         #[arg(long, value_name = "FILE")]
@@ -88,6 +90,15 @@ pub(crate) struct WatchChanges {
     /// Stop after this many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+}
+
+/// A format that records are exported in.
+fn export_format(text: &str) -> Result<RecordFileFormat, String> {
+    match text.parse() {
+        Ok(format @ (RecordFileFormat::Csv | RecordFileFormat::Ndjson)) => Ok(format),
+        Ok(_) => Err("records are exported as csv or ndjson only".to_owned()),
+        Err(_) => Err("one of csv, ndjson".to_owned()),
+    }
 }
 
 /// A kind as people type it, in the plural too.

@@ -60,10 +60,11 @@ fn format_of(path: &Path) -> anyhow::Result<RecordFileFormat> {
     match extension.as_str() {
         "csv" => Ok(RecordFileFormat::Csv),
         "ndjson" | "jsonl" => Ok(RecordFileFormat::Ndjson),
+        "parquet" => Ok(RecordFileFormat::Parquet),
         _ => Err(failed(
             "INVALID_ARGUMENT",
             format!(
-                "{}: the file's extension does not tell its format: add --format csv or ndjson",
+                "{}: the file's extension does not tell its format: add --format csv, ndjson or parquet",
                 path.display()
             ),
         )),
@@ -80,11 +81,11 @@ async fn import(
         Some(format) => format,
         None => format_of(file)?,
     };
-    if format == RecordFileFormat::Csv && kind.is_none() {
+    if format != RecordFileFormat::Ndjson && kind.is_none() {
         return Err(failed(
             "INVALID_ARGUMENT",
             format!(
-                "{}: a CSV file does not tell what its lines are: add --kind deals, portal-events, partner-profiles ...",
+                "{}: a CSV or Parquet file does not tell what its lines are: add --kind deals, portal-events, partner-profiles ...",
                 file.display()
             ),
         ));

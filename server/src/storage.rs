@@ -81,13 +81,22 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let snapshot = self.snapshot()?;
+        work(snapshot.connection())
+    }
+
+    /// One snapshot of the store, for as long as it is held: what is written meanwhile stays in the write-ahead log. Blocks.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         let idle = self
             .0
             .readers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        let mut reader = match idle {
+        let reader = match idle {
             Some(reader) => reader,
             None => {
                 // A connection is used by one thread at a time: no lock for each value read.
@@ -97,18 +106,11 @@ impl Store {
                 reader
             }
         };
-        let snapshot = reader.transaction()?;
-        let result = work(&snapshot);
-        drop(snapshot);
-        let mut readers = self
-            .0
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if readers.len() < IDLE_READERS {
-            readers.push(reader);
-        }
-        result
+        reader.execute_batch("BEGIN")?;
+        Ok(Snapshot {
+            store: self.clone(),
+            reader: Some(reader),
+        })
     }
 
     /// [`Store::write_blocking`] off the asynchronous runtime.
@@ -133,6 +135,37 @@ impl Store {
     ) -> Result<T, Error> {
         let store = self.clone();
         blocking(move || store.read_blocking(work)).await
+    }
+}
+
+/// What the store held when it was first read through this.
+pub(crate) struct Snapshot {
+    store: Store,
+    /// Goes back when this is dropped.
+    reader: Option<Connection>,
+}
+
+impl Snapshot {
+    /// Reads it.
+    pub(crate) fn connection(&self) -> &Connection {
+        self.reader.as_ref().expect("held until this is dropped")
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
+        if reader.execute_batch("ROLLBACK").is_err() {
+            // Closing it ends the transaction, too.
+            return;
+        }
+        let readers = &self.store.0.readers;
+        let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < IDLE_READERS {
+            readers.push(reader);
+        }
     }
 }
 

@@ -162,6 +162,14 @@ async fn z09_recordings_of_good_runs_outlast_any_number_of_failed_ones() {
     let kept = all_paths();
     assert!(kept.contains(&first), "{kept:?}");
     assert_eq!(kept.len(), 1 + 3, "{kept:?}");
+    // One that a stop cuts off is not finished at all.
+    let (_waiting, link_b) = links(18);
+    let cut = tokio::spawn(drive(b.run(&a, agreement(&side_b, &side_a)), link_b));
+    while all_paths().is_subset(&kept) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    cut.abort();
+    cut.await.unwrap_err();
     let (second, third) = (good(2).await, good(3).await);
     let kept = all_paths();
     assert!(kept.contains(&second) && kept.contains(&third), "{kept:?}");
@@ -214,4 +222,18 @@ fn failed_runs_of_a_partner_are_forgotten_and_those_with_receipts_are_not() {
     // This node's own, the one with a receipt, and the newest thousand of the others: 0, 2, 4 to 9 are gone.
     let expected = ["run_00001", "run_00003", "run_00010", "run_00011"];
     assert_eq!(remembered, (expected.map(str::to_owned).to_vec(), 1_002));
+}
+
+/// `explain` and runs write identifiers below `runs/` alone: whatever a killed process left there is gone after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn z01_what_a_killed_process_left_is_cleared_away_at_the_start() {
+    let (side_a, side_b) = sides();
+    let (a, _) = check(&side_a, &side_b).await;
+    let kept = a.run_directories();
+    let left = a.directory.path().join("runs/.tmpAbCdEf");
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("keys"), "anna@example.com").unwrap();
+    overlap_server::matching::recover(&a.store, a.directory.path(), jiff::Timestamp::now())
+        .unwrap();
+    assert_eq!(a.run_directories(), kept);
 }

@@ -42,7 +42,7 @@ use super::{
     local_customers::{KeyRef, SnapshotLimits},
     progress::{Meter, RunState},
     recording::{Recorder, RecordingRules},
-    spool::{Sorter, disk, new_directory},
+    spool::{Sorter, disk, new_directory, sync_directory},
     terms::KeyRules,
 };
 use crate::{
@@ -288,6 +288,10 @@ impl RunDirectory {
     fn keep(&self) -> Result<(), Error> {
         let scratch = self.scratch();
         std::fs::remove_dir_all(&scratch).map_err(|error| disk(&scratch, &error))?;
+        // The directory's own name has to last as well.
+        if let Some(parent) = self.path.parent() {
+            sync_directory(parent)?;
+        }
         *lock(&self.keep) = true;
         Ok(())
     }
@@ -560,6 +564,7 @@ async fn run_flows(
         receiver::run(Arc::clone(flows), receiving),
         evaluator::run(Arc::clone(flows), evaluating),
     )?;
+    flows.prepared.own.release();
     let phase = ListPhase::new(flows.session.clone()).finish(complete.as_ref(), released)?;
     finish::run(flows, phase, &mut session_inbox, count, received).await
 }

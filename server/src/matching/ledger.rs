@@ -167,6 +167,9 @@ impl Ledger {
                 )
             })?;
         }
+        // Times in the future are of a clock that was wrong: counted from now, they end.
+        balance.since = balance.since.min(now.as_second());
+        balance.last_run = balance.last_run.min(now.as_second());
         if now.as_second().saturating_sub(balance.since) >= WINDOW_S {
             (balance.queries, balance.tags) = (0, 0);
             balance.since = now.as_second();
@@ -360,12 +363,14 @@ fn replace(directory: &Path, last: &Balance) -> Result<File, Error> {
     Ok(file)
 }
 
-/// "Least seconds between two runs": refuses one that comes `passed_s` after the last.
+/// "Least seconds between two runs": refuses one that comes `passed_s` after the last. A last run in the future, by a clock that
+/// was wrong, counts as one just now.
 ///
 /// # Errors
 /// `RUN_TOO_SOON`.
 pub(crate) fn refuse_too_soon(passed_s: i64, least_s: u64) -> Result<(), Error> {
     let least_s = i64::try_from(least_s).unwrap_or(i64::MAX);
+    let passed_s = passed_s.max(0);
     if passed_s >= least_s {
         return Ok(());
     }

@@ -34,7 +34,7 @@ const FRAMES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a recording's file name ends in.
 const EXTENSION: &str = "frames";
-/// What it ends in if the run failed.
+/// What it ends in until the run is good, and for good if it never was.
 const FAILED: &str = ".failed.frames";
 /// Recordings of failed runs that are kept for each partner, the newest. They have a number of their own: a partner can make as
 /// many as it likes, and must not be able to push out those of good runs.
@@ -65,7 +65,7 @@ pub fn path(node_directory: &Path, partnership_id: &str, run_id: &str) -> PathBu
 pub fn remove(node_directory: &Path, partnership_id: &str) {
     let directory = directory(node_directory, partnership_id);
     if let Err(error) = fs::remove_dir_all(&directory)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && !is_gone(&error)
     {
         tracing::warn!(%error, path = %directory.display(), "recordings could not be removed");
     }
@@ -78,6 +78,8 @@ enum Entry {
 
 /// Writes a run's frames to a file, over all its connections.
 pub struct Recorder {
+    /// Where the recording is until the run is good.
+    unsettled: PathBuf,
     path: PathBuf,
     keep: usize,
     taps: Taps,
@@ -115,24 +117,23 @@ impl Recorder {
         new_directory(&node_directory.join("recordings"))?;
         new_directory(&folder)?;
         let path = path(node_directory, partnership_id, run_id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(disk(&path, &error));
-            }
+        let unsettled = path.with_extension(&FAILED[1..]);
+        match fs::remove_file(&unsettled) {
+            Err(error) if !is_gone(&error) => return Err(disk(&unsettled, &error)),
             _ => {}
         }
-        let mut file = BufWriter::with_capacity(1 << 20, new_file(&path)?);
-        file.write_all(MAGIC).map_err(|error| disk(&path, &error))?;
+        let mut file = BufWriter::with_capacity(1 << 20, new_file(&unsettled)?);
+        file.write_all(MAGIC)
+            .map_err(|error| disk(&unsettled, &error))?;
         let (entries, mut incoming) = mpsc::channel(FRAMES);
-        let written_to = path.clone();
+        let name = unsettled.clone();
         let writer = tokio::task::spawn_blocking(move || {
-            let path = written_to;
             let mut left = rules.max_bytes.saturating_sub(MAGIC.len() as u64);
             let written = std::iter::from_fn(|| incoming.blocking_recv())
                 .try_for_each(|entry| write(&mut file, &entry, &mut left))
                 .and_then(|()| file.flush());
             if let Err(error) = written {
-                tracing::warn!(%error, path = %path.display(), "a run is no longer recorded");
+                tracing::warn!(%error, path = %name.display(), "a run is no longer recorded");
             }
         });
         let line = Line {
@@ -149,6 +150,7 @@ impl Recorder {
             tasks: Arc::default(),
         };
         Ok(Self {
+            unsettled,
             path,
             keep: rules.keep,
             taps,
@@ -173,16 +175,25 @@ impl Recorder {
         }
     }
 
-    /// The run was good: removes the oldest recordings of good runs that are too many. What is left of this one comes yet.
+    /// The run is good: its recording takes its place among those of good runs. What is left of it comes yet.
     pub async fn keep(&self) {
-        settle_logged(self.path.clone(), true, self.keep).await;
+        let (unsettled, path, keep) = (self.unsettled.clone(), self.path.clone(), self.keep);
+        settled(move || {
+            match fs::rename(&unsettled, &path) {
+                // It went with the permissions.
+                Err(error) if is_gone(&error) => return Ok(()),
+                renamed => renamed.map_err(|error| disk(&unsettled, &error))?,
+            }
+            prune(&path, keep, true)
+        })
+        .await;
     }
 
-    /// The run failed, and its link is dropped: gives the recording its place among those of failed runs.
+    /// The run failed, and its link is dropped.
     pub async fn fail(self) {
-        let path = self.path.clone();
+        let unsettled = self.unsettled.clone();
         self.finish().await;
-        settle_logged(path, false, KEEP_FAILED).await;
+        settled(move || prune(&unsettled, KEEP_FAILED, false)).await;
     }
 
     /// Waits for what is left to be handed on and written, once the link is dropped.
@@ -203,10 +214,14 @@ impl Recorder {
     }
 }
 
-async fn settle_logged(path: PathBuf, good: bool, keep: usize) {
-    if let Err(error) = crate::storage::blocking(move || settle(&path, good, keep)).await {
+async fn settled(work: impl FnOnce() -> Result<(), Error> + Send + 'static) {
+    if let Err(error) = crate::storage::blocking(work).await {
         tracing::warn!(%error, "a run's recording could not be put away");
     }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 impl Taps {
@@ -364,25 +379,13 @@ fn write(file: &mut impl Write, entry: &Entry, left: &mut u64) -> std::io::Resul
     file.write_all(body)
 }
 
-/// Gives the recording at `path` its place among those of its kind, and removes the oldest of these.
-fn settle(path: &Path, good: bool, keep: usize) -> Result<(), Error> {
-    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    let path = if good {
-        path.to_owned()
-    } else {
-        let failed = path.with_extension(&FAILED[1..]);
-        match fs::rename(path, &failed) {
-            // It went with the permissions.
-            Err(error) if gone(&error) => return Ok(()),
-            renamed => renamed.map_err(|error| disk(path, &error))?,
-        }
-        failed
-    };
+/// Removes the oldest recordings of good or failed runs up to the one at `path`; a newer one is of a run under way.
+fn prune(path: &Path, keep: usize, good: bool) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-    let newest = match modified(&path) {
-        Err(error) if gone(&error) => return Ok(()),
-        time => time.map_err(|error| disk(&path, &error))?,
+    let newest = match modified(path) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        time => time.map_err(|error| disk(path, &error))?,
     };
     let mut recordings = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| disk(folder, &error))? {
@@ -392,7 +395,6 @@ fn settle(path: &Path, good: bool, keep: usize) -> Result<(), Error> {
         }
         let path = entry.path();
         let time = modified(&path).map_err(|error| disk(&path, &error))?;
-        // A newer one is of a run under way, which may yet fail.
         if time <= newest {
             recordings.push((time, path));
         }

@@ -15,6 +15,7 @@ use crate::{
         local_customers::{
             LocalCustomers, MAX_ROWS_A_KEY, Salt, Scratch, SnapshotLimits, StageTiers,
         },
+        spool::{disk, new_directory},
     },
     sharing::policy::Agreement,
 };
@@ -182,8 +183,10 @@ impl Merged {
         limits: SnapshotLimits,
         id: &str,
     ) -> Result<Self, Error> {
-        let scratch = tempfile::tempdir_in(node_directory)
-            .map_err(|error| crate::matching::spool::disk(node_directory, &error))?;
+        // Where the next start clears away what a process that was killed left: identifiers in the clear.
+        let runs = node_directory.join("runs");
+        new_directory(&runs)?;
+        let scratch = tempfile::tempdir_in(&runs).map_err(|error| disk(&runs, &error))?;
         let mut salt = Salt::default();
         random(&mut salt)?;
         let local = LocalCustomers::read(

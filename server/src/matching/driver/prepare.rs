@@ -81,6 +81,13 @@ pub(super) struct OwnLabels {
 }
 
 impl OwnLabels {
+    /// The list flows are over: nothing more is said of customers.
+    pub(super) fn release(&self) {
+        if let Fields::LookedUp(fields) = &self.fields {
+            fields.release();
+        }
+    }
+
     /// The label of the customer that a key stands for, if it is listed.
     pub(super) fn label<'a>(&self, key: &KeyRef, fields: &'a [u8]) -> Option<Label<'a>> {
         let stage = self.listed_codes[usize::from(key.stage)]?;
@@ -162,86 +169,87 @@ impl Prepared {
         let epoch = keys.as_ref().map(|keys| keys.epoch);
         ledger.begin(epoch, mine.max_queries, mine.max_tags)?;
         let handles = keys.as_ref().map(EpochKeys::handle_key);
-        run.store.read_blocking(|connection| {
-            let state = records::partner_state(connection, &run.partnership_id)?;
-            let mut list_querier = match &keys {
-                Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
-                None => ListQuerier::Open,
-            };
-            let mut salt = Salt::default();
-            let (local, totals, delta, state_files) = match mode {
-                Mode::Full => {
-                    // Fresh: positions of queries say nothing across full runs.
-                    random(&mut salt)?;
-                    let mut files = delta::files(run, &terms, directory)?;
-                    let mut nobody = ();
-                    let local = LocalCustomers::read(
-                        connection,
-                        &run.agreement,
-                        &terms.terms.key_types(),
-                        &Scratch {
-                            directory: &directory.scratch(),
-                            salt,
-                            limits: run.settings.limits,
-                        },
-                        handles.as_ref(),
-                        match &mut files {
-                            Some((_, own)) => own,
-                            None => &mut nobody,
-                        },
-                    )?;
-                    let totals = Totals::of(&local);
-                    let files = files.map(|(files, own)| (files, Some(own)));
-                    (Some(Arc::new(local)), totals, None, files)
-                }
-                Mode::Delta => {
-                    let Some(found) =
-                        delta::find(run, role, connection, &terms, keys.as_ref(), &state)?
-                    else {
-                        return Ok(None);
-                    };
-                    salt = found.kept.document.own.salt()?;
-                    list_querier = delta::querier(found.kept.document.binding.i_query);
-                    let names = handles.as_ref();
-                    let Some(planned) =
-                        delta::plan(run, role, connection, &terms, names, directory, found)?
-                    else {
-                        return Ok(None);
-                    };
-                    (
-                        None,
-                        planned.totals,
-                        Some(planned.plan),
-                        Some((planned.files, None)),
-                    )
-                }
-            };
-            refuse_empty(&terms, &totals)?;
-            let fields = match (&local, &delta) {
-                (Some(local), _) if terms.mine.has(Tier::List) => {
-                    Fields::Stored(own_fields(run, connection, &terms, local, directory)?)
-                }
-                (None, Some(delta)) if terms.mine.has(Tier::List) => {
-                    Fields::LookedUp(FieldLookup::new(run, &terms, &delta.customers)?)
-                }
-                _ => Fields::Stored(FieldStore::empty()),
-            };
-            let own = own_labels(&terms, fields);
-            Ok(Some(Self {
-                own: Arc::new(own),
-                local,
-                totals,
-                salt,
-                keys,
-                ledger: Mutex::new(ledger),
-                change_seq: change_seq(connection)?,
-                delta,
-                state_files,
-                state,
-                list_querier,
-                terms,
-            }))
-        })
+        let snapshot = run.store.snapshot()?;
+        let connection = snapshot.connection();
+        let state = records::partner_state(connection, &run.partnership_id)?;
+        let mut list_querier = match &keys {
+            Some(keys) => records::list_querier(connection, &run.partnership_id, keys.epoch)?,
+            None => ListQuerier::Open,
+        };
+        let mut salt = Salt::default();
+        let (local, totals, delta, state_files) = match mode {
+            Mode::Full => {
+                // Fresh: positions of queries say nothing across full runs.
+                random(&mut salt)?;
+                let mut files = delta::files(run, &terms, directory)?;
+                let mut nobody = ();
+                let local = LocalCustomers::read(
+                    connection,
+                    &run.agreement,
+                    &terms.terms.key_types(),
+                    &Scratch {
+                        directory: &directory.scratch(),
+                        salt,
+                        limits: run.settings.limits,
+                    },
+                    handles.as_ref(),
+                    match &mut files {
+                        Some((_, own)) => own,
+                        None => &mut nobody,
+                    },
+                )?;
+                let totals = Totals::of(&local);
+                let files = files.map(|(files, own)| (files, Some(own)));
+                (Some(Arc::new(local)), totals, None, files)
+            }
+            Mode::Delta => {
+                let Some(found) =
+                    delta::find(run, role, connection, &terms, keys.as_ref(), &state)?
+                else {
+                    return Ok(None);
+                };
+                salt = found.kept.document.own.salt()?;
+                list_querier = delta::querier(found.kept.document.binding.i_query);
+                let names = handles.as_ref();
+                let Some(planned) =
+                    delta::plan(run, role, connection, &terms, names, directory, found)?
+                else {
+                    return Ok(None);
+                };
+                (
+                    None,
+                    planned.totals,
+                    Some(planned.plan),
+                    Some((planned.files, None)),
+                )
+            }
+        };
+        refuse_empty(&terms, &totals)?;
+        let change_seq = change_seq(connection)?;
+        let fields = match (&local, &delta) {
+            (Some(local), _) if terms.mine.has(Tier::List) => {
+                Fields::Stored(own_fields(run, connection, &terms, local, directory)?)
+            }
+            (None, Some(delta)) if terms.mine.has(Tier::List) => {
+                Fields::LookedUp(FieldLookup::new(run, &terms, &delta.customers, snapshot)?)
+            }
+            _ => Fields::Stored(FieldStore::empty()),
+        };
+        let own = own_labels(&terms, fields);
+        Ok(Some(Self {
+            own: Arc::new(own),
+            local,
+            totals,
+            salt,
+            keys,
+            ledger: Mutex::new(ledger),
+            change_seq,
+            delta,
+            state_files,
+            state,
+            list_querier,
+            terms,
+        }))
     }
 }
 

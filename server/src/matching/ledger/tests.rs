@@ -182,6 +182,32 @@ fn z10_the_least_interval_is_in_the_ledger() {
     ledger.require_interval(at(NOW + 3600), 3600).unwrap();
 }
 
+/// A clock that was wrong once must not keep a partner waiting until that time comes.
+#[test]
+fn z10_times_in_the_future_count_as_now() {
+    let books = Fixture::new();
+    let years = 5 * 365 * 24 * 3600;
+    let mut ledger = books.at(NOW + years, 1, 100).unwrap();
+    ledger.debit(Budget::Queries, 60).unwrap();
+    ledger.ran(at(NOW + years), Declared::All(1)).unwrap();
+    ledger.require_interval(at(NOW), 0).unwrap();
+    drop(ledger);
+    let ledger = books.at(NOW, 1, 100).unwrap();
+    ledger.require_interval(at(NOW), 0).unwrap();
+    let error = ledger.require_interval(at(NOW + 59), 60).unwrap_err();
+    assert_eq!(
+        error.metadata(),
+        [("retry_after_s".to_owned(), "1".to_owned())]
+    );
+    ledger.require_interval(at(NOW + 60), 60).unwrap();
+    drop(ledger);
+    let ledger = books.at(NOW + MAX_EPOCH_AGE_S - 1, 1, 100).unwrap();
+    assert_eq!(ledger.remaining(Budget::Queries), 40);
+    drop(ledger);
+    let ledger = books.at(NOW + MAX_EPOCH_AGE_S, 1, 100).unwrap();
+    assert_eq!(ledger.remaining(Budget::Queries), 100);
+}
+
 #[test]
 fn z10_a_torn_line_is_dropped() {
     let books = Fixture::new();

@@ -1,18 +1,23 @@
-//! The fields that labels of a delta run disclose: looked up for the customers it says something of.
+//! The fields that labels of a delta run disclose: looked up for the customers it says something of, in the snapshot that the run
+//! was planned from. Newer ones would contradict what earlier labels said of the same customer.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use super::super::{Run, prepare::area, sets::FieldAreas};
+use super::super::{Run, lock, prepare::area, sets::FieldAreas};
 use crate::{
     customers::rows::fields_of,
     error::Error,
     matching::{delta::plan::Customers, terms::RunTerms},
-    storage::Store,
+    storage::Snapshot,
 };
 
 /// Looks the disclosed fields of customers up.
 pub(in super::super) struct FieldLookup {
-    store: Store,
+    /// Until the list flows are over.
+    snapshot: Mutex<Option<Snapshot>>,
     customers: Arc<Customers>,
     stages: Vec<String>,
     names: Vec<String>,
@@ -24,24 +29,30 @@ impl FieldLookup {
         run: &Run,
         terms: &RunTerms,
         customers: &Arc<Customers>,
+        snapshot: Snapshot,
     ) -> Result<Self, Error> {
         let side = terms
             .terms
             .side(&run.parties.me())
             .ok_or_else(|| Error::internal("this organisation is no side of the terms"))?;
-        let area_bytes = usize::from(side.label_field_bytes);
+        let area_bytes = if side.fields.is_empty() {
+            0
+        } else {
+            usize::from(side.label_field_bytes)
+        };
         let stages = terms.mine.disclosed().into_iter().map(str::to_owned);
         Ok(Self {
-            store: run.store.clone(),
+            snapshot: Mutex::new(Some(snapshot).filter(|_| area_bytes > 0)),
             customers: Arc::clone(customers),
             stages: stages.collect(),
             names: side.fields.clone(),
-            area_bytes: if side.fields.is_empty() {
-                0
-            } else {
-                area_bytes
-            },
+            area_bytes,
         })
+    }
+
+    /// Lets go of the snapshot: nothing more is said of customers.
+    pub(in super::super) fn release(&self) {
+        lock(&self.snapshot).take();
     }
 
     /// The areas of some rows, back to back; zeros where there is no row, or where it is not disclosed any more.
@@ -62,15 +73,25 @@ impl FieldLookup {
         let stages: Vec<&str> = self.stages.iter().map(String::as_str).collect();
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let mut areas: HashMap<u32, Vec<u8>> = HashMap::new();
-        self.store.read_blocking(|connection| {
+        {
+            let snapshot = lock(&self.snapshot);
+            let snapshot = snapshot
+                .as_ref()
+                .ok_or_else(|| Error::internal("fields are wanted after the list flows"))?;
             let mut ids = ids.iter().map(String::as_str);
-            fields_of(connection, &stages, &names, &mut ids, &mut |found| {
-                if let Some(row) = row_of.get(found.id) {
-                    areas.insert(*row, area(found, self.area_bytes)?);
-                }
-                Ok(())
-            })
-        })?;
+            fields_of(
+                snapshot.connection(),
+                &stages,
+                &names,
+                &mut ids,
+                &mut |found| {
+                    if let Some(row) = row_of.get(found.id) {
+                        areas.insert(*row, area(found, self.area_bytes)?);
+                    }
+                    Ok(())
+                },
+            )?;
+        }
         for row in rows {
             let start = bytes.len();
             bytes.resize(start + self.area_bytes, 0);

@@ -494,12 +494,16 @@ async fn p26_z06_fetches_that_nobody_reads_hold_no_thread() {
     assert_eq!(reason(&end.unwrap()), "NOT_FOUND");
 
     share_file(&victim, &id).await;
+    // Those that came upon the end have made room.
+    drop(stalled);
+    let mut client = rogue.client().await;
+    let held = client.fetch_asset(request).await.unwrap();
     let revocation = RevokePartnershipRequest {
         partner: "Globex".to_owned(),
     };
     let mut partners = victim.partners().await;
     partners.revoke_partnership(revocation).await.unwrap();
-    let (read, end) = rest(stalled.pop().unwrap()).await;
+    let (read, end) = rest(held.into_inner()).await;
     assert!(read.len() < FILE_BYTES, "{}", read.len());
     // The file is no longer shared in the same moment: whichever is seen first.
     let ended = reason(&end.unwrap());

@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, future::join_all, stream};
+use futures::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use node_support::{TestNode, eventually, pair_with, reason, rogue::Rogue};
 use overlap_proto::{
     exchange::v1::{
@@ -21,8 +25,10 @@ use overlap_proto::{
         RunRequest,
     },
     v1::{
-        AssetHeader, AssetKind, RevokePartnershipRequest, ShareAssetRequest, UnshareAssetRequest,
-        UploadAssetRequest, asset_service_client::AssetServiceClient, upload_asset_request::Part,
+        AssetHeader, AssetKind, DeleteCustomersRequest, RevokePartnershipRequest,
+        ShareAssetRequest, UnshareAssetRequest, UploadAssetRequest,
+        asset_service_client::AssetServiceClient, customer_service_client::CustomerServiceClient,
+        upload_asset_request::Part,
     },
 };
 use overlap_server::{
@@ -37,7 +43,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// Sends one frame, then whatever it gets back.
 async fn echo(_: Arc<Node>, mut link: Link) -> Result<(), Error> {
@@ -494,12 +500,16 @@ async fn p26_z06_fetches_that_nobody_reads_hold_no_thread() {
     assert_eq!(reason(&end.unwrap()), "NOT_FOUND");
 
     share_file(&victim, &id).await;
+    // Those that came upon the end have made room.
+    drop(stalled);
+    let mut client = rogue.client().await;
+    let held = client.fetch_asset(request).await.unwrap();
     let revocation = RevokePartnershipRequest {
         partner: "Globex".to_owned(),
     };
     let mut partners = victim.partners().await;
     partners.revoke_partnership(revocation).await.unwrap();
-    let (read, end) = rest(stalled.pop().unwrap()).await;
+    let (read, end) = rest(held.into_inner()).await;
     assert!(read.len() < FILE_BYTES, "{}", read.len());
     // The file is no longer shared in the same moment: whichever is seen first.
     let ended = reason(&end.unwrap());
@@ -595,6 +605,46 @@ async fn silent_connections_do_not_close_the_api() {
     let began = Instant::now();
     victim.invite().await;
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// An upload keeps a thread for as long as it lasts, so that only so many may last.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_say_nothing_leave_the_store_its_threads() {
+    let victim = small("Acme").await;
+    let mut calls = FuturesUnordered::new();
+    for _ in 0..2 {
+        let client = CustomerServiceClient::new(victim.channel().await);
+        for _ in 0..40 {
+            let (mut client, token) = (client.clone(), victim.admin_token());
+            calls.push(async move {
+                let mut request = Request::new(stream::pending());
+                let header = format!("Bearer {token}").parse().unwrap();
+                request.metadata_mut().insert("authorization", header);
+                client.delete_customers(request).await
+            });
+        }
+    }
+    let mut refused = 0;
+    while let Ok(Some(answer)) = timeout(Duration::from_secs(2), calls.next()).await {
+        assert_eq!(reason(&answer.unwrap_err()), "QUOTA_EXHAUSTED");
+        refused += 1;
+    }
+    assert_eq!(refused, 16);
+    let answer = timeout(Duration::from_secs(5), victim.invite()).await;
+    answer.expect("the API answers");
+    // Those that go make room.
+    drop(calls);
+    eventually("an upload is taken", || async {
+        let last = DeleteCustomersRequest {
+            last: true,
+            ..DeleteCustomersRequest::default()
+        };
+        CustomerServiceClient::new(victim.api().await)
+            .delete_customers(stream::iter([last]))
+            .await
+            .is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,17 @@ pub(crate) fn shared(number: usize) -> v1::SharedCustomer {
         ]);
         customer.target = true;
     }
+    // What a partner may try on a spreadsheet, and a number.
+    customer.partner_fields.extend(
+        match number {
+            3 => vec![("name", "=1+1"), ("region", "-1+A1")],
+            4 => vec![("name", "@SUM(A1)"), ("region", "+49 30")],
+            5 => vec![("name", "\t=1+1"), ("region", "-0.5")],
+            _ => Vec::new(),
+        }
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
     customer
 }
 
@@ -182,6 +193,7 @@ pub(crate) fn customer(id: &str) -> v1::Customer {
         id: id.to_owned(),
         stage: "Lead".to_owned(),
         emails: vec!["a@example.com".to_owned(), "b@example.com".to_owned()],
+        phones: vec!["+49 30 1".to_owned()],
         name: "A \"quoted\" name".to_owned(),
         ..v1::Customer::default()
     }

@@ -301,7 +301,7 @@ pub(crate) fn deal() -> v1::Record {
             }),
             opened_at: at(0),
             outcome: DealOutcome::Open.into(),
-            product: "Seats, \"gold\"".to_owned(),
+            product: "=Seats, \"gold\"".to_owned(),
             probability_bp: Some(0),
             stage_changes: vec![DealStageChange {
                 stage: "Proposal".to_owned(),

@@ -185,7 +185,10 @@ fn k28_records_are_exported_as_they_are_imported() {
     assert_eq!(cell("registration.submitted_at"), "2026-05-04T09:30:00Z");
     assert_eq!(cell("registration.status"), "PENDING");
     assert_eq!(cell("registration.decided_at"), "");
-    assert_eq!(cell("product"), "Seats, \"gold\"");
+    assert_eq!(cell("product"), "=Seats, \"gold\"");
+    let listed = csv_of(&["records", "list", "deals"]);
+    let product = rows[0].iter().position(|column| column == "product");
+    assert_eq!(listed[1][product.unwrap()], "'=Seats, \"gold\"");
     // A chance of 0 is known.
     assert_eq!(cell("probability_bp"), "0");
     assert_eq!(

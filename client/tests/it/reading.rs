@@ -171,6 +171,15 @@ fn p_13_the_list_as_table_and_csv() {
         "c1,c1;c1b,Customer 1,Customer,Lead,email;domain,ref1,\"Ünïted, Inc.\",EMEA"
     );
     assert_eq!(lines[2], "c2,c2,Customer 2,Customer,Lead,email,ref2,,");
+    // The partner's text does not run in a spreadsheet.
+    let theirs: Vec<&str> = lines[3..]
+        .iter()
+        .map(|line| line.split_once(",email,ref").unwrap().1)
+        .collect();
+    assert_eq!(
+        theirs,
+        ["3,'=1+1,'-1+A1", "4,'@SUM(A1),'+49 30", "5,'\t=1+1,-0.5"]
+    );
 }
 
 #[test]
@@ -317,7 +326,7 @@ fn own_customers_stages_tokens_and_audit_are_listed() {
     let line = text.lines().nth(1);
     assert_eq!(
         line,
-        Some("k1,Lead,\"A \"\"quoted\"\" name\",a@example.com;b@example.com,,,,,,,false")
+        Some("k1,Lead,\"A \"\"quoted\"\" name\",a@example.com;b@example.com,+49 30 1,,,,,,false")
     );
     let json = overlap(&node, &["customers", "list", "--limit", "1", "-o", "json"]).json();
     assert_eq!(json[0]["emails"], json!(["a@example.com", "b@example.com"]));

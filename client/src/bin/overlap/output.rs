@@ -177,8 +177,24 @@ impl Printer {
         Ok(())
     }
 
-    /// Lines of comma-separated values.
+    /// Lines of comma-separated values for spreadsheets: no text of theirs, which may be the partner's, is run as a formula.
     pub(crate) fn csv(
+        &mut self,
+        header: &[String],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> anyhow::Result<()> {
+        let rows = rows.into_iter().map(spreadsheet_row);
+        self.csv_as_is(&spreadsheet_row(header.to_vec()), rows)
+    }
+
+    /// One line as [`Printer::csv`] writes it, handed to the reader at once.
+    pub(crate) fn csv_line(&mut self, row: Vec<String>) -> anyhow::Result<()> {
+        self.csv(&row, [])?;
+        self.flush()
+    }
+
+    /// Lines of comma-separated values that an import reads back.
+    pub(crate) fn csv_as_is(
         &mut self,
         header: &[String],
         rows: impl IntoIterator<Item = Vec<String>>,
@@ -247,11 +263,18 @@ impl Printer {
         records: &[T],
         columns: &[Column<'_, T>],
     ) -> anyhow::Result<()> {
-        let header: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        let rows = records
-            .iter()
-            .map(|record| columns.iter().map(|column| column.field(record)).collect());
+        let (header, rows) = cells(records, columns);
         self.csv(&header, rows)
+    }
+
+    /// [`Printer::csv_records`] for an import.
+    pub(crate) fn csv_records_as_is<T>(
+        &mut self,
+        records: &[T],
+        columns: &[Column<'_, T>],
+    ) -> anyhow::Result<()> {
+        let (header, rows) = cells(records, columns);
+        self.csv_as_is(&header, rows)
     }
 
     pub(crate) fn table<T>(
@@ -311,6 +334,40 @@ impl Printer {
     }
 }
 
+/// The header and the lines of records.
+fn cells<T>(
+    records: &[T],
+    columns: &[Column<'_, T>],
+) -> (Vec<String>, impl Iterator<Item = Vec<String>>) {
+    let header = columns.iter().map(|column| column.name.clone()).collect();
+    let rows = records
+        .iter()
+        .map(|record| columns.iter().map(|column| column.field(record)).collect());
+    (header, rows)
+}
+
+fn spreadsheet_row(row: Vec<String>) -> Vec<String> {
+    row.into_iter().map(defused).collect()
+}
+
+/// Text that a spreadsheet would run as a formula is marked as text, as in the node's own exports.
+fn defused(field: String) -> String {
+    let runs = field.starts_with(['=', '@', '\t', '\r'])
+        || (field.starts_with(['+', '-']) && !is_number(&field));
+    if runs { format!("'{field}") } else { field }
+}
+
+/// Whether a field is a number, or an amount with its currency.
+fn is_number(field: &str) -> bool {
+    let number = match field.split_once(' ') {
+        Some((number, currency)) if currency.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            number
+        }
+        _ => field,
+    };
+    number.parse::<f64>().is_ok()
+}
+
 /// A JSON list under way, one record a line.
 pub(crate) struct JsonList<'a> {
     out: &'a mut BufWriter<Stdout>,
@@ -330,5 +387,20 @@ impl JsonList<'_> {
         self.out
             .write_all(if self.empty { b"[]\n" } else { b"\n]\n" })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::defused;
+
+    #[test]
+    fn formulas_are_marked_and_numbers_are_not() {
+        for formula in ["=1+1", "@A1", "\t=1", "\r=1", "-A1", "+1+1", "-1 + A1"] {
+            assert_eq!(defused(formula.to_owned()), format!("'{formula}"));
+        }
+        for plain in ["", "-1", "+0.5", "-1250.50 EUR", "a=1", "Ünïted, Inc."] {
+            assert_eq!(defused(plain.to_owned()), plain);
+        }
     }
 }

@@ -69,9 +69,8 @@ fn heals(error: &Error) -> bool {
 }
 
 fn header(printer: &mut Printer) -> anyhow::Result<()> {
-    let header = ["at", "kind", "partner", "subject", "details", "cursor"].map(str::to_owned);
-    printer.csv(&header, [])?;
-    printer.flush()
+    let header = ["at", "kind", "partner", "subject", "details", "cursor"];
+    printer.csv_line(header.map(str::to_owned).to_vec())
 }
 
 /// Prints a change, and says whether there was one.
@@ -82,7 +81,7 @@ fn show(printer: &mut Printer, watched: &Watched) -> anyhow::Result<bool> {
     match printer.format {
         Format::Json => printer.json_line(watched)?,
         Format::Csv => {
-            let row = [
+            let row = vec![
                 change.at.map(|at| at.to_string()).unwrap_or_default(),
                 change.kind.name().to_owned(),
                 change.partner.clone(),
@@ -90,11 +89,7 @@ fn show(printer: &mut Printer, watched: &Watched) -> anyhow::Result<bool> {
                 details(change),
                 watched.cursor.clone(),
             ];
-            let mut writer = csv::Writer::from_writer(Vec::new());
-            writer.write_record(row)?;
-            let line = writer.into_inner().map_err(|error| error.into_error())?;
-            printer.bytes(&line)?;
-            printer.flush()?;
+            printer.csv_line(row)?;
         }
         Format::Table => {
             let kind = change.kind.name().to_lowercase().replace('_', " ");

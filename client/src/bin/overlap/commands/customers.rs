@@ -165,6 +165,10 @@ async fn list(
         "No customer matches."
     };
     let customers = first(client.customers(filter), limit).await?;
+    if printer.format == Format::Csv {
+        // The columns are those of an import, which would take a mark for part of the value.
+        return printer.csv_records_as_is(&customers, &columns());
+    }
     printer.list(&customers, &columns(), none)
 }
 

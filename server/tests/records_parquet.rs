@@ -124,7 +124,7 @@ const OPENED: i64 = 1_767_571_200_000_000;
 async fn k35_parquet_files_are_taken_in() {
     let node = Node::start("2026-03-31T12:00:00Z").await;
     let file = deals(&[
-        ("d1", "1234.50 EUR", &["p1", "p2"], OPENED),
+        ("d1", "1234.50 EUR", &["p1", "p;2"], OPENED),
         ("d2", "7 USD", &[], OPENED),
     ]);
     let import = async |file: &[u8]| {
@@ -152,7 +152,7 @@ async fn k35_parquet_files_are_taken_in() {
     let Some(Content::Deal(deal)) = record.content else {
         panic!("not a deal");
     };
-    assert_eq!(deal.influencing_partners, ["p1", "p2"]);
+    assert_eq!(deal.influencing_partners, ["p1", "p;2"]);
     assert_eq!(deal.opened_at, day("2026-01-05"));
     let amount = deal.amount.unwrap();
     assert_eq!(

@@ -357,7 +357,7 @@ fn defused(field: String) -> String {
     if runs { format!("'{field}") } else { field }
 }
 
-/// Whether a field is a number, or an amount with its currency.
+/// Whether a field is a number, an amount with its currency as people write it, or the dash that stands for what is not known.
 fn is_number(field: &str) -> bool {
     let number = match field.split_once(' ') {
         Some((number, currency)) if currency.bytes().all(|byte| byte.is_ascii_uppercase()) => {
@@ -365,7 +365,7 @@ fn is_number(field: &str) -> bool {
         }
         _ => field,
     };
-    number.parse::<f64>().is_ok()
+    field == "-" || number.replace(',', "").parse::<f64>().is_ok()
 }
 
 /// A JSON list under way, one record a line.
@@ -399,7 +399,16 @@ mod tests {
         for formula in ["=1+1", "@A1", "\t=1", "\r=1", "-A1", "+1+1", "-1 + A1"] {
             assert_eq!(defused(formula.to_owned()), format!("'{formula}"));
         }
-        for plain in ["", "-1", "+0.5", "-1250.50 EUR", "a=1", "Ünïted, Inc."] {
+        for plain in [
+            "",
+            "-",
+            "-1",
+            "+0.5",
+            "-1250.50 EUR",
+            "-1,250.50 EUR",
+            "a=1",
+            "Ünïted, Inc.",
+        ] {
             assert_eq!(defused(plain.to_owned()), plain);
         }
     }

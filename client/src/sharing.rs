@@ -63,7 +63,7 @@ pub struct SharingPolicy {
     pub label_field_bytes: u32,
     /// Set sizes are padded to a multiple of this; 0 is no padding.
     pub padding: u32,
-    /// Evaluations granted to the partner an epoch.
+    /// Evaluations granted to the partner in 30 days.
     pub max_evaluations_per_epoch: u64,
     /// Least seconds between two runs.
     pub min_interval_s: u32,

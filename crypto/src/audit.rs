@@ -299,7 +299,10 @@ impl Audit {
             (hello.list_queries == stated.list_queries, "list queries"),
             (hello.count_queries == stated.count_queries, "count queries"),
             (hello.tags == stated.tags, "tags"),
-            (hello.run_counter + 1 == own.run_counter, "run counter"),
+            (
+                hello.run_counter.checked_add(1) == Some(own.run_counter),
+                "run counter",
+            ),
             (hello.receipt_head == own.previous, "previous receipt"),
         ];
         for (same, what) in checks {

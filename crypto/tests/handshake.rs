@@ -573,6 +573,50 @@ fn z09_receipts_agree_and_verify_offline() {
     }
 }
 
+/// The last number there is has none after it: not 0, and no panic.
+#[test]
+fn z09_a_receipt_after_the_last_run_counter_differs() {
+    let mut rng = rng(18);
+    let (one, other, terms) = both(&[Tier::Hidden, Tier::Hidden], &[Tier::List, Tier::List]);
+    let answer = |run_counter| {
+        let mut own = hello(&other, &one, &terms, &mut support::rng(20));
+        own.run_counter = run_counter;
+        Handshake::new(Role::Acceptor, own)
+    };
+    let greeting = Handshake::new(Role::Initiator, hello(&one, &other, &terms, &mut rng));
+    let received = |run_counter, receipt_counter| {
+        let (own, peer) = (greeting.clone(), answer(run_counter));
+        let confirm = peer
+            .clone()
+            .receive(own.payload(), &one.pin(), &terms, &EXPORTER)
+            .unwrap()
+            .confirm(&other.signer);
+        let session = own
+            .receive(peer.payload(), &other.pin(), &terms, &EXPORTER)
+            .unwrap()
+            .receive(&ConfirmBody::decode(&confirm).unwrap())
+            .unwrap();
+        let (out, inbound) = (Outbound::new(&session), Inbound::new(&session));
+        let Ok(AfterReports::Receipts(phase)) =
+            ListPhase::new(session).finish(None, None).unwrap().finish()
+        else {
+            panic!("no count flow");
+        };
+        let (body, awaiting) = phase.sign(out.chain(), inbound.chain(), [1; 32], &one.signer);
+        let theirs = Receipt {
+            signer: Role::Acceptor,
+            run_counter: receipt_counter,
+            ..SignedReceipt::decode(&body).unwrap().receipt
+        };
+        awaiting.receive(theirs.sign(&other.signer))
+    };
+    assert!(received(0, 1).is_ok());
+    assert!(received(u64::MAX - 1, u64::MAX).is_ok());
+    for counter in [0, 1, u64::MAX] {
+        assert_eq!(received(u64::MAX, counter), Err(Fault::ReceiptDiffers));
+    }
+}
+
 #[test]
 fn z09_a_receipt_of_another_transcript_differs() {
     let mut rng = rng(13);

@@ -11,7 +11,7 @@ use overlap_crypto::{
     report::Report,
     session::{AfterReports, ListPhase, Phase, allowed},
     signature::Signer,
-    terms::{Terms, Tier},
+    terms::{SideTerms, Terms, Tier},
     transcript::{Inbound, Outbound, admit_resume, resume},
     wire::{ConfirmBody, Flow, Frame, FrameKind, Message},
 };
@@ -211,6 +211,50 @@ fn a_hello_that_does_not_fit_is_refused_with_its_own_code() {
         Fault::SetTooLarge,
         "more queries than the terms allow in an epoch"
     );
+}
+
+/// PROTOCOL.md §5.2 and §11.1: each side caps what the other asks of it, its queries and its tags, by its own terms.
+#[test]
+fn sizes_are_within_the_caps_of_the_side_that_serves_them() {
+    let (one, other) = companies();
+    // Everything is listed: the initiator sends 20 queries, the acceptor 40 tags.
+    let received = |role: Role, change: fn(&mut [SideTerms; 2])| {
+        let mut sides = [one.id(), other.id()].map(|id| side_terms(id, &[Tier::List; 2]));
+        change(&mut sides);
+        let [first, second] = sides;
+        let terms = terms(first, second, 16);
+        let (own, peer) = match role {
+            Role::Initiator => (&one, &other),
+            Role::Acceptor => (&other, &one),
+        };
+        let mut rng = rng(19);
+        let greeting = Handshake::new(role, hello(own, peer, &terms, &mut rng));
+        let answer = hello(peer, own, &terms, &mut rng).encode();
+        match greeting.receive(&answer, &peer.pin(), &terms, &EXPORTER) {
+            Ok(_) => None,
+            Err(Error::Peer(fault)) => Some(fault),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (initiator, acceptor) = (Role::Initiator, Role::Acceptor);
+    let too_large = Some(Fault::SetTooLarge);
+    assert_eq!(
+        received(initiator, |sides| sides[0].max_tags = 39),
+        too_large
+    );
+    assert_eq!(received(initiator, |sides| sides[0].max_tags = 40), None);
+    assert_eq!(
+        received(acceptor, |sides| sides[1].max_queries = 19),
+        too_large
+    );
+    assert_eq!(received(acceptor, |sides| sides[1].max_queries = 20), None);
+    // Neither cap is on what its own side asks of the other.
+    let own_caps = |sides: &mut [SideTerms; 2]| {
+        sides[0].max_queries = 1;
+        sides[1].max_tags = 1;
+    };
+    assert_eq!(received(initiator, own_caps), None);
+    assert_eq!(received(acceptor, own_caps), None);
 }
 
 #[test]

@@ -59,7 +59,18 @@ pub struct Audit {
     roots: [Option<(u64, [u8; 32])>; 2],
     /// By the number of the list flow less one.
     lists: [ListRecord; 2],
+    /// Who said that it ends the run.
+    aborted: Option<Role>,
+    problems: Vec<Problem>,
+    /// All but the problems.
     report: AuditReport,
+}
+
+/// Something that is wrong.
+struct Problem {
+    text: String,
+    /// The frame: its sender, and how many frames of that sender's chain came before it.
+    frame: Option<(Role, u64)>,
 }
 
 /// What is needed of one list flow.
@@ -99,12 +110,17 @@ impl Audit {
             confirmed: [false; 2],
             roots: [None; 2],
             lists: Default::default(),
+            aborted: None,
+            problems: Vec::new(),
             report: AuditReport::default(),
         }
     }
 
-    /// Takes the next entry.
+    /// Takes the next entry. What comes after both receipts is no part of the run.
     pub fn entry(&mut self, kind: &EntryKind, body: &[u8]) {
+        if ROLES.into_iter().all(|role| self.has_ended(role)) {
+            return;
+        }
         match *kind {
             EntryKind::Connection => match <[u8; 32]>::try_from(body) {
                 Ok(exporter) => self.exporter = Some(exporter),
@@ -120,9 +136,14 @@ impl Audit {
                 kind,
                 sequence,
             } => {
-                let place = format!("{}'s {} {sequence}", name(sender), kind.name());
+                let before = self.chains.as_ref();
+                let place = before.map(|chains| (sender, chains[index(sender)].frames()));
                 if let Err(problem) = self.frame(sender, flow, kind, sequence, body) {
-                    self.problem(format!("{place} of flow {}: {problem}", flow.name()));
+                    let (sender, kind, flow) = (name(sender), kind.name(), flow.name());
+                    self.problem_at(
+                        place,
+                        format!("{sender}'s {kind} {sequence} of flow {flow}: {problem}"),
+                    );
                 }
             }
         }
@@ -131,7 +152,7 @@ impl Audit {
     /// Whether there is anything after this entry that is worth reading.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.report.problems.len() >= MAX_PROBLEMS
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     /// What was found, once every entry is in.
@@ -146,7 +167,10 @@ impl Audit {
                 self.problem(format!("the {}'s confirmation is missing", name(role)));
             }
             let Some((frames, head)) = self.roots[at] else {
-                self.problem(format!("the {}'s receipt is missing", name(role)));
+                let aborted = self.aborted.map_or_else(String::new, |by| {
+                    format!("; the {} aborted the run", name(by))
+                });
+                self.problem(format!("the {}'s receipt is missing{aborted}", name(role)));
                 continue;
             };
             let stated = *self.receipts[at].receipt.side(role);
@@ -164,13 +188,25 @@ impl Audit {
                 ));
             }
         }
+        let problems = self.problems.into_iter();
+        self.report.problems = problems.map(|problem| problem.text).collect();
         self.report
     }
 
-    fn problem(&mut self, problem: String) {
+    fn problem(&mut self, text: String) {
+        self.problem_at(None, text);
+    }
+
+    fn problem_at(&mut self, frame: Option<(Role, u64)>, text: String) {
         if !self.is_hopeless() {
-            self.report.problems.push(problem);
+            self.problems.push(Problem { text, frame });
         }
+    }
+
+    /// Whether a side has sent its receipt after all that the receipts state of it.
+    fn has_ended(&self, role: Role) -> bool {
+        let stated = self.receipts[index(role)].receipt.side(role);
+        self.roots[index(role)] == Some((stated.frames, stated.head))
     }
 
     fn frame(
@@ -182,20 +218,24 @@ impl Audit {
         payload: &[u8],
     ) -> Result<(), String> {
         match kind {
+            // Outside the chain, and bind nobody: a resumption may be put off with ABORT, and a run that was aborted lacks a
+            // receipt.
+            FrameKind::Ack => return Ok(()),
+            FrameKind::Abort => {
+                self.aborted = Some(sender);
+                return Ok(());
+            }
+            // Outside the numbering; it may void the other side's receipt.
+            FrameKind::Resume => return self.resume(sender, payload),
+            // The other side's receipt may be on its way still, but what this side says no longer matters.
+            _ if self.has_ended(sender) => return Ok(()),
             FrameKind::Hello if sequence != 0 => return Err("number 0 was to come".to_owned()),
             FrameKind::Hello => return self.hello(sender, payload),
-            FrameKind::Abort => return Err("the run was aborted".to_owned()),
-            // Outside the chain, and binds nobody.
-            FrameKind::Ack => return Ok(()),
             _ => {}
         }
         let (Some(session), Some(chains)) = (self.session, self.chains.as_mut()) else {
             return Err("comes before both hellos".to_owned());
         };
-        // Outside the numbering.
-        if kind == FrameKind::Resume {
-            return self.resume(sender, payload);
-        }
         if self.roots[index(sender)].is_some() {
             return Err("comes after its sender's receipt".to_owned());
         }
@@ -299,7 +339,10 @@ impl Audit {
             (hello.list_queries == stated.list_queries, "list queries"),
             (hello.count_queries == stated.count_queries, "count queries"),
             (hello.tags == stated.tags, "tags"),
-            (hello.run_counter + 1 == own.run_counter, "run counter"),
+            (
+                hello.run_counter.checked_add(1) == Some(own.run_counter),
+                "run counter",
+            ),
             (hello.receipt_head == own.previous, "previous receipt"),
         ];
         for (same, what) in checks {
@@ -318,10 +361,13 @@ impl Audit {
         Ok(())
     }
 
-    /// The frames that the sender does not hold are void and come again.
+    /// The frames that the sender does not hold are void and come again, whatever they were.
     fn resume(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
         let named = |fault: Fault| fault.name().to_owned();
         let body = ResumeBody::decode(payload).map_err(named)?;
+        if self.chains.is_none() {
+            return Err("comes before both hellos".to_owned());
+        }
         let exporter = self.exporter.ok_or("comes before its connection")?;
         let message = resume_message(&body, sender, &exporter);
         verify(&self.keys[index(sender)], &message, &body.signature).map_err(named)?;
@@ -340,6 +386,11 @@ impl Audit {
         if root.is_some_and(|(frames, _)| body.received <= frames) {
             *root = None;
         }
+        self.problems.retain(|problem| {
+            problem
+                .frame
+                .is_none_or(|(of, before)| of == sender || before < body.received)
+        });
         Ok(())
     }
 

@@ -157,7 +157,8 @@ impl Handshake {
             Role::Initiator => &flows,
             Role::Acceptor => &[flows[1], flows[0]],
         };
-        let within_caps = receiving.is_none_or(|flow| flow.tags <= peer_terms.max_tags)
+        // "Within the other side's caps": what the peer asks of this side, by this side's terms.
+        let within_caps = receiving.is_none_or(|flow| flow.tags <= own_terms.max_tags)
             && evaluating.is_none_or(|flow| flow.queries <= own_terms.max_queries);
         if !within_caps {
             return Err(Fault::SetTooLarge.into());

@@ -279,7 +279,8 @@ impl AwaitingReceipt {
     pub fn receive(self, peer: SignedReceipt) -> Result<Completed, Fault> {
         peer.verify(self.session.peer_organization_key())?;
         self.own.receipt.agrees_with(&peer.receipt)?;
-        if peer.receipt.run_counter != self.session.peer().run_counter + 1
+        // The peer's number may be the last one there is.
+        if Some(peer.receipt.run_counter) != self.session.peer().run_counter.checked_add(1)
             || peer.receipt.previous != self.session.peer().receipt_head
         {
             return Err(Fault::ReceiptDiffers);

@@ -186,7 +186,7 @@ pub struct SideTerms {
     pub padding: Padding,
     /// Queries it answers in 30 days.
     pub max_queries: u64,
-    /// Tags it publishes, and compares with its own, in 30 days.
+    /// Tags of the other side's that it compares with its own in 30 days.
     pub max_tags: u64,
     /// The longest life of its VOPRF key.
     pub epoch_days: u16,

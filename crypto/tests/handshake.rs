@@ -11,7 +11,7 @@ use overlap_crypto::{
     report::Report,
     session::{AfterReports, ListPhase, Phase, allowed},
     signature::Signer,
-    terms::{Terms, Tier},
+    terms::{SideTerms, Terms, Tier},
     transcript::{Inbound, Outbound, admit_resume, resume},
     wire::{ConfirmBody, Flow, Frame, FrameKind, Message},
 };
@@ -211,6 +211,50 @@ fn a_hello_that_does_not_fit_is_refused_with_its_own_code() {
         Fault::SetTooLarge,
         "more queries than the terms allow in an epoch"
     );
+}
+
+/// PROTOCOL.md §5.2 and §11.1: each side caps what the other asks of it, its queries and its tags, by its own terms.
+#[test]
+fn sizes_are_within_the_caps_of_the_side_that_serves_them() {
+    let (one, other) = companies();
+    // Everything is listed: the initiator sends 20 queries, the acceptor 40 tags.
+    let received = |role: Role, change: fn(&mut [SideTerms; 2])| {
+        let mut sides = [one.id(), other.id()].map(|id| side_terms(id, &[Tier::List; 2]));
+        change(&mut sides);
+        let [first, second] = sides;
+        let terms = terms(first, second, 16);
+        let (own, peer) = match role {
+            Role::Initiator => (&one, &other),
+            Role::Acceptor => (&other, &one),
+        };
+        let mut rng = rng(19);
+        let greeting = Handshake::new(role, hello(own, peer, &terms, &mut rng));
+        let answer = hello(peer, own, &terms, &mut rng).encode();
+        match greeting.receive(&answer, &peer.pin(), &terms, &EXPORTER) {
+            Ok(_) => None,
+            Err(Error::Peer(fault)) => Some(fault),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (initiator, acceptor) = (Role::Initiator, Role::Acceptor);
+    let too_large = Some(Fault::SetTooLarge);
+    assert_eq!(
+        received(initiator, |sides| sides[0].max_tags = 39),
+        too_large
+    );
+    assert_eq!(received(initiator, |sides| sides[0].max_tags = 40), None);
+    assert_eq!(
+        received(acceptor, |sides| sides[1].max_queries = 19),
+        too_large
+    );
+    assert_eq!(received(acceptor, |sides| sides[1].max_queries = 20), None);
+    // Neither cap is on what its own side asks of the other.
+    let own_caps = |sides: &mut [SideTerms; 2]| {
+        sides[0].max_queries = 1;
+        sides[1].max_tags = 1;
+    };
+    assert_eq!(received(initiator, own_caps), None);
+    assert_eq!(received(acceptor, own_caps), None);
 }
 
 #[test]
@@ -570,6 +614,50 @@ fn z09_receipts_agree_and_verify_offline() {
         let refused =
             SignedReceipt::decode(&changed).map_or(true, |read| read.verify(&key).is_err());
         assert!(refused, "byte {position}");
+    }
+}
+
+/// The last number there is has none after it: not 0, and no panic.
+#[test]
+fn z09_a_receipt_after_the_last_run_counter_differs() {
+    let mut rng = rng(18);
+    let (one, other, terms) = both(&[Tier::Hidden, Tier::Hidden], &[Tier::List, Tier::List]);
+    let answer = |run_counter| {
+        let mut own = hello(&other, &one, &terms, &mut support::rng(20));
+        own.run_counter = run_counter;
+        Handshake::new(Role::Acceptor, own)
+    };
+    let greeting = Handshake::new(Role::Initiator, hello(&one, &other, &terms, &mut rng));
+    let received = |run_counter, receipt_counter| {
+        let (own, peer) = (greeting.clone(), answer(run_counter));
+        let confirm = peer
+            .clone()
+            .receive(own.payload(), &one.pin(), &terms, &EXPORTER)
+            .unwrap()
+            .confirm(&other.signer);
+        let session = own
+            .receive(peer.payload(), &other.pin(), &terms, &EXPORTER)
+            .unwrap()
+            .receive(&ConfirmBody::decode(&confirm).unwrap())
+            .unwrap();
+        let (out, inbound) = (Outbound::new(&session), Inbound::new(&session));
+        let Ok(AfterReports::Receipts(phase)) =
+            ListPhase::new(session).finish(None, None).unwrap().finish()
+        else {
+            panic!("no count flow");
+        };
+        let (body, awaiting) = phase.sign(out.chain(), inbound.chain(), [1; 32], &one.signer);
+        let theirs = Receipt {
+            signer: Role::Acceptor,
+            run_counter: receipt_counter,
+            ..SignedReceipt::decode(&body).unwrap().receipt
+        };
+        awaiting.receive(theirs.sign(&other.signer))
+    };
+    assert!(received(0, 1).is_ok());
+    assert!(received(u64::MAX - 1, u64::MAX).is_ok());
+    for counter in [0, 1, u64::MAX] {
+        assert_eq!(received(u64::MAX, counter), Err(Fault::ReceiptDiffers));
     }
 }
 

@@ -49,7 +49,7 @@ from check import (
 )
 
 HIDDEN, COUNT, LIST = range(3)
-HELLO, CONFIRM, REPORT, RECEIPT, _, _, ACK = range(1, 8)
+HELLO, CONFIRM, REPORT, RECEIPT, _, ABORT, ACK = range(1, 8)
 QUERY, EVALUATION, COMMITMENTS, SLICE, CLAIMS, REMOVALS, WITHDRAWALS, EARLIER_CLAIMS = range(16, 24)
 COUNT_COMMIT, COUNT_OPEN, COUNT_ELEMENTS, COUNT_RETURNS = range(32, 36)
 COUNT_DST = b"OVL1/count/HashToGroup-ristretto255-SHA512"
@@ -107,14 +107,15 @@ def read_recording(data):
     """Section 10.1: the exporter, and the frames of either role."""
     same("what a recording begins with", data[:8], b"OVLREC1\n")
     reader, exporter, frames = Reader(data[8:]), None, ([], [])
-    while reader.data:
+    ended = lambda side: bool(side) and side[-1].kind == RECEIPT
+    while reader.data and not all(map(ended, frames)):
         what, flow, kind = (reader.number(1) for _ in range(3))
         sequence, length = reader.number(8), reader.number(4)
         body = reader.take(length)
         if what == 2:
             exporter = body
-        elif kind != ACK:
-            # Acknowledgements are outside the chains and bind nobody.
+        elif kind not in (ABORT, ACK) and not ended(frames[what]):
+            # ABORT and ACK are outside the chains and bind nobody; a side's part ends with its receipt.
             frames[what].append(Frame(flow, kind, sequence, body))
     return exporter, frames
 

@@ -11,10 +11,10 @@ use std::{
 
 use oracle::{
     Tier,
-    harness::{PARTNERSHIP, TestNode, check, links, links_through, run_pair},
+    harness::{PARTNERSHIP, TestNode, check, links, links_through, run_over, run_pair},
     world::{Dice, agreement, all, rows},
 };
-use overlap_crypto::wire::FrameKind;
+use overlap_crypto::{fault::Fault, wire::FrameKind};
 use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     error::{Error, Reason},
@@ -60,6 +60,42 @@ async fn a_run_id_that_was_used_before_leaves_the_result_in_force() {
     done_a.expect("the initiator's run");
     done_b.expect("the acceptor's run");
     assert_eq!(b.view(), before);
+}
+
+/// PROTOCOL.md §6.4: "HELLO is frame 0 of flow 0". A recording of a run with another number would fail its audit.
+#[tokio::test(flavor = "multi_thread")]
+async fn z09_a_hello_with_another_number_is_out_of_order() {
+    let (side_a, side_b) = sides();
+    let (a, b) = (TestNode::new(1), TestNode::new(2));
+    a.import(&side_a.rows);
+    b.import(&side_b.rows);
+    for (run, by_initiator) in [(1, true), (2, false)] {
+        let aborts = Arc::new(Mutex::new(Vec::new()));
+        let renumber = |renumbers: bool| {
+            let aborts = Arc::clone(&aborts);
+            move |mut frame: Frame| {
+                if frame.kind == u32::from(FrameKind::Abort.code()) {
+                    aborts.lock().unwrap().push(frame.payload.to_vec());
+                }
+                if renumbers && frame.kind == u32::from(FrameKind::Hello.code()) {
+                    frame.sequence = 1;
+                }
+                Some(frame)
+            }
+        };
+        let link = links_through(run, renumber(by_initiator), renumber(!by_initiator));
+        let (done_a, done_b) = run_over((&a, &side_a), (&b, &side_b), link).await;
+        let (refuses, told) = if by_initiator {
+            (done_b, done_a)
+        } else {
+            (done_a, done_b)
+        };
+        let failure = refuses.unwrap_err();
+        assert_eq!(failure.error.reason(), Reason::PeerFault);
+        told.unwrap_err();
+        let code = Fault::OutOfOrder.code().to_be_bytes();
+        assert_eq!(*aborts.lock().unwrap(), [code.to_vec()]);
+    }
 }
 
 /// Epoch keys and ledgers are not backed up. Without them a new epoch begins, which the partner takes for what it is.

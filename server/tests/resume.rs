@@ -225,6 +225,16 @@ async fn z05_a_resumption_that_is_not_signed_by_the_partner_is_refused() {
     })
     .await;
     assert_eq!(fault(outcome), "MALFORMED_PAYLOAD");
+    // It is outside the numbering.
+    let (_, outcome) = resumed(move |to, frame, _| match (frame.kind, to) {
+        (RESUME, To::Acceptor) => Fate::Replace(Frame {
+            sequence: 1,
+            ..frame.clone()
+        }),
+        _ => Fate::Pass,
+    })
+    .await;
+    assert_eq!(fault(outcome), "OUT_OF_ORDER");
     // Anything else in its place.
     let (_, outcome) = resumed(move |to, frame, _| match (frame.kind, to) {
         (RESUME, To::Acceptor) => Fate::Replace(Frame {

@@ -304,17 +304,15 @@ fn plan_from(
     let (me, partner) = (run.parties.me(), run.parties.partner());
     let planned = planned.filter(|plan| {
         let [list, count, tags] = plan.sizes();
-        let queries_fit = terms
+        let within_caps = terms
             .terms
             .side(&partner)
-            .is_some_and(|side| list + count <= side.max_queries);
-        let tags_fit = terms.terms.side(&me).is_some_and(|side| {
-            tags <= side.max_tags
-                && side
-                    .label_format()
-                    .is_ok_and(|format| labels_fit(tags, format))
+            .is_some_and(|side| list + count <= side.max_queries && tags <= side.max_tags);
+        let labels_fit = terms.terms.side(&me).is_some_and(|side| {
+            side.label_format()
+                .is_ok_and(|format| labels_fit(tags, format))
         });
-        queries_fit && tags_fit
+        within_caps && labels_fit
     });
     Ok(planned.map(|plan| Planned {
         totals,

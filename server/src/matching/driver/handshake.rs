@@ -396,6 +396,10 @@ async fn receive(run: &Run, link: &mut RunLink, kind: FrameKind) -> Result<Frame
     if frame.flow != 0 || frame.kind != code {
         return Err(Fault::UnexpectedFrame.into());
     }
+    // "HELLO is frame 0 of flow 0"; what follows it is numbered by the session.
+    if kind == FrameKind::Hello && frame.sequence != 0 {
+        return Err(Fault::OutOfOrder.into());
+    }
     Ok(frame)
 }
 

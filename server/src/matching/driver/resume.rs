@@ -447,6 +447,9 @@ impl Line {
         if frame.kind != u32::from(FrameKind::Resume.code()) || frame.flow != 0 {
             return Err(over(Fault::UnexpectedFrame));
         }
+        if frame.sequence != 0 {
+            return Err(over(Fault::OutOfOrder));
+        }
         let body = ResumeBody::decode(&frame.payload).map_err(over)?;
         let held = transcript::admit_resume(&self.session, &exporter, &outbound, &inbound, &body)
             .map_err(over)?;

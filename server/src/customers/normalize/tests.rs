@@ -163,7 +163,7 @@ fn the_versions_stand_for_what_is_built_in() {
     let hash = |list: &str| hex::encode(&Sha256::digest(list)[..8]);
     assert_eq!(hash(lists::FREE_MAIL), "a7088e33c8d2ded4");
     assert_eq!(hash(lists::DISPOSABLE), "d3f44fc4ad35490a");
-    assert_eq!(NORMALIZER_VERSION, 1);
+    assert_eq!(NORMALIZER_VERSION, 2);
 }
 
 #[test]

@@ -78,8 +78,11 @@ fn plain(written: &str) -> Cow<'_, str> {
 
 /// The number with a plus sign, if it has one or starts with the region's international prefix.
 fn international(written: &str, region: Option<Region>) -> Option<Cow<'_, str>> {
-    if written.starts_with('+') {
-        return Some(Cow::Borrowed(written));
+    // Brackets or a word may stand before the sign.
+    if let Some((before, _)) = written.split_once('+')
+        && !before.contains(|character: char| character.is_ascii_digit())
+    {
+        return Some(Cow::Borrowed(&written[before.len()..]));
     }
     let prefix = DATABASE.by_id(region?.code())?.international_prefix()?;
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();

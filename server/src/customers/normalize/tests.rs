@@ -103,6 +103,24 @@ fn libphonenumbers_example_numbers() {
 }
 
 #[test]
+fn numbers_as_they_are_dialled_within_a_region() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for vector in vectors!("phone_national.tsv") {
+        let [code, raw, expected] = vector[..] else {
+            panic!("{vector:?}")
+        };
+        let found = shown(normalize(KeyType::Phone, raw, region(code)));
+        if found != expected {
+            wrong.push(format!("{code} {raw}: {found}, not {expected}"));
+        }
+        count += 1;
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert!(count > 700, "{count} vectors");
+}
+
+#[test]
 fn z04_lists_are_sorted_and_normalised() {
     for (list, least) in [(lists::FREE_MAIL, 500), (lists::DISPOSABLE, 10_000)] {
         let entries: Vec<&str> = lists::entries(list).collect();

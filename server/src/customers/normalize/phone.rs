@@ -56,8 +56,12 @@ pub(super) fn normalize(raw: &str, region: Option<Region>) -> Result<String, Out
     let (Some(region), Some(digits)) = (region, digits(&written)) else {
         return parse(&written, region);
     };
-    // phonenumber cuts off what looks like the country code even where the number is good as it stands (Kazakhstan's numbers
-    // start with 7, its country code), and a national prefix twice where what follows looks like another (8 800 in Russia).
+    // phonenumber cuts off what looks like the country code or a national prefix even where the number is good as it stands
+    // (Italy's mobile numbers may start with 390, Kazakhstan's with 7, its country code), and a national prefix twice where
+    // what follows looks like another (8 800 in Russia).
+    if let Some(e164) = national_of(region, &digits) {
+        return Ok(e164);
+    }
     parse(&written, Some(region)).or_else(|outcome| national(region, &digits).ok_or(outcome))
 }
 
@@ -141,6 +145,15 @@ fn split(digits: &str) -> Option<String> {
     is_valid(code, &e164).then_some(e164)
 }
 
+/// The number of the region itself whose national part is these digits as they stand, if there is such a number.
+fn national_of(region: Region, digits: &str) -> Option<String> {
+    let own = DATABASE.by_id(region.code())?;
+    own_numbers(own)?
+        .iter()
+        .all(|numbers| numbers.is_match(digits))
+        .then(|| format!("+{}{digits}", own.country_code()))
+}
+
 /// The number of the region's country code whose national part is these digits, as they stand or less one national prefix or
 /// country code, if there is such a number.
 fn national(region: Region, digits: &str) -> Option<String> {
@@ -205,6 +218,27 @@ fn numbers_of(code: u16) -> Option<&'static Regex> {
                     .filter_map(numbers_in)
                     .collect::<Vec<_>>(),
             )
+        })
+        .as_ref()
+}
+
+/// What a number of a region must match to be good as it stands: the region's general pattern, and that of a kind of numbers.
+/// Compiled when the region first occurs.
+fn own_numbers(region: &Metadata) -> Option<&'static [Regex; 2]> {
+    /// By the two letters of the region.
+    static NUMBERS: [OnceLock<Option<[Regex; 2]>>; 26 * 26] = [const { OnceLock::new() }; 26 * 26];
+    let &[first, second] = region.id().as_bytes() else {
+        return None;
+    };
+    let letter = |byte: u8| byte.checked_sub(b'A').map(usize::from);
+    NUMBERS
+        .get(letter(first)? * 26 + letter(second)?)?
+        .get_or_init(|| {
+            let general = region.descriptors().general().national_number();
+            Some([
+                compile(&[general.as_str().to_owned()])?,
+                compile(&[numbers_in(region)?])?,
+            ])
         })
         .as_ref()
 }

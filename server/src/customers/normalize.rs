@@ -17,7 +17,7 @@ pub use phone::Region;
 pub(super) use text::trim;
 
 /// The version of the rules, of the lists beside them and of the tables they use. Goes into every key that is compared.
-pub const NORMALIZER_VERSION: u16 = 1;
+pub const NORMALIZER_VERSION: u16 = 2;
 
 /// The public suffix list in use.
 pub const SUFFIX_LIST_VERSION: &str = "psl 2.1.247";

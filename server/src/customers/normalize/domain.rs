@@ -46,8 +46,9 @@ pub(super) fn normalize(raw: &str) -> Result<Cow<'_, str>, Outcome> {
 /// What is left of scheme, user, port, path and wildcard.
 fn host_of(raw: &str) -> &str {
     let mut rest = text::trim(raw);
-    if let Some((scheme, after)) = rest.split_once("//")
-        && (scheme.is_empty() || scheme.ends_with(':'))
+    // Anywhere else the slashes belong to a path or a query, which may hold another URL.
+    if let Some((before, after)) = rest.split_once("//")
+        && (before.is_empty() || before.strip_suffix(':').is_some_and(is_scheme))
     {
         rest = after;
     }
@@ -62,6 +63,14 @@ fn host_of(raw: &str) -> &str {
         rest = host;
     }
     text::trim(rest.strip_prefix("*.").unwrap_or(rest))
+}
+
+/// RFC 3986 section 3.1: "scheme = ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )".
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// A host in ASCII and lower case, without the trailing dot.

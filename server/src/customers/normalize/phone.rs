@@ -53,15 +53,16 @@ pub(super) fn normalize(raw: &str, region: Option<Region>) -> Result<String, Out
             None => parse(&international, None),
         };
     }
-    let found = parse(&written, region);
-    match (&found, region) {
-        // phonenumber takes a national number's first digits for a country code or a prefix even where the number is good as
-        // it stands (Kazakhstan's start with 7, which is also its country code).
-        (Err(Outcome::InvalidNumber), Some(region)) => {
-            national(&written, region).ok_or(Outcome::InvalidNumber)
-        }
-        _ => found,
+    let (Some(region), Some(digits)) = (region, digits(&written)) else {
+        return parse(&written, region);
+    };
+    // phonenumber cuts off what looks like the country code or a national prefix even where the number is good as it stands
+    // (Italy's mobile numbers may start with 390, Kazakhstan's with 7, its country code), and a national prefix twice where
+    // what follows looks like another (8 800 in Russia).
+    if let Some(e164) = national_of(region, &digits) {
+        return Ok(e164);
     }
+    parse(&written, Some(region)).or_else(|outcome| national(region, &digits).ok_or(outcome))
 }
 
 /// Without `tel:`, and with wide digits and signs in their usual form.
@@ -78,8 +79,11 @@ fn plain(written: &str) -> Cow<'_, str> {
 
 /// The number with a plus sign, if it has one or starts with the region's international prefix.
 fn international(written: &str, region: Option<Region>) -> Option<Cow<'_, str>> {
-    if written.starts_with('+') {
-        return Some(Cow::Borrowed(written));
+    // Brackets or a word may stand before the sign.
+    if let Some((before, _)) = written.split_once('+')
+        && !before.contains(|character: char| character.is_ascii_digit())
+    {
+        return Some(Cow::Borrowed(&written[before.len()..]));
     }
     let prefix = DATABASE.by_id(region?.code())?.international_prefix()?;
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();
@@ -98,13 +102,36 @@ fn international(written: &str, region: Option<Region>) -> Option<Cow<'_, str>> 
     Some(Cow::Owned(format!("+{}", &written[last + 1..])))
 }
 
-/// The digits of a number that is nothing but digits and what separates them.
+/// The digits of a number that is nothing but digits and what separates them, and perhaps an extension.
 fn digits(written: &str) -> Option<String> {
-    let written = written.strip_prefix('+').unwrap_or(written);
-    written
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b" ()-./".contains(&byte))
-        .then(|| written.chars().filter(char::is_ascii_digit).collect())
+    let number = extension()
+        .find(written)
+        .map_or(written, |extension| &written[..extension.start()]);
+    let number = number.strip_prefix('+').unwrap_or(number);
+    number
+        .chars()
+        .all(|character| character.is_ascii_digit() || separates(character))
+        .then(|| number.chars().filter(char::is_ascii_digit).collect())
+}
+
+/// libphonenumber's VALID_PUNCTUATION, less what compatibility composition replaces, "x" and "~", which also begin extensions.
+fn separates(character: char) -> bool {
+    matches!(
+        character,
+        ' ' | '(' | ')' | '-' | '.' | '/' | '[' | ']' | '\u{2010}'
+            ..='\u{2015}' | '\u{2212}' | '\u{30fc}' | '\u{ad}' | '\u{200b}' | '\u{2060}'
+    )
+}
+
+/// What libphonenumber takes for an extension at a number's end.
+fn extension() -> &'static Regex {
+    static EXTENSION: OnceLock<Regex> = OnceLock::new();
+    EXTENSION.get_or_init(|| {
+        Regex::new(
+            r"(?i)(?:;ext=|[ \t,]*(?:e?xt(?:ensi[oó])?n?|доб|anexo|int|[,;x#~])[:.]?[ \t,-]*)[0-9]{1,7}#?\z",
+        )
+        .expect("a regular expression")
+    })
 }
 
 /// The number whose country code and national part are these digits as they stand, if there is such a number.
@@ -118,11 +145,29 @@ fn split(digits: &str) -> Option<String> {
     is_valid(code, &e164).then_some(e164)
 }
 
-/// The number of the region whose national part is all digits of `written`, if there is such a number.
-fn national(written: &str, region: Region) -> Option<String> {
-    let code = DATABASE.by_id(region.code())?.country_code();
-    let e164 = format!("+{code}{}", digits(written)?);
-    is_valid(code, &e164).then_some(e164)
+/// The number of the region itself whose national part is these digits as they stand, if there is such a number.
+fn national_of(region: Region, digits: &str) -> Option<String> {
+    let own = DATABASE.by_id(region.code())?;
+    own_numbers(own)?
+        .iter()
+        .all(|numbers| numbers.is_match(digits))
+        .then(|| format!("+{}{digits}", own.country_code()))
+}
+
+/// The number of the region's country code whose national part is these digits, as they stand or less one national prefix or
+/// country code, if there is such a number.
+fn national(region: Region, digits: &str) -> Option<String> {
+    let own = DATABASE.by_id(region.code())?;
+    let code = own.country_code();
+    let less_prefix = own
+        .national_prefix()
+        .and_then(|prefix| digits.strip_prefix(prefix));
+    let less_code = digits.strip_prefix(&code.to_string());
+    [Some(digits), less_prefix, less_code]
+        .into_iter()
+        .flatten()
+        .map(|national| format!("+{code}{national}"))
+        .find(|e164| is_valid(code, e164))
 }
 
 /// What phonenumber makes of it.
@@ -166,14 +211,41 @@ fn numbers_of(code: u16) -> Option<&'static Regex> {
     NUMBERS
         .get(usize::from(code))?
         .get_or_init(|| {
-            let patterns: Vec<String> = DATABASE
-                .by_code(&code)?
-                .into_iter()
-                .filter_map(numbers_in)
-                .collect();
-            Regex::new(&format!(r"(?x)\A(?:{})\z", patterns.join("|"))).ok()
+            let regions = DATABASE.by_code(&code)?;
+            compile(
+                &regions
+                    .into_iter()
+                    .filter_map(numbers_in)
+                    .collect::<Vec<_>>(),
+            )
         })
         .as_ref()
+}
+
+/// What a number of a region must match to be good as it stands: the region's general pattern, and that of a kind of numbers.
+/// Compiled when the region first occurs.
+fn own_numbers(region: &Metadata) -> Option<&'static [Regex; 2]> {
+    /// By the two letters of the region.
+    static NUMBERS: [OnceLock<Option<[Regex; 2]>>; 26 * 26] = [const { OnceLock::new() }; 26 * 26];
+    let &[first, second] = region.id().as_bytes() else {
+        return None;
+    };
+    let letter = |byte: u8| byte.checked_sub(b'A').map(usize::from);
+    NUMBERS
+        .get(letter(first)? * 26 + letter(second)?)?
+        .get_or_init(|| {
+            let general = region.descriptors().general().national_number();
+            Some([
+                compile(&[general.as_str().to_owned()])?,
+                compile(&[numbers_in(region)?])?,
+            ])
+        })
+        .as_ref()
+}
+
+/// One expression for texts that match one of the patterns as a whole.
+fn compile(patterns: &[String]) -> Option<Regex> {
+    Regex::new(&format!(r"(?x)\A(?:{})\z", patterns.join("|"))).ok()
 }
 
 /// The pattern of a region's numbers of any kind that a subscriber can have.

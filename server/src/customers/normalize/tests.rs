@@ -103,6 +103,24 @@ fn libphonenumbers_example_numbers() {
 }
 
 #[test]
+fn numbers_as_they_are_dialled_within_a_region() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for vector in vectors!("phone_national.tsv") {
+        let [code, raw, expected] = vector[..] else {
+            panic!("{vector:?}")
+        };
+        let found = shown(normalize(KeyType::Phone, raw, region(code)));
+        if found != expected {
+            wrong.push(format!("{code} {raw}: {found}, not {expected}"));
+        }
+        count += 1;
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert!(count > 700, "{count} vectors");
+}
+
+#[test]
 fn z04_lists_are_sorted_and_normalised() {
     for (list, least) in [(lists::FREE_MAIL, 500), (lists::DISPOSABLE, 10_000)] {
         let entries: Vec<&str> = lists::entries(list).collect();
@@ -163,7 +181,7 @@ fn the_versions_stand_for_what_is_built_in() {
     let hash = |list: &str| hex::encode(&Sha256::digest(list)[..8]);
     assert_eq!(hash(lists::FREE_MAIL), "a7088e33c8d2ded4");
     assert_eq!(hash(lists::DISPOSABLE), "d3f44fc4ad35490a");
-    assert_eq!(NORMALIZER_VERSION, 1);
+    assert_eq!(NORMALIZER_VERSION, 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use blocks::BlockWriter;
+pub(crate) use blocks::{BlockWriter, Checksum};
 pub use records::{MAX_RECORD_BYTES, RecordFile, RecordReader, RecordWriter};
 pub use sort::{Sorted, SortedStream, Sorter};
 

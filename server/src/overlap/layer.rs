@@ -3,9 +3,9 @@
 use std::{path::Path, rc::Rc};
 
 use super::{
-    files::{FileEntry, FileWriter, Section, Sections, Table},
+    files::{FileEntry, FileWriter, ResultFile, Section, Sections, Table, beyond},
     graph::Handle,
-    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored},
+    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored, number_of},
     reader::{Place, ResultSet},
     writer::{Manifest, push_text},
 };
@@ -92,8 +92,12 @@ impl LayerUpdate<'_> {
     /// comes from, by number.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// `STORAGE_FAILED` if the layer before is not as it was written: the new one would make the damage its own. What the file
+    /// system reports.
     pub(crate) fn write(&self, directory: &Path) -> Result<(Manifest, Vec<Origin>), Error> {
+        if let Some(layer) = &self.previous_manifest.layer {
+            ResultFile::open(self.previous_directory, &layer.file)?.check(&layer.file)?;
+        }
         let old = self.previous.layer.as_ref();
         let before = match old {
             Some(layer) => Before {
@@ -216,7 +220,7 @@ impl LayerUpdate<'_> {
         let old = part.map(Part::all_members).transpose()?.unwrap_or_default();
         for member in old.iter() {
             let member = member?;
-            if let Some(number) = now_of.before[member.number as usize] {
+            if let Some(number) = now_of.of_before(member.number)? {
                 members.push((member.id, number, member.is_naming));
             }
         }
@@ -236,8 +240,7 @@ impl LayerUpdate<'_> {
             .collect();
         let (old, _) = before.as_chunks::<HANDLE_RECORD_BYTES>();
         for record in old {
-            let number = super::part::number_of(record);
-            if let Some(number) = now_of.before[number as usize] {
+            if let Some(number) = now_of.of_before(number_of(record))? {
                 let handle = *record.first_chunk().expect("a record begins with a handle");
                 handles.push((handle, number));
             }
@@ -304,6 +307,12 @@ struct Numbers {
     before: Vec<Option<u32>>,
     /// Of the new ones.
     new: Vec<u32>,
+}
+
+impl Numbers {
+    fn of_before(&self, number: u32) -> Result<Option<u32>, Error> {
+        self.before.get(number as usize).copied().ok_or_else(beyond)
+    }
 }
 
 impl Order {

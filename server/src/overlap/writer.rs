@@ -51,7 +51,7 @@ pub(crate) struct Found<'a> {
     pub graph: &'a Graph,
     /// The salt of the run's key hashes.
     pub salt: &'a Salt,
-    /// The last good result, for the time of first match.
+    /// The last good result, for the time of first match: left aside from where it cannot be read.
     pub previous: Option<&'a ResultSet>,
     /// The time of this run.
     pub now: Timestamp,
@@ -105,8 +105,13 @@ impl Found<'_> {
                 continue;
             };
             let RowText { id, name, domains } = texts.at(row)?;
-            let first_matched = match &mut previous {
-                Some(previous) => previous.first_matched(id)?,
+            let first_matched = match previous.as_mut().map(|members| members.first_matched(id)) {
+                Some(Ok(first_matched)) => first_matched,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the last result cannot be read: what it found is taken for found now");
+                    previous = None;
+                    None
+                }
                 None => None,
             };
             spread.row(

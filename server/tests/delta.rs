@@ -503,6 +503,46 @@ async fn no_damage_goes_into_a_new_base() {
     }
 }
 
+/// The last result lies where no link can lead to: a delta run copies what it would link.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_hard_links_a_delta_run_copies() {
+    for merges in [
+        MergeRule::default(),
+        MergeRule {
+            part: u64::MAX,
+            least: 0,
+        },
+    ] {
+        let mut pair = listed_pair(50);
+        pair.run(0).await;
+        for round in 0..2 {
+            let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+            pair.nodes[0].settings.merges = merges;
+            let here = result(&pair.nodes[0]);
+            let there = elsewhere.path().join("result");
+            std::fs::create_dir_all(there.join("epoch")).unwrap();
+            for file in files(&here) {
+                std::fs::copy(here.join(&file), there.join(&file)).unwrap();
+            }
+            for file in files(&here.join("epoch")) {
+                let file = Path::new("epoch").join(file);
+                std::fs::copy(here.join(&file), there.join(&file)).unwrap();
+            }
+            std::fs::remove_dir_all(&here).unwrap();
+            std::os::unix::fs::symlink(&there, &here).unwrap();
+            let refused = std::fs::hard_link(
+                there.join("columns"),
+                pair.nodes[0].directory.path().join("columns"),
+            );
+            let refused = refused.expect_err("/dev/shm is another file system").kind();
+            assert_eq!(refused, std::io::ErrorKind::CrossesDevices);
+            change_some(&mut pair, 900 + round);
+            assert!(!pair.run(0).await, "round {round}");
+        }
+    }
+}
+
 /// Other terms make the run full: a wider policy as well as a narrower one.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_terms_make_the_run_full() {

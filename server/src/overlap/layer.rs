@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    matching::spool::{disk, sync_directory},
+    matching::spool::{link, sync_directory},
 };
 
 /// The file of a layer.
@@ -123,9 +123,7 @@ impl LayerUpdate<'_> {
         sections.push(("matched_keys", self.matched(&before.matched)?));
         let layer = Sections::write(directory, LAYER, sections)?;
         for file in &self.previous_manifest.files {
-            let to = directory.join(&file.name);
-            std::fs::hard_link(self.previous_directory.join(&file.name), &to)
-                .map_err(|error| disk(&to, &error))?;
+            link(self.previous_directory, directory, &file.name)?;
         }
         sync_directory(directory)?;
         let manifest = Manifest {

@@ -7,7 +7,7 @@ use super::{
     graph::Handle,
     part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored, number_of},
     reader::{Place, ResultSet},
-    writer::{Manifest, push_text},
+    writer::{Manifest, push_count, push_text},
 };
 use crate::{
     error::Error,
@@ -38,11 +38,10 @@ pub(crate) struct NewShared {
 
 impl NewShared {
     fn record(&self) -> Result<Vec<u8>, Error> {
-        let count = u16::try_from(self.ids.len()).unwrap_or(u16::MAX);
         let mut record = self.my_handle.to_vec();
         push_text(&mut record, self.name.as_bytes())?;
-        record.extend_from_slice(&count.to_be_bytes());
-        for id in self.ids.iter().take(count.into()) {
+        push_count(&mut record, self.ids.len())?;
+        for id in &self.ids {
             push_text(&mut record, id)?;
         }
         record.extend_from_slice(&self.fields);
@@ -418,5 +417,36 @@ impl MembersWriter<FileWriter> {
 
     pub(super) fn finish(self) -> Result<Vec<FileEntry>, Error> {
         Ok(vec![self.members.finish()?, self.offsets.finish()?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::graph::KeyTypes, *};
+
+    #[test]
+    fn a_record_says_all_its_rows_however_many() {
+        for count in [1, 2, 65_534, 65_535, 65_536, 70_000] {
+            let ids: Vec<String> = (0..count).map(|number| format!("row{number}")).collect();
+            let shared = NewShared {
+                column: Column {
+                    mine: 0,
+                    theirs: 0,
+                    key_types: KeyTypes::default(),
+                    mutual: true,
+                    first_matched: 0,
+                },
+                my_handle: [7; 16],
+                name: "Acme".to_owned(),
+                text: Vec::new(),
+                ids: ids.iter().map(|id| Id::from(id.as_bytes())).collect(),
+                fields: b"\x04fine".to_vec(),
+            };
+            let record = shared.record().unwrap();
+            let stored = Stored::parse(&record).unwrap();
+            assert_eq!(stored.ids, ids);
+            assert_eq!((stored.handle, stored.name), ([7; 16], "Acme"));
+            assert_eq!(stored.fields, b"\x04fine", "of {count} rows");
+        }
     }
 }

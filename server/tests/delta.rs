@@ -5,7 +5,7 @@
 mod oracle;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -13,9 +13,12 @@ use std::{
 };
 
 use overlap_crypto::wire::FrameKind;
-use overlap_server::matching::{
-    driver::{DeltaRule, directory},
-    keys,
+use overlap_server::{
+    error::Reason,
+    matching::{
+        driver::{DeltaRule, MergeRule, directory},
+        keys,
+    },
 };
 
 use oracle::{
@@ -287,10 +290,36 @@ fn change_some(pair: &mut Pair, seed: u64) {
     pair.import();
 }
 
+/// The directory of the result in force.
+fn result(node: &TestNode) -> PathBuf {
+    let result = node.result().expect("a result is in force");
+    directory(node.directory.path(), &result.directory)
+}
+
 /// The files of the state that the result in force keeps.
 fn state(node: &TestNode) -> PathBuf {
-    let result = node.result().expect("a result is in force");
-    directory(node.directory.path(), &result.directory).join("epoch")
+    result(node).join("epoch")
+}
+
+/// The names of a directory's files.
+fn files(directory: &Path) -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Damages a byte in the middle of a file.
+fn damage(path: &Path, alignment: usize, bit: u8) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at - at % alignment] ^= bit;
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
 }
 
 fn state_keys(node: &TestNode) -> usize {
@@ -397,20 +426,11 @@ async fn a_side_without_its_state_or_its_key_makes_the_run_full() {
 async fn a_damaged_state_leads_to_a_full_run() {
     let mut pair = listed_pair(44);
     pair.run(0).await;
-    let mut files: Vec<_> = std::fs::read_dir(state(&pair.nodes[0]))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    files.sort();
+    let files = files(&state(&pair.nodes[0]));
     assert!(files.len() > 8, "{files:?}");
     for (round, file) in files.iter().enumerate() {
         change_some(&mut pair, 400 + round as u64);
-        let path = state(&pair.nodes[0]).join(file);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let at = bytes.len() / 2;
-        bytes[at] ^= 1;
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, bytes).unwrap();
+        damage(&state(&pair.nodes[0]).join(file), 1, 1);
         pair.runs += 1;
         let (one, two) = run_pair(
             (&pair.nodes[0], &pair.sides[0]),
@@ -422,6 +442,103 @@ async fn a_damaged_state_leads_to_a_full_run() {
             // A file that this run did not need to read.
             (Ok(_), Ok(_)) => pair.check(),
             _ => assert!(pair.run(1).await, "{file:?}"),
+        }
+    }
+}
+
+/// Whatever file of the last result is damaged, a full run does without it. (Offsets and numbers are whole words: the top bit of
+/// one leads far beyond its file.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_run_does_without_a_damaged_result() {
+    let mut pair = listed_pair(48);
+    pair.run(0).await;
+    change_some(&mut pair, 700);
+    // With a layer over the base.
+    assert!(!pair.run(0).await);
+    let files = files(&result(&pair.nodes[0]));
+    assert_eq!(files.len(), 9, "{files:?}");
+    for (round, file) in files.iter().enumerate() {
+        change_some(&mut pair, 701 + round as u64);
+        pair.nodes[0].full = false;
+        pair.run(0).await;
+        damage(&result(&pair.nodes[0]).join(file), 8, 0x80);
+        pair.nodes[0].full = true;
+        assert!(pair.run(round % 2).await, "{file}");
+    }
+}
+
+/// A delta run that makes a new base finds whatever is damaged in the old one, and everything is matched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_damage_goes_into_a_new_base() {
+    let mut pair = listed_pair(49);
+    let always = MergeRule {
+        part: u64::MAX,
+        least: 0,
+    };
+    pair.nodes[0].settings.merges = always;
+    pair.run(0).await;
+    let files = files(&result(&pair.nodes[0]));
+    assert_eq!(files.len(), 8, "{files:?}");
+    for (round, file) in files.iter().enumerate() {
+        change_some(&mut pair, 800 + round as u64);
+        assert!(!pair.run(0).await, "{file}");
+        let before = pair.nodes[1].view();
+        change_some(&mut pair, 850 + round as u64);
+        damage(&result(&pair.nodes[0]).join(file), 1, 1);
+        pair.runs += 1;
+        let (one, two) = run_pair(
+            (&pair.nodes[0], &pair.sides[0]),
+            (&pair.nodes[1], &pair.sides[1]),
+            pair.runs,
+        )
+        .await;
+        let reason = one.unwrap_err().error.reason();
+        assert!(
+            matches!(reason, Reason::StorageFailed | Reason::Internal),
+            "{file}: {reason:?}"
+        );
+        assert!(two.is_err(), "{file}");
+        assert_eq!(pair.nodes[1].view(), before, "the last result stays");
+        assert!(pair.run(1).await, "{file}");
+    }
+}
+
+/// The last result lies where no link can lead to: a delta run copies what it would link.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_hard_links_a_delta_run_copies() {
+    for merges in [
+        MergeRule::default(),
+        MergeRule {
+            part: u64::MAX,
+            least: 0,
+        },
+    ] {
+        let mut pair = listed_pair(50);
+        pair.run(0).await;
+        for round in 0..2 {
+            let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+            pair.nodes[0].settings.merges = merges;
+            let here = result(&pair.nodes[0]);
+            let there = elsewhere.path().join("result");
+            std::fs::create_dir_all(there.join("epoch")).unwrap();
+            for file in files(&here) {
+                std::fs::copy(here.join(&file), there.join(&file)).unwrap();
+            }
+            for file in files(&here.join("epoch")) {
+                let file = Path::new("epoch").join(file);
+                std::fs::copy(here.join(&file), there.join(&file)).unwrap();
+            }
+            std::fs::remove_dir_all(&here).unwrap();
+            std::os::unix::fs::symlink(&there, &here).unwrap();
+            let refused = std::fs::hard_link(
+                there.join("columns"),
+                pair.nodes[0].directory.path().join("columns"),
+            );
+            let refused = refused.expect_err("/dev/shm is another file system").kind();
+            assert_eq!(refused, std::io::ErrorKind::CrossesDevices);
+            change_some(&mut pair, 900 + round);
+            assert!(!pair.run(0).await, "round {round}");
         }
     }
 }

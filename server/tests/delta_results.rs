@@ -17,7 +17,10 @@ use overlap_crypto::terms::KeyType;
 use overlap_proto::exchange::v1::Frame;
 use overlap_server::{
     matching::driver::{DeltaRule, MergeRule, directory, drive},
-    overlap::reader::{Column, Filter, ResultSet},
+    overlap::{
+        last::LastResult,
+        reader::{Column, Filter, ResultSet, Shared},
+    },
     sharing::policy::Agreement,
 };
 
@@ -454,4 +457,68 @@ async fn names_that_change_during_a_delta_run_reach_the_partner_with_the_next() 
     for (id, said) in &after.shared {
         assert_ne!(said.fields, before.shared[id].fields, "{id}");
     }
+}
+
+/// The one shared customer of a company, and what the partner says of its region.
+fn only_shared(company: &Company) -> (Shared, String) {
+    let (record, result) = company.node.open_result();
+    let page = result
+        .page(&Filter::default(), 0, usize::MAX, None)
+        .unwrap();
+    let [shared] = &page.customers[..] else {
+        panic!("one shared customer, not {}", page.customers.len());
+    };
+    for id in [&shared.ids[0], &shared.ids[shared.ids.len() - 1]] {
+        let position = result.position_of_row(id).unwrap();
+        assert_eq!(position, Some(shared.position), "{id}");
+    }
+    let last = LastResult {
+        record,
+        files: result,
+    };
+    let fields = last.partner_fields(shared);
+    let region = fields.into_iter().find(|(name, _)| name == "region");
+    (shared.clone(), region.expect("a region").1)
+}
+
+/// More rows than two bytes count, tied by keys of 31 rows each, and many customers of the partner's with one of those keys each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_of_very_many_rows_is_the_same_in_full_and_by_changes() {
+    const ROWS: u64 = 70_000;
+    let mut companies = [1, 2].map(|number| Company::new(number, all(Tier::List), NEVER));
+    companies[0].side.rows = (0..ROWS)
+        .map(|number| {
+            let mut keys = vec![email(number / 30)];
+            if number % 30 == 0 && number > 0 {
+                keys.push(email(number / 30 - 1));
+            }
+            row(&format!("a{number:05}"), "Prospect", &keys)
+        })
+        .collect();
+    companies[1].side.rows = (0..1_000)
+        .map(|number| row(&format!("b{number:05}"), "Prospect", &[email(number)]))
+        .collect();
+    assert!(run(&companies, 0, 1).await);
+    let ids = |shared: &Shared| (shared.id.clone(), shared.ids.clone());
+    let expected: Vec<String> = (0..ROWS).map(|number| format!("a{number:05}")).collect();
+    let (shared, region) = only_shared(&companies[0]);
+    assert_eq!(ids(&shared), ("a00000".to_owned(), expected.clone()));
+    assert_eq!(region, "Region 0");
+
+    // The last row goes, and the partner says something else.
+    companies[0].side.rows.pop();
+    let partners = companies[1].side.rows.iter().map(|row| (row.id.clone(), 1));
+    companies[1].regions = partners.collect();
+    assert!(!run(&companies, 0, 2).await);
+    let (by_changes, region) = only_shared(&companies[0]);
+    let left = expected[..expected.len() - 1].to_vec();
+    assert_eq!(ids(&by_changes), ("a00000".to_owned(), left));
+    assert_eq!(region, "Region 1");
+
+    companies[0].node.full = true;
+    assert!(run(&companies, 0, 3).await);
+    let (in_full, region) = only_shared(&companies[0]);
+    assert_eq!(ids(&in_full), ids(&by_changes));
+    assert_eq!(in_full.fields, by_changes.fields);
+    assert_eq!(region, "Region 1");
 }

@@ -5,6 +5,11 @@
 mod node_support;
 mod oracle;
 
+use std::{
+    fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::PathBuf, process::Command, sync::Arc,
+    time::Duration,
+};
+
 use node_support::{Authorized, TestNode, eventually, pair, reason};
 use oracle::{
     Side, Tier,
@@ -17,7 +22,13 @@ use overlap_proto::v1::{
     SetTargetsRequest, SharingPolicy, SharingState, StartRunRequest, WatchRunRequest,
     match_service_client::MatchServiceClient, overlap_service_client::OverlapServiceClient,
 };
-use overlap_server::{error::Reason, overlap::own_tier_allows_naming};
+use overlap_server::{
+    collaboration::{Results, SharedCustomers as _},
+    error::{Error, Reason},
+    overlap::own_tier_allows_naming,
+};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tonic::Code;
 
 fn import(node: &TestNode, side: &Side) {
@@ -493,4 +504,114 @@ async fn a_run_with_a_partner_that_is_away_fails_by_the_network() {
         .unwrap()
         .into_inner();
     assert_eq!(cancelled.run.unwrap().state(), RunState::Failed);
+}
+
+/// Two nodes whose first run is done.
+async fn matched() -> (TestNode, TestNode) {
+    let (a, b) = pair().await;
+    let (side_a, side_b) = sides();
+    import(&a, &side_a);
+    import(&b, &side_b);
+    agree(&a, &side_a, &b, &side_b).await;
+    run_through(&a).await;
+    (a, b)
+}
+
+async fn run_through(node: &TestNode) {
+    let run = start(node, "Globex", "").await.unwrap();
+    let seen = watch(node, &run.id).await;
+    let done = seen.last().unwrap();
+    assert_eq!(done.state(), RunState::Done, "{:?}", done.failure);
+}
+
+/// Where the files of the result in force are.
+fn result_directory(node: &TestNode) -> PathBuf {
+    let read = |connection: &Connection| {
+        let sql = "SELECT directory FROM matching_results";
+        Ok(connection.query_row(sql, [], |row| row.get::<_, String>(0))?)
+    };
+    let name = node.node().store.read_blocking(read).unwrap();
+    node.path().join("runs").join(name)
+}
+
+/// A reader that comes between a run's end and the removal of what it replaced: the files that its snapshot names are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn p15_collaboration_reads_on_when_a_run_takes_its_files_away() {
+    let (a, _b) = matched().await;
+    let node = Arc::clone(a.node());
+    let of_run = |connection: &Connection| {
+        let sql = "SELECT partnership_id, run_id FROM matching_results";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
+        Ok::<(_, String), Error>(connection.query_row(sql, [], read)?)
+    };
+    let before = result_directory(&a);
+    tokio::task::block_in_place(|| {
+        node.store.read_blocking(|connection| {
+            let (partnership, run) = of_run(connection)?;
+            Handle::current().block_on(run_through(&a));
+            assert!(!before.exists() && result_directory(&a) != before);
+            assert_eq!(of_run(connection)?.1, run, "the snapshot is the old one");
+            let customers = Results::default();
+            let found = customers.by_customer(&node, connection, &partnership, "a-merged")?;
+            assert_eq!(found.unwrap().ids, ["a-merged", "a00"]);
+            Ok(())
+        })
+    })
+    .unwrap();
+}
+
+/// A result's file is a pipe, at which the reader waits while another result comes into force.
+#[tokio::test(flavor = "multi_thread")]
+async fn z08_explain_looks_again_when_a_run_takes_its_files_away() {
+    let (a, _b) = matched().await;
+    let gate = a.path().join("gate");
+    for wait_ms in [200, 2_000, 20_000] {
+        // As a run would leave it, under another name.
+        let before = result_directory(&a);
+        let after = before.with_file_name(format!("{:032x}", wait_ms));
+        std::fs::create_dir(&after).unwrap();
+        for entry in std::fs::read_dir(&before).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), after.join(entry.file_name())).unwrap();
+            }
+        }
+        let columns = before.join("columns");
+        std::fs::remove_file(&columns).unwrap();
+        let made = Command::new("mkfifo").arg(&columns).status().unwrap();
+        assert!(made.success());
+        std::fs::hard_link(&columns, &gate).unwrap();
+
+        let mut client = overlap(&a).await;
+        let explaining = tokio::spawn(async move {
+            let request = ExplainCustomerRequest {
+                partner: "Globex".to_owned(),
+                id: "a-merged".to_owned(),
+            };
+            client.explain_customer(request).await
+        });
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let name = after.file_name().unwrap().to_str().unwrap().to_owned();
+        a.node()
+            .store
+            .write_blocking(|tx| {
+                tx.execute("UPDATE matching_results SET directory = ?1", [&name])?;
+                Ok(())
+            })
+            .unwrap();
+        std::fs::remove_dir_all(&before).unwrap();
+        // Opens if somebody waits at the other end.
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(&gate);
+        let explained = explaining.await.unwrap().unwrap().into_inner();
+        assert_eq!(explained.merged_ids, ["a-merged", "a00"]);
+        assert_eq!(explained.keys[0].matched, Some(true));
+        std::fs::remove_file(&gate).unwrap();
+        if opened.is_ok() {
+            return;
+        }
+    }
+    panic!("the reader never came to the pipe in time");
 }

@@ -30,7 +30,7 @@ use crate::{
 pub struct Results(Mutex<HashMap<(PathBuf, String), Arc<LastResult>>>);
 
 impl Results {
-    /// The last good result with a partner.
+    /// The last good result with a partner, as of the caller's snapshot or later.
     fn last(
         &self,
         node: &Node,
@@ -50,7 +50,15 @@ impl Results {
             return Ok(Some(Arc::clone(last)));
         }
         open.remove(&key);
-        let Some(last) = LastResult::open(connection, &node.directory, partnership)? else {
+        let last = match LastResult::open(connection, &node.directory, partnership) {
+            // A run that ended after the caller's snapshot has taken the files away: what is in force now takes their place.
+            Err(error) if error.reason() == Reason::StorageFailed => {
+                let open = |now: &Connection| LastResult::open(now, &node.directory, partnership);
+                node.store.read_blocking(open)?
+            }
+            outcome => outcome?,
+        };
+        let Some(last) = last else {
             return Ok(None);
         };
         let last = Arc::new(last);

@@ -3,6 +3,8 @@
 mod details;
 mod search;
 
+use std::ops::ControlFlow;
+
 use overlap_crypto::terms::KeyType;
 use rusqlite::{Connection, Row, types::ValueRef};
 
@@ -203,8 +205,8 @@ pub fn count(connection: &Connection) -> Result<u64, Error> {
     Ok(apply::state(connection)?.customers)
 }
 
-/// Visits the rows that changed after change number `since_seq`, each once, and returns the number to go on from. Reads the
-/// change index, not the whole table. The order is that of the change numbers.
+/// Visits the rows that changed after change number `since_seq`, each once, and returns the number to go on from; `None` if
+/// `visit` ended it before. Reads the change index, not the whole table. The order is that of the change numbers.
 ///
 /// # Errors
 /// `FAILED_PRECONDITION` if deletions since then are no longer remembered: read everything instead. What the store or `visit`
@@ -213,8 +215,8 @@ pub fn scan_changes(
     connection: &Connection,
     since_seq: u64,
     disclosure: &Disclosure<'_>,
-    visit: &mut dyn FnMut(&Change<'_>) -> Result<(), Error>,
-) -> Result<u64, Error> {
+    visit: &mut dyn FnMut(&Change<'_>) -> Result<ControlFlow<()>, Error>,
+) -> Result<Option<u64>, Error> {
     require_current_keys(connection)?;
     let state = apply::state(connection)?;
     if since_seq < state.pruned_seq || since_seq > state.change_seq {
@@ -232,11 +234,15 @@ pub fn scan_changes(
     let mut rows = statement.query([since_seq])?;
     let mut keys = Keys::default();
     while let Some(row) = rows.next()? {
-        if row.get_ref(2)? == ValueRef::Null {
-            visit(&Change::Withdrawn(text(row, 0)?))?;
+        let wanted = if row.get_ref(2)? == ValueRef::Null {
+            visit(&Change::Withdrawn(text(row, 0)?))?
         } else {
-            let row = keys.disclosed_row(row, &stages, disclosure)?;
-            visit(&Change::Disclosed(row))?;
+            visit(&Change::Disclosed(
+                keys.disclosed_row(row, &stages, disclosure)?,
+            ))?
+        };
+        if wanted.is_break() {
+            return Ok(None);
         }
     }
     let mut statement = connection.prepare_cached(
@@ -244,9 +250,11 @@ pub fn scan_changes(
     )?;
     let mut rows = statement.query([since_seq])?;
     while let Some(row) = rows.next()? {
-        visit(&Change::Withdrawn(text(row, 0)?))?;
+        if visit(&Change::Withdrawn(text(row, 0)?))?.is_break() {
+            return Ok(None);
+        }
     }
-    Ok(state.change_seq)
+    Ok(Some(state.change_seq))
 }
 
 /// Keys and domains read from a row, in buffers that are reused.

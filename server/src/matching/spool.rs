@@ -5,6 +5,7 @@
 //! answer.
 
 mod blocks;
+mod link;
 mod records;
 mod sort;
 
@@ -13,7 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use blocks::BlockWriter;
+pub(crate) use blocks::{BlockWriter, Checksum};
+pub(crate) use link::link;
 pub use records::{MAX_RECORD_BYTES, RecordFile, RecordReader, RecordWriter};
 pub use sort::{Sorted, SortedStream, Sorter};
 

@@ -34,6 +34,8 @@ pub fn explain(
     limits: SnapshotLimits,
     id: &str,
 ) -> Result<v1::ExplainCustomerResponse, Error> {
+    // Before the customers are read, which may take longer than the next run leaves these files in place.
+    let last = LastResult::open(connection, node_directory, partnership_id)?;
     let row = rows::fetch(connection, &[id])?
         .pop()
         .flatten()
@@ -61,7 +63,6 @@ pub fn explain(
             id,
         )?)
     };
-    let last = LastResult::open(connection, node_directory, partnership_id)?;
     // A customer of a stage that the partner only counts may match without my knowing.
     let may_know = last.as_ref().is_some_and(|last| {
         last.matrix()

@@ -31,8 +31,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Reason},
-    matching::spool::{BlockWriter, disk},
+    matching::spool::{BlockWriter, Checksum, disk},
 };
+
+/// Bytes of a file that are checked in one go.
+const CHECKED_BYTES: u64 = 1 << 17;
 
 /// What the database keeps of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +196,33 @@ impl ResultFile {
         self.bytes
     }
 
+    /// Reads the file through and compares it with the checksum it was written with. Whoever writes what it says anew looks
+    /// first: what is written anew has a checksum of its own.
+    ///
+    /// # Errors
+    /// `STORAGE_FAILED` if it is another.
+    pub(super) fn check(&self, entry: &FileEntry) -> Result<(), Error> {
+        let mut checksum = Checksum::default();
+        let mut block = Vec::new();
+        let mut start = 0;
+        while start < self.bytes {
+            let end = (start + CHECKED_BYTES).min(self.bytes);
+            self.read_range(start, end, &mut block)?;
+            checksum.update(&block);
+            start = end;
+        }
+        if checksum.value() == entry.checksum {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::StorageFailed,
+            format!(
+                "{}: the file is damaged: check the disk and run the match again",
+                self.path.display()
+            ),
+        ))
+    }
+
     pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let end = at.checked_add(bytes.len() as u64);
         if end.is_none_or(|end| end > self.bytes) {
@@ -254,9 +284,35 @@ impl ResultFile {
     }
 }
 
+/// A record names a shared customer that there is not.
+pub(super) fn beyond() -> Error {
+    Error::new(
+        Reason::StorageFailed,
+        "a result's files do not fit together: check the disk and run the match again",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_changed_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+        let mut file = FileWriter::create(directory.path(), "columns").unwrap();
+        file.push(&bytes).unwrap();
+        let entry = file.finish().unwrap();
+        let check = || ResultFile::open(directory.path(), &entry)?.check(&entry);
+        check().unwrap();
+        for at in [0, 131_071, 131_072, 299_999] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x80;
+            std::fs::write(directory.path().join("columns"), changed).unwrap();
+            let reason = check().unwrap_err().reason();
+            assert_eq!(reason, Reason::StorageFailed, "at {at}");
+        }
+    }
 
     #[test]
     fn sections_read_back_and_none_reaches_into_another() {

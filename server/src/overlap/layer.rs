@@ -3,15 +3,15 @@
 use std::{path::Path, rc::Rc};
 
 use super::{
-    files::{FileEntry, FileWriter, Section, Sections, Table},
+    files::{FileEntry, FileWriter, ResultFile, Section, Sections, Table, beyond},
     graph::Handle,
-    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored},
+    part::{Column, HANDLE_RECORD_BYTES, MEMBER_TAIL_BYTES, Part, Stored, number_of},
     reader::{Place, ResultSet},
-    writer::{Manifest, push_text},
+    writer::{Manifest, push_count, push_text},
 };
 use crate::{
     error::Error,
-    matching::spool::{disk, sync_directory},
+    matching::spool::{link, sync_directory},
 };
 
 /// The file of a layer.
@@ -38,11 +38,10 @@ pub(crate) struct NewShared {
 
 impl NewShared {
     fn record(&self) -> Result<Vec<u8>, Error> {
-        let count = u16::try_from(self.ids.len()).unwrap_or(u16::MAX);
         let mut record = self.my_handle.to_vec();
         push_text(&mut record, self.name.as_bytes())?;
-        record.extend_from_slice(&count.to_be_bytes());
-        for id in self.ids.iter().take(count.into()) {
+        push_count(&mut record, self.ids.len())?;
+        for id in &self.ids {
             push_text(&mut record, id)?;
         }
         record.extend_from_slice(&self.fields);
@@ -92,8 +91,12 @@ impl LayerUpdate<'_> {
     /// comes from, by number.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// `STORAGE_FAILED` if the layer before is not as it was written: the new one would make the damage its own. What the file
+    /// system reports.
     pub(crate) fn write(&self, directory: &Path) -> Result<(Manifest, Vec<Origin>), Error> {
+        if let Some(layer) = &self.previous_manifest.layer {
+            ResultFile::open(self.previous_directory, &layer.file)?.check(&layer.file)?;
+        }
         let old = self.previous.layer.as_ref();
         let before = match old {
             Some(layer) => Before {
@@ -119,9 +122,7 @@ impl LayerUpdate<'_> {
         sections.push(("matched_keys", self.matched(&before.matched)?));
         let layer = Sections::write(directory, LAYER, sections)?;
         for file in &self.previous_manifest.files {
-            let to = directory.join(&file.name);
-            std::fs::hard_link(self.previous_directory.join(&file.name), &to)
-                .map_err(|error| disk(&to, &error))?;
+            link(self.previous_directory, directory, &file.name)?;
         }
         sync_directory(directory)?;
         let manifest = Manifest {
@@ -216,7 +217,7 @@ impl LayerUpdate<'_> {
         let old = part.map(Part::all_members).transpose()?.unwrap_or_default();
         for member in old.iter() {
             let member = member?;
-            if let Some(number) = now_of.before[member.number as usize] {
+            if let Some(number) = now_of.of_before(member.number)? {
                 members.push((member.id, number, member.is_naming));
             }
         }
@@ -236,8 +237,7 @@ impl LayerUpdate<'_> {
             .collect();
         let (old, _) = before.as_chunks::<HANDLE_RECORD_BYTES>();
         for record in old {
-            let number = super::part::number_of(record);
-            if let Some(number) = now_of.before[number as usize] {
+            if let Some(number) = now_of.of_before(number_of(record))? {
                 let handle = *record.first_chunk().expect("a record begins with a handle");
                 handles.push((handle, number));
             }
@@ -304,6 +304,12 @@ struct Numbers {
     before: Vec<Option<u32>>,
     /// Of the new ones.
     new: Vec<u32>,
+}
+
+impl Numbers {
+    fn of_before(&self, number: u32) -> Result<Option<u32>, Error> {
+        self.before.get(number as usize).copied().ok_or_else(beyond)
+    }
 }
 
 impl Order {
@@ -411,5 +417,36 @@ impl MembersWriter<FileWriter> {
 
     pub(super) fn finish(self) -> Result<Vec<FileEntry>, Error> {
         Ok(vec![self.members.finish()?, self.offsets.finish()?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::graph::KeyTypes, *};
+
+    #[test]
+    fn a_record_says_all_its_rows_however_many() {
+        for count in [1, 2, 65_534, 65_535, 65_536, 70_000] {
+            let ids: Vec<String> = (0..count).map(|number| format!("row{number}")).collect();
+            let shared = NewShared {
+                column: Column {
+                    mine: 0,
+                    theirs: 0,
+                    key_types: KeyTypes::default(),
+                    mutual: true,
+                    first_matched: 0,
+                },
+                my_handle: [7; 16],
+                name: "Acme".to_owned(),
+                text: Vec::new(),
+                ids: ids.iter().map(|id| Id::from(id.as_bytes())).collect(),
+                fields: b"\x04fine".to_vec(),
+            };
+            let record = shared.record().unwrap();
+            let stored = Stored::parse(&record).unwrap();
+            assert_eq!(stored.ids, ids);
+            assert_eq!((stored.handle, stored.name), ([7; 16], "Acme"));
+            assert_eq!(stored.fields, b"\x04fine", "of {count} rows");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    files::{FileEntry, FileWriter, Table as _},
+    files::{FileEntry, FileWriter, ResultFile, Table as _, beyond},
     layer::{EntriesWriter, MembersWriter},
     members::Member,
     part::{HANDLE_RECORD_BYTES, Part, number_of},
@@ -34,16 +34,34 @@ struct Numbers {
     layer: Vec<u32>,
 }
 
+impl Numbers {
+    /// Of one of the base, unless it is hidden.
+    fn of_base(&self, before: u32) -> Result<Option<u32>, Error> {
+        let now = self.base.get(before as usize).ok_or_else(beyond)?;
+        Ok((*now != HIDDEN).then_some(*now))
+    }
+
+    fn of_layer(&self, before: u32) -> Result<u32, Error> {
+        self.layer.get(before as usize).copied().ok_or_else(beyond)
+    }
+}
+
 impl ResultSet {
-    /// Writes the result as a base without a layer, and says where each shared customer was, by number. `manifest` is its own.
+    /// Writes the result as a base without a layer, and says where each shared customer was, by number. `manifest` is its own,
+    /// and `source` the directory of its files.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// `STORAGE_FAILED` if a file of the base is not as it was written: the new base would make the damage its own. What the
+    /// file system reports.
     pub(crate) fn merge(
         &self,
         manifest: &Manifest,
+        source: &Path,
         directory: &Path,
     ) -> Result<(Manifest, Vec<Merged>), Error> {
+        for entry in &manifest.files {
+            ResultFile::open(source, entry)?.check(entry)?;
+        }
         let layer = self
             .layer
             .as_ref()
@@ -151,17 +169,12 @@ fn merge_members(
     let over = layer.all_members()?;
     let mut over = over.iter().peekable();
     let push_over = |member: Member<'_>, writer: &mut MembersWriter<FileWriter>| {
-        writer.push(
-            member.id,
-            now.layer[member.number as usize],
-            member.is_naming,
-        )
+        writer.push(member.id, now.of_layer(member.number)?, member.is_naming)
     };
     base.visit_members(&mut |member| {
-        let number = now.base[member.number as usize];
-        if number == HIDDEN {
+        let Some(number) = now.of_base(member.number)? else {
             return Ok(());
-        }
+        };
         // A record that is malformed comes first, and is reported.
         while let Some(other) =
             over.next_if(|other| other.as_ref().map_or(true, |other| other.id < member.id))
@@ -196,19 +209,18 @@ fn merge_handles(
         let bytes = HANDLE_RECORD_BYTES as u64;
         let records = base.handles().range(start * bytes, end * bytes)?;
         for record in records.as_chunks::<HANDLE_RECORD_BYTES>().0 {
-            let number = now.base[number_of(record) as usize];
-            if number == HIDDEN {
+            let Some(number) = now.of_base(number_of(record))? else {
                 continue;
-            }
+            };
             while let Some(other) = over.next_if(|other| *other < record) {
-                push(other, now.layer[number_of(other) as usize])?;
+                push(other, now.of_layer(number_of(other))?)?;
             }
             push(record, number)?;
         }
         start = end;
     }
     for other in over {
-        push(other, now.layer[number_of(other) as usize])?;
+        push(other, now.of_layer(number_of(other))?)?;
     }
     file.finish()
 }

@@ -6,7 +6,7 @@ use super::{
     files::{FileEntry, ResultFile},
     graph::{HANDLE_BYTES, Handle, KeyTypes},
     members::{Member, MemberCursor, Members},
-    writer::split_text,
+    writer::{split_count, split_text},
 };
 use crate::error::Error;
 
@@ -79,9 +79,9 @@ impl<'a> Stored<'a> {
         let text = |bytes| std::str::from_utf8(bytes).ok();
         let (handle, rest) = record.split_first_chunk::<HANDLE_BYTES>()?;
         let (name, rest) = split_text(rest)?;
-        let (count, mut rest) = rest.split_first_chunk::<2>()?;
+        let (count, mut rest) = split_count(rest)?;
         let mut ids = Vec::new();
-        for _ in 0..u16::from_be_bytes(*count) {
+        for _ in 0..count {
             let (id, more) = split_text(rest)?;
             ids.push(text(id)?);
             rest = more;

@@ -326,8 +326,6 @@ impl OverlapService for Service {
         let request = request.into_inner();
         let node = Arc::clone(&self.0);
         let response = self
-            .0
-            .store
             .read(move |connection| {
                 let partnership = scoped(connection, &caller, &request.partner)?;
                 let agreement = active_agreement(connection, &partnership.id)?;

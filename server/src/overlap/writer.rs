@@ -51,7 +51,7 @@ pub(crate) struct Found<'a> {
     pub graph: &'a Graph,
     /// The salt of the run's key hashes.
     pub salt: &'a Salt,
-    /// The last good result, for the time of first match.
+    /// The last good result, for the time of first match: left aside from where it cannot be read.
     pub previous: Option<&'a ResultSet>,
     /// The time of this run.
     pub now: Timestamp,
@@ -105,8 +105,13 @@ impl Found<'_> {
                 continue;
             };
             let RowText { id, name, domains } = texts.at(row)?;
-            let first_matched = match &mut previous {
-                Some(previous) => previous.first_matched(id)?,
+            let first_matched = match previous.as_mut().map(|members| members.first_matched(id)) {
+                Some(Ok(first_matched)) => first_matched,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the last result cannot be read: what it found is taken for found now");
+                    previous = None;
+                    None
+                }
                 None => None,
             };
             spread.row(
@@ -137,7 +142,7 @@ impl Found<'_> {
             let row = main.next_record()?.ok_or_else(incomplete)?;
             let row = Row::parse(row).ok_or_else(incomplete)?;
             let mut first_matched = row.first_matched;
-            let (mut ids, mut count) = (Vec::new(), 1_u16);
+            let (mut ids, mut count) = (Vec::new(), 1);
             push_text(&mut ids, row.id)?;
             text.clear();
             text.extend_from_slice(row.text);
@@ -148,7 +153,7 @@ impl Found<'_> {
                 let more = Row::parse(&bytes[8..]).ok_or_else(incomplete)?;
                 first_matched = first_matched.min(more.first_matched);
                 push_text(&mut ids, more.id)?;
-                count = count.saturating_add(1);
+                count += 1;
                 if text.len() + more.text.len() < MAX_SEARCH_BYTES {
                     text.push(b'\n');
                     text.extend_from_slice(more.text);
@@ -165,7 +170,7 @@ impl Found<'_> {
             record.clear();
             record.extend_from_slice(own_handle);
             push_text(&mut record, row.name)?;
-            record.extend_from_slice(&count.to_be_bytes());
+            push_count(&mut record, count)?;
             record.extend_from_slice(&ids);
             record.extend_from_slice(their_fields);
             entries.push(&column.to_bytes(), &record, &text)?;
@@ -293,6 +298,34 @@ pub(super) fn push_text(record: &mut Vec<u8>, text: &[u8]) -> Result<(), Error> 
     let length = u16::try_from(text.len()).map_err(|_| Error::internal("a long text"))?;
     record.extend_from_slice(&length.to_be_bytes());
     record.extend_from_slice(text);
+    Ok(())
+}
+
+/// Stands for a count that four more bytes hold.
+const LONG_COUNT: u16 = u16::MAX;
+
+/// Splits off a count that [`push_count`] appended.
+pub(super) fn split_count(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (count, rest) = bytes.split_first_chunk::<2>()?;
+    match u16::from_be_bytes(*count) {
+        LONG_COUNT => {
+            let (count, rest) = rest.split_first_chunk::<4>()?;
+            Some((u32::from_be_bytes(*count), rest))
+        }
+        count => Some((count.into(), rest)),
+    }
+}
+
+/// Appends a count: two bytes, or [`LONG_COUNT`] and four.
+pub(super) fn push_count(record: &mut Vec<u8>, count: usize) -> Result<(), Error> {
+    match u16::try_from(count) {
+        Ok(count) if count != LONG_COUNT => record.extend_from_slice(&count.to_be_bytes()),
+        _ => {
+            let count = u32::try_from(count).map_err(|_| Error::internal("more than 2^32 rows"))?;
+            record.extend_from_slice(&LONG_COUNT.to_be_bytes());
+            record.extend_from_slice(&count.to_be_bytes());
+        }
+    }
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 use super::{
     beside::{BesideWriter, SectionDocument, read_section},
     column::{Access, Column, ColumnWriter, array, number},
-    sealed::{StateKey, link},
+    sealed::StateKey,
 };
-use crate::error::Error;
+use crate::{error::Error, matching::spool::link};
 
 /// Bytes of the claim and the label master of an entry.
 const SECRETS_BYTES: usize = 48;

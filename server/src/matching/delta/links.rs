@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     beside::{BesideWriter, SectionDocument, read_section},
     maps::Map,
-    sealed::{StateKey, link},
+    sealed::StateKey,
     texts::{TextWriter, Texts, TextsDocument},
 };
 use crate::{
     error::Error,
+    matching::spool::link,
     overlap::{
         graph::{Link, LinkSink},
         layer::Origin,

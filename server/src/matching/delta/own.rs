@@ -29,13 +29,14 @@ use super::{
     beside::BesideWriter,
     column::{Access, Column, SEARCH_BYTES, array, number},
     maps::Map,
-    sealed::{StateKey, link},
+    sealed::StateKey,
     texts::{Texts, TextsDocument},
 };
 use crate::{
     error::Error,
-    matching::local_customers::{
-        KeyCounts, KeyRef, LocalCustomers, MAX_ROWS_A_KEY, Salt, StageTiers,
+    matching::{
+        local_customers::{KeyCounts, KeyRef, LocalCustomers, MAX_ROWS_A_KEY, Salt, StageTiers},
+        spool::link,
     },
     overlap::graph::{HANDLE_BYTES, Handle},
 };

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     column::{Access, Column, ColumnWriter, array, number},
-    sealed::{StateKey, link},
+    sealed::StateKey,
 };
-use crate::error::Error;
+use crate::{error::Error, matching::spool::link};
 
 const TAGS: &str = "published.tags";
 const LABELS: &str = "published.labels";

@@ -242,9 +242,3 @@ pub(crate) fn read_sealed(path: &Path, key: &StateKey) -> Result<Vec<u8>, Error>
     blocks.read(0, 0, length, &mut block)?;
     Ok(block)
 }
-
-/// Gives a file of the last run to this one as well.
-pub(crate) fn link(from: &Path, to: &Path, name: &str) -> Result<(), Error> {
-    let (from, to) = (from.join(name), to.join(name));
-    std::fs::hard_link(&from, &to).map_err(|error| disk(&to, &error))
-}

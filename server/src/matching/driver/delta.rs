@@ -6,7 +6,10 @@ pub(super) mod fields;
 pub(super) mod finish;
 pub(super) mod receiver;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex},
+};
 
 use overlap_crypto::{
     handshake::{Hello, ListQuerier, Mode, Session},
@@ -230,7 +233,9 @@ pub(super) fn plan(
         domain_from_email: run.agreement.mine.domain_from_email,
     };
     let changes = Changes::new(&terms.mine, found.kept.document.own.salt()?);
-    let changes = match changed(connection, &disclosure, &found.kept, changes)? {
+    let own = &found.kept.document.own;
+    let last = (own.change_seq, own.totals.rows);
+    let changes = match changed(connection, &disclosure, last, changes)? {
         Some(changes) => changes,
         None => return Ok(None),
     };
@@ -345,31 +350,28 @@ fn saves(
     planned.sizes().iter().sum::<u64>() < queries + published
 }
 
-/// Adds what changed since the last run; `None` if it is too much, or too long ago.
+/// Adds what changed since the last run, which went up to a change number and had so many rows; `None` if it is too much, or
+/// too long ago.
 fn changed<'a>(
     connection: &Connection,
     disclosure: &Disclosure<'_>,
-    kept: &Kept,
+    (change_seq, rows): (u64, u64),
     mut changes: Changes<'a>,
 ) -> Result<Option<Changes<'a>>, Error> {
-    let own = &kept.document.own;
-    let most = most_changes(own.totals.rows);
-    let mut count = 0;
-    let scanned = scan_changes(connection, own.change_seq, disclosure, &mut |change| {
-        count += 1;
-        if count > most {
-            return Ok(());
+    let mut left = most_changes(rows);
+    let scanned = scan_changes(connection, change_seq, disclosure, &mut |change| {
+        if left == 0 {
+            return Ok(ControlFlow::Break(()));
         }
+        left -= 1;
         match change {
-            Change::Disclosed(row) => changes.disclosed(row),
-            Change::Withdrawn(id) => {
-                changes.withdrawn(id);
-                Ok(())
-            }
+            Change::Disclosed(row) => changes.disclosed(row)?,
+            Change::Withdrawn(id) => changes.withdrawn(id),
         }
+        Ok(ControlFlow::Continue(()))
     });
     match scanned {
-        Ok(_) => Ok((count <= most).then_some(changes)),
+        Ok(end) => Ok(end.map(|_| changes)),
         // Deletions since then are forgotten.
         Err(error) if error.reason() == Reason::FailedPrecondition => Ok(None),
         Err(error) => Err(error),
@@ -474,5 +476,66 @@ impl Prepared {
         } else {
             Mode::Full
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlap_crypto::terms::KeyType;
+
+    use super::*;
+    use crate::{
+        clock::MockClock,
+        customers::{
+            files::Format,
+            import::{ImportOptions, Source, import_reader},
+        },
+        matching::local_customers::{Salt, tests::tiers},
+        storage::Store,
+    };
+
+    /// The row behind the first that is too many cannot be read: whoever looks at it fails.
+    #[test]
+    fn what_is_beyond_the_most_changes_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let clock = MockClock::new("2026-03-01T00:00:00Z".parse().unwrap());
+        let most = most_changes(0);
+        let mut file = "id,stage\n".to_owned();
+        for number in 0..most + 2 {
+            file.push_str(&format!("{number:05},Prospect\n"));
+        }
+        let source = Source {
+            file: "f.csv",
+            format: Format::Csv,
+            reader: &mut file.as_bytes(),
+            total_bytes: None,
+        };
+        let options = ImportOptions::default();
+        import_reader(&store, &clock, source, &options, &mut |_| ()).unwrap();
+        let poison = format!(
+            "UPDATE customer SET identifiers = x'ff' WHERE id = '{:05}'",
+            most + 1
+        );
+        store
+            .write_blocking(|tx| Ok(tx.execute_batch(&poison)?))
+            .unwrap();
+        let disclosure = Disclosure {
+            stages: &["Prospect"],
+            key_types: &KeyType::ALL,
+            domain_from_email: false,
+        };
+        let tiers = tiers();
+        let fits = |rows| {
+            store.read_blocking(|connection| {
+                let changes = Changes::new(&tiers, Salt::default());
+                let changed = changed(connection, &disclosure, (0, rows), changes)?;
+                Ok(changed.is_some())
+            })
+        };
+        assert!(!fits(0).unwrap());
+        // With room for one more, it is looked at.
+        let failed = fits(4 * (most + 1)).unwrap_err();
+        assert_eq!(failed.reason(), Reason::StorageFailed);
     }
 }

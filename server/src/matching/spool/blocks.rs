@@ -17,15 +17,15 @@ pub(super) const BLOCK_BYTES: usize = 1 << 17;
 
 /// Detects accidental change of a file: XXH3, which is not a cryptographic hash.
 #[derive(Clone, Default)]
-pub(super) struct Checksum(XxHash3_64);
+pub(crate) struct Checksum(XxHash3_64);
 
 impl Checksum {
     /// Adds some bytes, however they are cut.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    pub(super) fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0.finish()
     }
 }

@@ -79,10 +79,16 @@ impl Joining<'_> {
             let found = components.next_component()?.ok_or_else(incomplete)?;
             let (component, my_handle, fields) = found;
             let naming = &customers[component.customer as usize];
+            // How many links there are to a customer is the partner's to say: its rows are taken once.
+            let of_mine = links.of(number);
+            let of_mine = of_mine.map(|record| Ok(Link::parse(record)?.0.customer));
+            let mut of_mine: Vec<u32> = of_mine.collect::<Result<_, Error>>()?;
+            of_mine.sort_unstable();
+            of_mine.dedup();
             let mut ids = vec![Rc::clone(&naming.id)];
-            for record in links.of(number) {
-                let customer = &customers[Link::parse(record)?.0.customer as usize];
-                let others = customer.ids.iter().filter(|id| **id != naming.id);
+            for customer in of_mine {
+                let others = &customers[customer as usize].ids;
+                let others = others.iter().filter(|id| **id != naming.id);
                 ids.extend(others.map(Rc::clone));
             }
             ids[1..].sort_unstable();

@@ -149,8 +149,11 @@ impl Writing<'_> {
         let layered = self.scratch.join("layered");
         new_directory(&layered)?;
         let (manifest, origins) = self.layer(&layered)?;
-        let (manifest, order) =
-            ResultSet::open(&layered, &manifest)?.merge(&manifest, &self.flows.directory.path)?;
+        let (manifest, order) = ResultSet::open(&layered, &manifest)?.merge(
+            &manifest,
+            &layered,
+            &self.flows.directory.path,
+        )?;
         let files = &self.keeper.files;
         let (directory, key) = (&files.directory, &files.key);
         let components = self.components(&order, &origins)?;

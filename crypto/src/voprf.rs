@@ -320,7 +320,7 @@ impl Composites {
         );
         Proof {
             challenge,
-            response: nonce - challenge * key.0,
+            response: response(nonce, &challenge, key),
         }
     }
 
@@ -344,6 +344,12 @@ impl Composites {
             Err(Fault::ProofInvalid)
         }
     }
+}
+
+/// `nonce - challenge * key`. Whoever finds the product in memory has the key: the challenge is public.
+fn response(nonce: &Scalar, challenge: &Scalar, key: &SecretKey) -> Scalar {
+    let product = Zeroizing::new(challenge * key.0);
+    nonce - *product
 }
 
 /// The blinded elements of a statement, as its verifier holds them.
@@ -411,7 +417,7 @@ pub fn prove_key(key: &SecretKey, context: &Context, rng: &mut impl CryptoRng) -
     let challenge = key_challenge(&public_key, context, &RistrettoPoint::mul_base(&nonce));
     Proof {
         challenge,
-        response: *nonce - challenge * key.0,
+        response: response(&nonce, &challenge, key),
     }
 }
 

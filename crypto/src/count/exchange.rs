@@ -287,7 +287,7 @@ pub struct PeerChunk {
 /// A re-blinded piece.
 pub struct Reblinded {
     start: usize,
-    elements: Vec<Encoded>,
+    elements: Secrets<Encoded>,
 }
 
 /// Both sides hold the other's elements.
@@ -321,9 +321,11 @@ impl Exchanged {
             .decode(&self.received[chunk.start..chunk.end])?;
         Ok(Reblinded {
             start: chunk.start,
-            elements: party
-                .backend
-                .multiply_encode(party.exponent.scalar(), &points),
+            elements: Secrets::new(
+                party
+                    .backend
+                    .multiply_encode(party.exponent.scalar(), &points),
+            ),
         })
     }
 
@@ -333,12 +335,12 @@ impl Exchanged {
     /// [`Misuse::OutOfOrder`] if a piece is missing.
     pub fn finish(self, mut pieces: Vec<Reblinded>) -> Result<Returning, Misuse> {
         pieces.sort_by_key(|piece| piece.start);
-        let mut common = Vec::with_capacity(self.received.len());
+        let mut common = Secrets::with_capacity(self.received.len());
         for piece in pieces {
             if piece.start != common.len() {
                 return Err(Misuse::OutOfOrder);
             }
-            common.extend(piece.elements);
+            common.extend_from_slice(&piece.elements);
         }
         if common.len() != self.received.len() {
             return Err(Misuse::OutOfOrder);
@@ -374,7 +376,8 @@ pub struct Returning {
     own: Committed,
     peer_exponent: RistrettoPoint,
     peer_sizes: Vec<u32>,
-    common: Vec<Encoded>,
+    /// The peer's elements under both exponents: those of shared items are the same on both sides.
+    common: Secrets<Encoded>,
     returns: Vec<[u8; 16]>,
     returned: Vec<[u8; 16]>,
     group: usize,
@@ -441,10 +444,10 @@ impl Returning {
         for ((group, size), padding) in (0_u8..).zip(&self.own.sizes).zip(&self.own.padding) {
             let returned = &self.returned[start..start + *size as usize];
             start += *size as usize;
-            let own_padding: Vec<Encoded> = padding
-                .iter()
-                .map(|scalar| (&table * scalar).compress().to_bytes())
-                .collect();
+            let mut own_padding = Secrets::with_capacity(padding.len());
+            for scalar in padding.iter() {
+                own_padding.push((&table * scalar).compress().to_bytes());
+            }
             let expected = flow.return_hashes(party.backend, flow.role, group, &own_padding);
             if expected
                 .iter()

@@ -485,11 +485,8 @@ impl SealedMatches {
     ///
     /// # Errors
     /// [`Misuse::StoredState`] if it is not a whole number of records.
-    pub fn from_bytes(format: LabelFormat, bytes: Vec<u8>) -> Result<Self, Misuse> {
-        let matches = Self {
-            format,
-            bytes: Secrets::new(bytes),
-        };
+    pub fn from_bytes(format: LabelFormat, bytes: Secrets<u8>) -> Result<Self, Misuse> {
+        let matches = Self { format, bytes };
         if matches.bytes.len().is_multiple_of(matches.stride()) {
             Ok(matches)
         } else {

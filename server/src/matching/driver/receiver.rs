@@ -15,6 +15,7 @@ use overlap_crypto::{
         AwaitingSlices, BlindedChunk, LabelFormat, ListFlow, Querying, Receiver, SealedMatches,
         SliceOutcome, SliceTicket, SlicesComplete,
     },
+    secrets::Secrets,
     wire::{CommitmentsBody, EvaluationBody, FrameKind, SliceBody},
 };
 
@@ -271,7 +272,8 @@ const OPEN_BATCH: usize = 8192;
 #[derive(Default)]
 struct MatchBatch {
     keys: Vec<KeyRef>,
-    sealed: Vec<u8>,
+    /// With the masters of the labels, which are wiped wherever the batch has grown from.
+    sealed: Secrets<u8>,
 }
 
 impl MatchBatch {

@@ -219,7 +219,8 @@ pub(super) struct Filter<'a> {
     pub(super) partnership: &'a str,
     pub(super) direction: Direction,
     pub(super) state: Option<State>,
-    pub(super) customer: &'a str,
+    /// Rows of mine, one of which the request must name; of all customers if `None`.
+    pub(super) customers: Option<&'a [String]>,
 }
 
 /// Up to `limit` requests after a position, newest first, and how many there are in all.
@@ -229,9 +230,12 @@ pub(super) fn list(
     (before_us, after_id): (i64, &str),
     limit: usize,
 ) -> Result<(Vec<Attribution>, u64), Error> {
-    const CONDITION: &str = "partnership = ?1 AND sent = ?2 AND (?3 = '' OR state = ?3) AND (?4 = '' OR customer = ?4) AND handle <> ''";
+    const CONDITION: &str = "partnership = ?1 AND sent = ?2 AND (?3 = '' OR state = ?3) AND (?4 IS NULL OR customer IN (SELECT value FROM json_each(?4))) AND handle <> ''";
     let sent = filter.direction == Direction::Sent;
     let state = filter.state.map_or("", State::name);
+    let customers = filter
+        .customers
+        .map(|rows| serde_json::Value::from(rows).to_string());
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM attributions WHERE {CONDITION} \
          AND (requested_us < ?5 OR (requested_us = ?5 AND id > ?6)) ORDER BY requested_us DESC, id LIMIT ?7"
@@ -240,7 +244,7 @@ pub(super) fn list(
         filter.partnership,
         sent,
         state,
-        filter.customer,
+        customers,
         before_us,
         after_id,
         limit
@@ -253,10 +257,9 @@ pub(super) fn list(
         .prepare_cached(&format!(
             "SELECT count(*) FROM attributions WHERE {CONDITION}"
         ))?
-        .query_row(
-            params![filter.partnership, sent, state, filter.customer],
-            |row| row.get(0),
-        )?;
+        .query_row(params![filter.partnership, sent, state, customers], |row| {
+            row.get(0)
+        })?;
     Ok((found, total))
 }
 

@@ -16,10 +16,10 @@ use attribution_support::{
 };
 use jiff::SignedDuration;
 use overlap_proto::v1::{
-    ApproveAttributionRequest, AttributionDirection, AttributionState, CancelAttributionRequest,
-    GetAttributionMetricsRequest, ListSentAttributionsRequest, RequestAttributionRequest,
-    RevokePartnershipRequest, RevokeSharingRequest, Role, SharingState,
-    attribution_service_client::AttributionServiceClient,
+    ApproveAttributionRequest, Attribution, AttributionDirection, AttributionState,
+    CancelAttributionRequest, GetAttributionMetricsRequest, ListReceivedAttributionsRequest,
+    ListSentAttributionsRequest, RequestAttributionRequest, RevokePartnershipRequest,
+    RevokeSharingRequest, Role, SharingState, attribution_service_client::AttributionServiceClient,
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -226,6 +226,45 @@ async fn p22_a_pending_duplicate_is_refused_until_the_first_has_ended() {
     deny(&b, &first.id, "").await.unwrap();
     becomes(&a, "Globex", &first.id, AttributionState::Denied).await;
     request(&a, "a1x").await;
+}
+
+#[tokio::test]
+async fn requests_are_listed_by_any_row_of_the_customer() {
+    let (a, b) = partners(false, false).await;
+    set(&a, |found| found.shared[0].ids.push("a1x".to_owned()));
+    set(&b, |found| found.shared[0].ids.push("b1x".to_owned()));
+    let asked = request(&a, "a1x").await;
+    let other = request(&a, "a2").await;
+    arrives(&b, &asked.id).await;
+    arrives(&b, &other.id).await;
+    let ids = |found: Vec<Attribution>| -> Vec<String> {
+        found.into_iter().map(|request| request.id).collect()
+    };
+    for (row, expected) in [("a1", &asked), ("a1x", &asked), ("a2", &other)] {
+        let list = ListSentAttributionsRequest {
+            partner: "Globex".to_owned(),
+            customer: row.to_owned(),
+            ..Default::default()
+        };
+        let list = attributions(&a).await.list_sent_attributions(list).await;
+        let list = list.unwrap().into_inner();
+        assert_eq!(list.total_size, 1, "{row}");
+        assert_eq!(ids(list.attributions), [expected.id.as_str()], "{row}");
+    }
+    for (row, expected) in [("b1", &asked), ("b1x", &asked), ("b2", &other)] {
+        let list = ListReceivedAttributionsRequest {
+            partner: "Acme".to_owned(),
+            customer: row.to_owned(),
+            ..Default::default()
+        };
+        let list = attributions(&b)
+            .await
+            .list_received_attributions(list)
+            .await;
+        let list = list.unwrap().into_inner();
+        assert_eq!(list.total_size, 1, "{row}");
+        assert_eq!(ids(list.attributions), [expected.id.as_str()], "{row}");
+    }
 }
 
 #[tokio::test]

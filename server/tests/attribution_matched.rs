@@ -8,15 +8,16 @@ use attribution_support::{
     attributions, changes, count, ingest,
     node_support::{Authorized, TestNode, eventually, pair, reason},
     outbox, policy, proto_time,
-    requests::{received, try_request},
+    requests::{approve, deny, get, received, request, try_request},
     set_policy, sharing_state, timelines,
 };
 use overlap_proto::v1::{
-    ActionSegment, AttributionState, ChangeKind, Customer, DisclosureState,
+    ActionSegment, AttributionState, ChangeKind, Customer, DeleteCustomersRequest, DisclosureState,
     GetActionSegmentsRequest, GetTimelineRequest, LifecycleEventRecord, LifecycleEventType,
-    RunState, SharingState, StartRunRequest, Tier, TimelineSide, UpsertCustomersRequest,
-    WatchChangesRequest, WatchRunRequest, customer_service_client::CustomerServiceClient,
-    match_service_client::MatchServiceClient, record::Content,
+    RunState, SharingPolicy, SharingState, StartRunRequest, Tier, TimelineSide,
+    UpsertCustomersRequest, WatchChangesRequest, WatchRunRequest,
+    customer_service_client::CustomerServiceClient, match_service_client::MatchServiceClient,
+    record::Content,
 };
 use tonic::Code;
 
@@ -72,6 +73,21 @@ async fn run(node: &TestNode, partner: &str) {
     assert_eq!(last.state(), RunState::Done, "{last:?}");
 }
 
+/// Permissions with these of Acme's in force.
+async fn share(a: &TestNode, b: &TestNode, acmes: SharingPolicy) {
+    set_policy(a, "Globex", acmes).await;
+    eventually("the proposal arrives", || async {
+        sharing_state(b, "Acme").await == SharingState::AwaitingMyDecision
+    })
+    .await;
+    set_policy(b, "Acme", policy(false)).await;
+    eventually("sharing is active", || async {
+        sharing_state(a, "Globex").await == SharingState::Active
+            && sharing_state(b, "Acme").await == SharingState::Active
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     let (a, mut b) = pair().await;
@@ -93,17 +109,7 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     // Leads are counted, never named.
     let mut mine = policy(true);
     mine.stages.insert("Lead".to_owned(), Tier::Count.into());
-    set_policy(&a, "Globex", mine).await;
-    eventually("the proposal arrives", || async {
-        sharing_state(&b, "Acme").await == SharingState::AwaitingMyDecision
-    })
-    .await;
-    set_policy(&b, "Acme", policy(false)).await;
-    eventually("sharing is active", || async {
-        sharing_state(&a, "Globex").await == SharingState::Active
-            && sharing_state(&b, "Acme").await == SharingState::Active
-    })
-    .await;
+    share(&a, &b, mine).await;
     let event = |at: &str, label: &str| {
         Content::LifecycleEvent(LifecycleEventRecord {
             customer: "a1".to_owned(),
@@ -250,4 +256,64 @@ async fn p19_p17_z01_from_two_customer_files_to_a_decision() {
     .await
     .unwrap_err();
     assert_eq!(reason(&moved), "OWN_TIER_COUNTS_ONLY");
+}
+
+/// The row that a request named on its arrival may go while the customer stays shared by another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn p19_a_request_is_decided_after_its_row_of_the_customer_has_gone() {
+    let (a, b) = pair().await;
+    import(
+        &a,
+        "a1,Prospect,Umbrella,ceo@umbrella.example\na2,Prospect,Hooli,info@hooli.example\n",
+    )
+    .await;
+    import(
+        &b,
+        "c1,Customer,Umbrella,ceo@umbrella.example\nc2,Customer,Umbrella 2,ceo@umbrella.example\n\
+         d1,Customer,Hooli,info@hooli.example\nd2,Customer,Hooli 2,info@hooli.example\n",
+    )
+    .await;
+    share(&a, &b, policy(false)).await;
+    run(&a, "Globex").await;
+    let (first, second) = (request(&a, "a1").await, request(&a, "a2").await);
+    eventually("the requests arrive with their customers", || async {
+        let mut there: Vec<String> = received(&b)
+            .await
+            .into_iter()
+            .map(|request| request.customer)
+            .collect();
+        there.sort();
+        there == ["c1", "d1"]
+    })
+    .await;
+
+    let gone = DeleteCustomersRequest {
+        ids: vec!["c1".to_owned(), "d1".to_owned()],
+        last: true,
+    };
+    CustomerServiceClient::<Authorized>::new(b.api().await)
+        .delete_customers(futures::stream::iter([gone]))
+        .await
+        .unwrap();
+    run(&a, "Globex").await;
+    eventually("the other rows name the customers", || async {
+        get(&b, "Acme", &first.id).await.unwrap().customer == "c2"
+            && get(&b, "Acme", &second.id).await.unwrap().customer == "d2"
+    })
+    .await;
+    eventually("that is stored", || async {
+        let stored = "SELECT count(*) FROM attributions WHERE customer IN ('c2', 'd2')";
+        count(&b, stored).await == 2
+    })
+    .await;
+    let approved = approve(&b, &first.id, "").await.unwrap();
+    assert_eq!(
+        (approved.state(), approved.customer.as_str()),
+        (AttributionState::Approved, "c2")
+    );
+    let denied = deny(&b, &second.id, "").await.unwrap();
+    assert_eq!(
+        (denied.state(), denied.customer.as_str()),
+        (AttributionState::Denied, "d2")
+    );
 }

@@ -517,6 +517,48 @@ async fn ndjson_files_are_taken_in() {
     assert_eq!(title(&node, "r3").await, None);
 }
 
+/// A byte order mark is no part of a file's first record, whichever way the records are written, and stands nowhere else.
+#[tokio::test]
+async fn a_byte_order_mark_before_ndjson_is_passed_over() {
+    let node = Node::start(NOW).await;
+    let files = [
+        (
+            Kind::Unspecified,
+            "\u{feff}{\"id\":\"r1\",\"room\":{\"title\":\"One\"}}\n",
+            "r1",
+        ),
+        (
+            Kind::Room,
+            "\u{feff}{\"id\":\"r2\",\"title\":\"One\"}\n",
+            "r2",
+        ),
+        (
+            Kind::Room,
+            "\u{feff}\n{\"id\":\"r3\",\"title\":\"One\"}\n",
+            "r3",
+        ),
+    ];
+    for (kind, file, id) in files {
+        let answer = node
+            .import("rooms.ndjson", Format::Ndjson, kind, file)
+            .await
+            .expect("stored");
+        assert_eq!(answer.inserted, 1, "{id}");
+        assert_eq!(title(&node, id).await.as_deref(), Some("One"), "{id}");
+    }
+    let refused = node
+        .import(
+            "rooms.ndjson",
+            Format::Ndjson,
+            Kind::Room,
+            "{\"id\":\"r4\",\"title\":\"Four\"}\n\u{feff}{\"id\":\"r5\",\"title\":\"Five\"}\n",
+        )
+        .await
+        .expect_err("refused");
+    let place = &violations(&refused)[0].0;
+    assert!(place.starts_with("rooms.ndjson, line 2"), "{place}");
+}
+
 /// A stream that breaks off stores nothing.
 #[tokio::test]
 async fn a_file_without_header_is_refused() {

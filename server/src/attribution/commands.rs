@@ -133,7 +133,7 @@ impl Desk<'_> {
         match step {
             Step::Decide(outcome) => {
                 if attribution.resolve(node, tx, self.customers)? {
-                    rows::set_customer(tx, &attribution)?;
+                    rows::set_customer(tx, &partnership, id, &attribution.customer)?;
                 }
                 // The decision is about a customer of mine, so it names it.
                 self.customers

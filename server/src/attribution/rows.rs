@@ -125,23 +125,24 @@ impl Attribution {
         Ok(())
     }
 
-    /// Fills in my row of the customer if it has become known.
+    /// Names my row of the customer that the partner asks about, if the last run found it, and says whether it is another than
+    /// before. The row of an earlier run may be gone while the customer is still shared; one that is not stays as it is.
     pub(super) fn resolve(
         &mut self,
         node: &Node,
         connection: &Connection,
         customers: &dyn SharedCustomers,
     ) -> Result<bool, Error> {
-        if !self.customer.is_empty() || self.handle.is_empty() {
+        if self.direction == Direction::Sent || self.handle.is_empty() {
             return Ok(false);
         }
-        if let Some(shared) =
-            customers.by_handle(node, connection, &self.partnership, &self.handle)?
-        {
-            self.customer = shared.id;
-            return Ok(true);
+        match customers.by_handle(node, connection, &self.partnership, &self.handle)? {
+            Some(shared) if shared.id != self.customer => {
+                self.customer = shared.id;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        Ok(false)
     }
 
     pub(super) fn to_proto(&self) -> v1::Attribution {
@@ -218,7 +219,8 @@ pub(super) struct Filter<'a> {
     pub(super) partnership: &'a str,
     pub(super) direction: Direction,
     pub(super) state: Option<State>,
-    pub(super) customer: &'a str,
+    /// Rows of mine, one of which the request must name; of all customers if `None`.
+    pub(super) customers: Option<&'a [String]>,
 }
 
 /// Up to `limit` requests after a position, newest first, and how many there are in all.
@@ -228,9 +230,12 @@ pub(super) fn list(
     (before_us, after_id): (i64, &str),
     limit: usize,
 ) -> Result<(Vec<Attribution>, u64), Error> {
-    const CONDITION: &str = "partnership = ?1 AND sent = ?2 AND (?3 = '' OR state = ?3) AND (?4 = '' OR customer = ?4) AND handle <> ''";
+    const CONDITION: &str = "partnership = ?1 AND sent = ?2 AND (?3 = '' OR state = ?3) AND (?4 IS NULL OR customer IN (SELECT value FROM json_each(?4))) AND handle <> ''";
     let sent = filter.direction == Direction::Sent;
     let state = filter.state.map_or("", State::name);
+    let customers = filter
+        .customers
+        .map(|rows| serde_json::Value::from(rows).to_string());
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM attributions WHERE {CONDITION} \
          AND (requested_us < ?5 OR (requested_us = ?5 AND id > ?6)) ORDER BY requested_us DESC, id LIMIT ?7"
@@ -239,7 +244,7 @@ pub(super) fn list(
         filter.partnership,
         sent,
         state,
-        filter.customer,
+        customers,
         before_us,
         after_id,
         limit
@@ -252,14 +257,14 @@ pub(super) fn list(
         .prepare_cached(&format!(
             "SELECT count(*) FROM attributions WHERE {CONDITION}"
         ))?
-        .query_row(
-            params![filter.partnership, sent, state, filter.customer],
-            |row| row.get(0),
-        )?;
+        .query_row(params![filter.partnership, sent, state, customers], |row| {
+            row.get(0)
+        })?;
     Ok((found, total))
 }
 
-/// Fills in my rows of customers that were not known when a request arrived, as it may before the run's results are in place.
+/// Names my rows of customers as the last run found them: a request may arrive before the run's results are in place, and a run
+/// may name a customer by another row than the one before.
 ///
 /// # Errors
 /// What the store reports.
@@ -269,30 +274,34 @@ pub(crate) fn resolve(
     customers: &dyn SharedCustomers,
     partnership: &str,
 ) -> Result<(), Error> {
-    let mut statement = tx.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM attributions WHERE partnership = ? AND sent = 0 AND customer = '' AND handle <> ''"
-    ))?;
+    let mut statement = tx.prepare_cached(
+        "SELECT id, handle, customer FROM attributions WHERE partnership = ? AND sent = 0 AND handle <> ''",
+    )?;
     let mut rows = statement.query([partnership])?;
-    let mut unresolved = Vec::new();
+    let mut renamed: Vec<(String, String)> = Vec::new();
     while let Some(row) = rows.next()? {
-        unresolved.push(Attribution::read(row)?);
-    }
-    for mut attribution in unresolved {
-        if attribution.resolve(node, tx, customers)? {
-            set_customer(tx, &attribution)?;
+        let handle: String = row.get(1)?;
+        if let Some(shared) = customers.by_handle(node, tx, partnership, &handle)?
+            && row.get::<_, String>(2)? != shared.id
+        {
+            renamed.push((row.get(0)?, shared.id));
         }
+    }
+    for (id, customer) in renamed {
+        set_customer(tx, partnership, &id, &customer)?;
     }
     Ok(())
 }
 
 /// Stores my row of the customer.
-pub(super) fn set_customer(tx: &Transaction<'_>, attribution: &Attribution) -> Result<(), Error> {
+pub(super) fn set_customer(
+    tx: &Transaction<'_>,
+    partnership: &str,
+    id: &str,
+    customer: &str,
+) -> Result<(), Error> {
     tx.prepare_cached("UPDATE attributions SET customer = ? WHERE partnership = ? AND id = ?")?
-        .execute(params![
-            attribution.customer,
-            attribution.partnership,
-            attribution.id
-        ])?;
+        .execute([customer, partnership, id])?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use overlap_proto::v1::{
     ListSentAttributionsRequest, ListSentAttributionsResponse, RequestAttributionRequest,
     RequestAttributionResponse, attribution_service_server::AttributionService,
 };
+use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -116,11 +117,12 @@ impl Service {
                     &request.page_token,
                 )?;
                 let (before_us, after_id) = page.after_newest()?;
+                let customers = rows_of(&node, connection, &partnership, request.customer)?;
                 let filter = rows::Filter {
                     partnership: &partnership,
                     direction,
                     state,
-                    customer: &request.customer,
+                    customers: customers.as_deref(),
                 };
                 let (mut found, total_size) =
                     rows::list(connection, &filter, (before_us, &after_id), page.size + 1)?;
@@ -168,6 +170,22 @@ impl Service {
             Err(_) => Ok(attribution),
         }
     }
+}
+
+/// All rows of the customer that a row of mine belongs to: a request names one of them. `None` if no row is given.
+fn rows_of(
+    node: &Node,
+    connection: &Connection,
+    partnership: &str,
+    row: String,
+) -> Result<Option<Vec<String>>, Error> {
+    if row.is_empty() {
+        return Ok(None);
+    }
+    let shared = node
+        .shared_customers()
+        .by_customer(node, connection, partnership, &row)?;
+    Ok(Some(shared.map_or_else(|| vec![row], |shared| shared.ids)))
 }
 
 fn wanted_state(state: i32) -> Result<Option<State>, Error> {

@@ -10,6 +10,8 @@ use crate::records::{batch::Batch, kind::Kind};
 
 /// Longest line.
 const MAX_LINE_BYTES: usize = 1 << 20;
+/// What some programs begin a UTF-8 file with. It is no part of the text, and RFC 8259 section 8.1 lets a parser pass over it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Adds the file's records.
 pub(super) fn read(
@@ -38,16 +40,20 @@ pub(super) fn read(
             batch.refuse(place(""), "must be at most 1 MiB long".to_owned())?;
             return Err(finish(batch));
         }
-        if line.trim_ascii().is_empty() {
+        let text = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) if number == 1 => rest,
+            _ => line.as_slice(),
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
         let parsed: Result<DynamicMessage, serde_json::Error> = match kind {
             None => {
-                let mut deserializer = serde_json::Deserializer::from_slice(&line);
+                let mut deserializer = serde_json::Deserializer::from_slice(text);
                 DynamicMessage::deserialize(record.clone(), &mut deserializer)
                     .and_then(|message| deserializer.end().map(|()| message))
             }
-            Some(kind) => serde_json::from_slice::<Map<String, Value>>(&line)
+            Some(kind) => serde_json::from_slice::<Map<String, Value>>(text)
                 .map(|object| nested(object, kind))
                 .and_then(|value| DynamicMessage::deserialize(record.clone(), value)),
         };

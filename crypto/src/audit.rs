@@ -57,6 +57,7 @@ pub struct Audit {
     confirmed: [bool; 2],
     /// Frames and head of the chain before the receipt, once that has come.
     roots: [Option<(u64, [u8; 32])>; 2],
+    voided: [Option<Voided>; 2],
     /// By the number of the list flow less one.
     lists: [ListRecord; 2],
     /// Who said that it ends the run.
@@ -71,6 +72,23 @@ struct Problem {
     text: String,
     /// The frame: its sender, and how many frames of that sender's chain came before it.
     frame: Option<(Role, u64)>,
+}
+
+impl Problem {
+    /// Whether it is of a frame that `sender` sent after its first `frames`.
+    fn is_of(&self, sender: Role, frames: u64) -> bool {
+        self.frame
+            .is_some_and(|(of, before)| of == sender && before >= frames)
+    }
+}
+
+/// A side as it was when the other voided some of its frames. Until it goes on otherwise, the other may still say that it holds
+/// them.
+struct Voided {
+    chain: Chain,
+    root: Option<(u64, [u8; 32])>,
+    /// Those of the void frames.
+    problems: Vec<Problem>,
 }
 
 /// What is needed of one list flow.
@@ -109,6 +127,7 @@ impl Audit {
             chains: None,
             confirmed: [false; 2],
             roots: [None; 2],
+            voided: [None, None],
             lists: Default::default(),
             aborted: None,
             problems: Vec::new(),
@@ -365,32 +384,45 @@ impl Audit {
     fn resume(&mut self, sender: Role, payload: &[u8]) -> Result<(), String> {
         let named = |fault: Fault| fault.name().to_owned();
         let body = ResumeBody::decode(payload).map_err(named)?;
-        if self.chains.is_none() {
+        let (Some(session), Some(chains)) = (self.session, self.chains.as_mut()) else {
             return Err("comes before both hellos".to_owned());
-        }
+        };
         let exporter = self.exporter.ok_or("comes before its connection")?;
         let message = resume_message(&body, sender, &exporter);
         verify(&self.keys[index(sender)], &message, &body.signature).map_err(named)?;
-        let session = self.session.map(|session| session.0);
-        let chain = self
-            .chains
-            .as_mut()
-            .map(|chains| &mut chains[index(sender.peer())])
-            .filter(|chain| {
-                session == Some(body.session)
-                    && chain.head_after(body.received) == Some(body.received_head)
-            })
-            .ok_or("resumes where the recording never was")?;
+        let peer = sender.peer();
+        let (chain, root) = (&mut chains[index(peer)], &mut self.roots[index(peer)]);
+        let standing = chain.frames();
+        let voided = self.voided[index(peer)]
+            .take_if(|voided| voided.chain.head_after(standing) == Some(chain.head()));
+        let known = voided.as_ref().map_or(&*chain, |voided| &voided.chain);
+        let holds = session.0 == body.session
+            && known.head_after(body.received) == Some(body.received_head);
+        if !holds {
+            if voided.is_some() {
+                self.voided[index(peer)] = voided;
+            }
+            return Err("resumes where the recording never was".to_owned());
+        }
+        if let Some(voided) = voided {
+            (*chain, *root) = (voided.chain, voided.root);
+            let again = |problem: &Problem| problem.is_of(peer, standing);
+            self.problems
+                .extend(voided.problems.into_iter().filter(again));
+        }
+        let (problems, standing) = std::mem::take(&mut self.problems)
+            .into_iter()
+            .partition(|problem| problem.is_of(peer, body.received));
+        self.problems = standing;
+        self.voided[index(peer)] = Some(Voided {
+            chain: chain.clone(),
+            root: *root,
+            problems,
+        });
         chain.rewind(body.received);
-        let root = &mut self.roots[index(sender.peer())];
         if root.is_some_and(|(frames, _)| body.received <= frames) {
             *root = None;
         }
-        self.problems.retain(|problem| {
-            problem
-                .frame
-                .is_none_or(|(of, before)| of == sender || before < body.received)
-        });
         Ok(())
     }
 

@@ -325,6 +325,41 @@ fn z09_what_a_resumption_voids_is_no_part_of_the_run() {
         .unwrap();
     sent.frame(flow, FrameKind::Evaluation, &wrong).unwrap();
     let held = run.resume(INITIATOR, [8; 32], 2, sent.chain());
-    let entries = [&[bad], &again[..1], &[held], &again[2..]].concat();
-    run.assert_bad(&run.with(EVALUATION, &entries), "PROOF_INVALID");
+    let [connection, _, answer] = again.clone();
+    let standing = [bad, connection.clone(), held.clone(), answer];
+    run.assert_bad(&run.with(EVALUATION, &standing), "PROOF_INVALID");
+    // Even if it said first that it does not.
+    let first = [&standing[..1], &again[..], &[connection, held]].concat();
+    run.assert_bad(&run.with(EVALUATION, &first), "PROOF_INVALID");
+}
+
+/// A side that says it holds less than it does, and says how much when the next connection comes, gets nothing twice: the other
+/// goes on where it is.
+#[test]
+fn z09_a_resumption_may_say_less_than_the_next_one() {
+    let run = Run::new(0);
+    let [_, behind, answer] = run.reconnection([8; 32]);
+    let before_claims = FIRST_RECEIPT - 1;
+    let all = run.resume(INITIATOR, [9; 32], 2, &run.chains[ACCEPTOR][4]);
+    let connection = |exporter| (EntryKind::Connection, [exporter; 32].to_vec());
+    let less = [connection(8), behind, answer];
+    let more = [
+        connection(9),
+        all,
+        run.resume(ACCEPTOR, [9; 32], 4, &run.chains[INITIATOR][2]),
+    ];
+    let both = [&less[..], &more[..]].concat();
+    run.assert_good(&run.with(before_claims, &both));
+    run.assert_bad(
+        &run.with(before_claims, &less),
+        "the acceptor sent 4 frames by the receipts and 1 by the recording",
+    );
+    // What comes in between is void if it is not what was said the first time.
+    let (_, query) = &run.entries[EVALUATION - 1];
+    let other = frame(ACCEPTOR, Flow::Session, FrameKind::Report, 2, query);
+    let between = [&less[..], &[other], &more[..]].concat();
+    run.assert_bad(
+        &run.with(before_claims, &between),
+        "acceptor's RECEIPT 2 of flow session: number 3 was to come",
+    );
 }

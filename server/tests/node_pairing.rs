@@ -400,7 +400,6 @@ async fn collecting_from_a_silent_partner_holds_up_no_notice_to_another() {
         .await
         .unwrap()
         .unwrap();
-    let asked = std::time::Instant::now();
     a.partners()
         .await
         .revoke_partnership(RevokePartnershipRequest {
@@ -408,13 +407,10 @@ async fn collecting_from_a_silent_partner_holds_up_no_notice_to_another() {
         })
         .await
         .unwrap();
-    eventually("the other partner hears that it is over", || async {
+    let heard = eventually("the other partner hears that it is over", || async {
         good.partnership("Acme").await.unwrap().state() == PartnershipState::Revoked
-    })
-    .await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        asked.elapsed()
-    );
+    });
+    tokio::time::timeout(Duration::from_secs(2), heard)
+        .await
+        .unwrap();
 }

@@ -10,7 +10,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Client, Error, Page, PageRequest, convert::time, paging::entries, transfer::ended, v1,
+    Client, Error, Page, PageRequest,
+    convert::time,
+    paging::entries,
+    transfer::{batches, ended},
+    v1,
 };
 
 named_enum! {
@@ -209,7 +213,7 @@ pub struct CustomerPage {
     pub total: u64,
 }
 
-/// Customers or ids a message of an upload.
+/// Ids a message of an upload.
 const BATCH: usize = 500;
 
 impl Client {
@@ -232,13 +236,12 @@ impl Client {
             last: true,
             ..Default::default()
         };
-        let batches = customers
-            .map(v1::Customer::from)
-            .chunks(BATCH)
-            .map(|customers| v1::UpsertCustomersRequest {
+        let batches = batches(customers.map(v1::Customer::from)).map(|customers| {
+            v1::UpsertCustomersRequest {
                 customers,
                 ..Default::default()
-            });
+            }
+        });
         let messages = stream::once(async { header }).chain(batches).map(Ok);
         let nobody = v1::UpsertCustomersRequest {
             customers: vec![v1::Customer::default()],

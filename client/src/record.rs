@@ -18,7 +18,7 @@ use crate::{
     import::chunks,
     message::FromWire,
     paging::entries,
-    transfer::ended,
+    transfer::{batches, ended},
     v1::{self, import_records_request::Part, record::Content},
 };
 
@@ -220,9 +220,6 @@ pub struct RecordImport {
     pub kind: Option<RecordKind>,
 }
 
-/// Records a message of an upload.
-const BATCH: usize = 500;
-
 impl Client {
     /// Takes records in, all or nothing, idempotent by id.
     ///
@@ -232,7 +229,7 @@ impl Client {
         &self,
         records: impl Stream<Item = Record> + Send + 'static,
     ) -> impl Future<Output = Result<RecordsReport, Error>> + Send {
-        let messages = records.map(|record| record.0).chunks(BATCH).map(|records| {
+        let messages = batches(records.map(|record| record.0)).map(|records| {
             Ok(v1::IngestRecordsRequest {
                 records,
                 last: false,

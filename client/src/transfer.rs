@@ -9,6 +9,7 @@ use futures::{
     future::{self, BoxFuture},
     stream::{self, BoxStream, Stream, StreamExt as _},
 };
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::{Client, Error};
@@ -22,6 +23,41 @@ pub(crate) fn ended<Q: Send + 'static>(
     last: Q,
 ) -> impl Stream<Item = Result<Q, Error>> + Send + 'static {
     messages.chain(stream::once(future::ready(Ok(last))))
+}
+
+/// Items a message of an upload.
+const BATCH: usize = 500;
+/// Bytes of items a message of an upload. A node takes messages of 512 KiB at the least (`limits.max_request_bytes`).
+const BATCH_BYTES: usize = 256 << 10;
+/// What an item takes beside its own bytes: its tag and length.
+const ITEM_BYTES: usize = 6;
+
+/// Items as they go into messages: [`BATCH`] of them, fewer where they would exceed [`BATCH_BYTES`]. A larger one goes alone.
+pub(crate) fn batches<T: Message>(
+    items: impl Stream<Item = T> + Send,
+) -> impl Stream<Item = Vec<T>> + Send {
+    let state = (Box::pin(items), None);
+    stream::unfold(state, |(mut items, mut held): (_, Option<T>)| async move {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let item = match held.take() {
+                Some(item) => Some(item),
+                None => items.next().await,
+            };
+            let Some(item) = item else {
+                return (!batch.is_empty()).then_some((batch, (items, None)));
+            };
+            bytes += item.encoded_len() + ITEM_BYTES;
+            if bytes > BATCH_BYTES && !batch.is_empty() {
+                return Some((batch, (items, Some(item))));
+            }
+            batch.push(item);
+            if batch.len() == BATCH {
+                return Some((batch, (items, None)));
+            }
+        }
+    })
 }
 
 /// Why an upload was broken off.

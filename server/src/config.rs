@@ -122,7 +122,7 @@ pub struct Limits {
     pub max_set_size: u64,
     /// Bytes of one run frame's payload.
     pub max_frame_bytes: usize,
-    /// Bytes of one API request.
+    /// Bytes of one API request: 512 KiB to 256 MiB.
     pub max_request_bytes: usize,
     /// Connections and run streams that one partner is allowed, beside those that every partner is. It has one run at a time,
     /// whatever this says.
@@ -323,7 +323,8 @@ impl Config {
             (
                 "max_request_bytes",
                 limits.max_request_bytes,
-                64 << 10..=256 << 20,
+                // Clients send files and batches in messages of 256 KiB and a little.
+                512 << 10..=256 << 20,
             ),
             ("max_runs_per_partner", limits.max_runs_per_partner, 1..=16),
             (

@@ -4,6 +4,8 @@
 
 mod node_support;
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::SignedDuration;
 use node_support::{TestNode, eventually, pair, reason};
@@ -356,4 +358,59 @@ async fn a_partner_without_an_endpoint_collects_what_waits_for_it() {
         refusal(&b, &as_partnership(&a)).await.reason() == Reason::PeerUnknown
     })
     .await;
+}
+
+/// A node that cannot be called collects from its partners; one that stays silent must not keep notices to another waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn collecting_from_a_silent_partner_holds_up_no_notice_to_another() {
+    let mut a = TestNode::start("Acme").await;
+    let good = TestNode::start("Globex").await;
+    let mut silent = TestNode::start("Initech").await;
+    for partner in [&good, &silent] {
+        a.accept(&partner.invite().await).await.unwrap();
+    }
+    a.stop().await;
+    a.config.exchange.listen = "0.0.0.0:0".parse().unwrap();
+    a.resume().await;
+    for partner in [&good, &silent] {
+        eventually("it is known that Acme has no endpoint", || async {
+            partner
+                .partnership("Acme")
+                .await
+                .unwrap()
+                .endpoint
+                .is_empty()
+        })
+        .await;
+    }
+    let address = silent.exchange_addr();
+    silent.stop().await;
+    let mut bound = None;
+    // Its own sockets may take a moment to close.
+    eventually("the address is free", || {
+        bound = std::net::TcpListener::bind(address).ok();
+        std::future::ready(bound.is_some())
+    })
+    .await;
+    let listener = bound.unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    // A says nothing to it, so that what calls is what collects. Its hand-shake has ten seconds.
+    let _silence = tokio::time::timeout(Duration::from_secs(5), listener.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    a.partners()
+        .await
+        .revoke_partnership(RevokePartnershipRequest {
+            partner: "Globex".to_owned(),
+        })
+        .await
+        .unwrap();
+    let heard = eventually("the other partner hears that it is over", || async {
+        good.partnership("Acme").await.unwrap().state() == PartnershipState::Revoked
+    });
+    tokio::time::timeout(Duration::from_secs(2), heard)
+        .await
+        .unwrap();
 }

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use overlap_client::{
     ChangeFilter, Client, ClientConfig, Customer, EngagementFilter, Error, Import, ImportFormat,
-    LeaderboardOrder, LeaderboardRow, Record, RunState, SharedFilter, UpsertOptions, Watched,
+    LeaderboardOrder, LeaderboardRow, Record, RunState, SharedFilter, UpsertOptions, Watched, v1,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -63,6 +63,44 @@ fn customers_go_up_in_batches() {
     assert_eq!(messages.matches("last: true").count(), 1);
     assert!(messages.contains("last: true }]"), "the end is said last");
     assert_eq!(messages.matches("replace_all: true").count(), 1);
+}
+
+/// A node takes messages of 4 MiB unless it is told otherwise, of 512 KiB at the least.
+#[test]
+fn large_customers_and_records_go_up_in_messages_that_every_node_takes() {
+    let node = FakeNode::start();
+    with_client(&node, |client| async move {
+        let customers = stream::iter(0..600).map(|number| Customer {
+            id: format!("k{number}"),
+            stage: "Lead".to_owned(),
+            name: "x".repeat(10_000),
+            ..Customer::default()
+        });
+        let options = UpsertOptions::default();
+        let report = client.upsert_customers(options, customers).await.unwrap();
+        assert_eq!(report.inserted, 600);
+        let records = stream::iter(0..600).map(|number| {
+            Record(v1::Record {
+                id: format!("{number:010000}"),
+                ..deal()
+            })
+        });
+        client.ingest_records(records).await.unwrap();
+    });
+    for (call, message) in [
+        ("upsert_customers", "UpsertCustomersRequest {"),
+        ("ingest_records", "IngestRecordsRequest {"),
+    ] {
+        let messages = &node.requests(call)[0];
+        let lengths: Vec<usize> = messages.split(message).skip(1).map(str::len).collect();
+        // 6,000,000 bytes in messages of up to 262,144, beside the first and the last one.
+        assert!((23..=30).contains(&lengths.len()), "{lengths:?}");
+        // As text they are somewhat longer than on the wire.
+        assert!(
+            lengths.iter().all(|length| *length < 512 << 10),
+            "{lengths:?}"
+        );
+    }
 }
 
 #[test]

@@ -79,6 +79,10 @@ fn faults_are_located() {
             "f: exchange.endpoint \"nowhere\" is not host:port",
         ),
         (
+            "organization = \"A\"\n[limits]\nmax_request_bytes = 524287\n",
+            "f: limits.max_request_bytes must be between 524288 and 268435456",
+        ),
+        (
             "organization = \"A\"\ndefault_region = \"XX\"\n",
             "f: default_region \"XX\"",
         ),

@@ -28,6 +28,8 @@ const BATCH: usize = 16;
 pub(crate) async fn run(node: Arc<Node>) {
     let mut workers: JoinSet<String> = JoinSet::new();
     let mut busy: HashMap<String, (Arc<Notify>, AbortHandle)> = HashMap::new();
+    // One task at most: a partner's node that stays silent must keep nothing else waiting.
+    let mut collecting: JoinSet<()> = JoinSet::new();
     let mut stopping = Box::pin(node.stopping());
     let longest = node.config.limits.notice_retry.duration();
     let mut collect = tokio::time::interval(COLLECT_EVERY.min(longest));
@@ -48,9 +50,13 @@ pub(crate) async fn run(node: Arc<Node>) {
                     }
                 }
             }
-            _ = collect.tick(), if node.exchange_endpoint().is_none() => {
-                if let Err(error) = collect_all(&node).await {
-                    tracing::debug!(%error, "notices could not be collected");
+            _ = collect.tick(), if collecting.is_empty() && node.exchange_endpoint().is_none() => {
+                collecting.spawn(collect_all(Arc::clone(&node)));
+                continue;
+            }
+            Some(ended) = collecting.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "collecting notices ended abnormally");
                 }
                 continue;
             }
@@ -225,17 +231,22 @@ fn is_final(notice: &DeliverRequest, error: &Error) -> bool {
 }
 
 /// Fetches what waits for this node at every partner, as long as none can call it.
-async fn collect_all(node: &Arc<Node>) -> Result<(), Error> {
-    let partnerships = node.store.read(partnership::all_connected).await?;
+async fn collect_all(node: Arc<Node>) {
+    let partnerships = match node.store.read(partnership::all_connected).await {
+        Ok(partnerships) => partnerships,
+        Err(error) => {
+            tracing::error!(%error, "the partners to collect notices from cannot be read");
+            return;
+        }
+    };
     for partnership in partnerships {
         if partnership.endpoint.is_none() {
             continue;
         }
-        if let Err(error) = collect(node, &partnership).await {
+        if let Err(error) = collect(&node, &partnership).await {
             tracing::debug!(partner = %partnership.id, %error, "notices could not be collected");
         }
     }
-    Ok(())
 }
 
 async fn collect(node: &Arc<Node>, partnership: &Partnership) -> Result<(), Error> {

@@ -127,6 +127,36 @@ pub fn terms(one: SideTerms, other: SideTerms, chunk_elements: u32) -> Terms {
     Terms::new(one, other, NORMALISER, "test".to_owned(), chunk_elements).unwrap()
 }
 
+/// Two companies of which some customers are shared.
+pub fn companies() -> (Company, Company) {
+    let customers = |from: u32, count: u32| {
+        (0..count)
+            .map(|owner| {
+                (
+                    owner,
+                    (owner % 2) as u8,
+                    vec![format!("u{}@example.com", from + owner)],
+                )
+            })
+            .collect()
+    };
+    (
+        Company::new(1, customers(0, 20)),
+        Company::new(2, customers(10, 40)),
+    )
+}
+
+/// [`companies`] and their terms: tiers by stage.
+pub fn both(tiers: &[Tier], peer_tiers: &[Tier]) -> (Company, Company, Terms) {
+    let (one, other) = companies();
+    let terms = terms(
+        side_terms(one.id(), tiers),
+        side_terms(other.id(), peer_tiers),
+        16,
+    );
+    (one, other, terms)
+}
+
 pub fn hello(own: &Company, peer: &Company, terms: &Terms, rng: &mut ChaCha20Rng) -> Hello {
     let side = terms.side(&own.id()).unwrap();
     let mut nonce = [0; 32];

@@ -165,9 +165,8 @@ fn p06_p09_any_small_companies() {
 
 type Company = (Vec<(usize, Vec<oracle::Key>, bool)>, Vec<Tier>, bool, u64);
 
-/// The same cell is not released anew for a small change, however often the run is repeated.
-#[tokio::test(flavor = "multi_thread")]
-async fn z07_a_released_count_stands_until_enough_members_differ() {
+/// A lists 64 prospects, of whom B counts the first twelve as customers.
+fn twelve_counted() -> (Side, Side) {
     let (mut side_a, mut side_b) = (all(Tier::List), all(Tier::Count));
     side_a.rows = (0..64)
         .map(|i| row(&format!("a{i:02}"), "Prospect", &[email(i)]))
@@ -175,6 +174,13 @@ async fn z07_a_released_count_stands_until_enough_members_differ() {
     side_b.rows = (0..12)
         .map(|i| row(&format!("b{i:02}"), "Customer", &[email(i)]))
         .collect();
+    (side_a, side_b)
+}
+
+/// The same cell is not released anew for a small change, however often the run is repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn z07_a_released_count_stands_until_enough_members_differ() {
+    let (side_a, mut side_b) = twelve_counted();
     let (a, b) = check(&side_a, &side_b).await;
     let cell = |node: &oracle::harness::TestNode| {
         node.view().cells[&("Prospect".to_owned(), "Customer".to_owned())]
@@ -207,13 +213,7 @@ async fn z07_a_released_count_stands_until_enough_members_differ() {
 /// A cell that was released under a lower threshold is not shown under the one that is agreed now, and the run does not fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn z07_a_raised_threshold_holds_for_counts_of_earlier_runs() {
-    let (mut side_a, mut side_b) = (all(Tier::List), all(Tier::Count));
-    side_a.rows = (0..64)
-        .map(|i| row(&format!("a{i:02}"), "Prospect", &[email(i)]))
-        .collect();
-    side_b.rows = (0..12)
-        .map(|i| row(&format!("b{i:02}"), "Customer", &[email(i)]))
-        .collect();
+    let (side_a, mut side_b) = twelve_counted();
     let (a, b) = check(&side_a, &side_b).await;
     let place = ("Prospect".to_owned(), "Customer".to_owned());
     assert_eq!(a.view().cells[&place], ("COUNTED", Some(12)));
